@@ -1,0 +1,1 @@
+"""The terminal: commands that parse and delegate, and what they print."""

@@ -1,0 +1,1 @@
+"""The configuration: one typed model a section, and how it is read."""

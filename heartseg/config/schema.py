@@ -1,0 +1,320 @@
+"""The sections of the configuration: every key, its type, its range, its default."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from heartseg.labels import HVSMR, LabelTable, Structure
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Odd = Annotated[int, Field(ge=1, le=31)]
+CaseName = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """What every section shares: unknown keys are errors and values do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DataConfig(Section):
+    """Where the data lies. Relative paths start at the working directory."""
+
+    source_dir: Path = Path("data/cropped_norm")
+    """Folder of the NIfTI volumes: an image and a label map a case."""
+    master_dir: Path = Path("data/master")
+    """Folder of the prepared slices of all cases."""
+    dataset_dir: Path = Path("data/dataset")
+    """Folder of the slices by part: train, valid, test."""
+    image_suffix: str = "_cropped_norm"
+    """What follows the case name in the file name of an image, before .nii or .nii.gz."""
+    label_suffix: str = "_cropped_seg"
+    """What follows the case name in the file name of a label map."""
+    endpoints_suffix: str = "_cropped_seg_endpoints"
+    """What follows the case name in the file name of an endpoint map."""
+    clinical_file: Path | None = None
+    """Table of diagnoses (hvsmr_clinical.csv), for a stratified split."""
+
+
+class PrepareConfig(Section):
+    """What happens to a slice before the network, the same in training and inference."""
+
+    plane: Literal["sagittal", "coronal", "axial"] = "sagittal"
+    """Anatomical plane of the slices, found from the affine."""
+    fit: Literal["stretch", "pad"] = "stretch"
+    """stretch: resize to the size, whatever the shape. pad: resample to spacing_mm, pad or crop."""
+    image_width: PositiveInt = 512
+    """Width of a prepared slice in pixels."""
+    image_height: PositiveInt = 512
+    """Height of a prepared slice in pixels."""
+    spacing_mm: PositiveFloat = 1.0
+    """Pixel size after resampling, for fit: pad."""
+    window: Literal["fixed", "percentile"] = "fixed"
+    """Whether window_range is in intensities or in percentiles of the volume."""
+    window_range: tuple[float, float] = (0.0, 1.0)
+    """Intensities (or percentiles) that become black and white."""
+    keep_empty: bool = False
+    """Whether slices that hold no structure are prepared too."""
+    num_samples: PositiveInt = 24
+    """Slices on a sample sheet."""
+
+    @model_validator(mode="after")
+    def _window_is_ordered(self) -> "PrepareConfig":
+        low, high = self.window_range
+        if not low < high:
+            raise ValueError(f"window_range: expected low < high, got [{low}, {high}]")
+        if self.window == "percentile" and not 0 <= low < high <= 100:
+            raise ValueError(f"window_range: expected percentiles in [0, 100], got [{low}, {high}]")
+        return self
+
+
+class SplitConfig(Section):
+    """Which cases train, validate and test the model."""
+
+    by: Literal["patient", "slice"] = "patient"
+    """patient: no patient is in two parts. slice: the published way, which leaks."""
+    train_fraction: Fraction = 0.8
+    """Share of the training part."""
+    valid_fraction: Fraction = 0.15
+    """Share of the validation part; the test part is the rest."""
+    seed: Seed = 137
+    """Seed of the shuffling."""
+    folds: Annotated[int, Field(ge=0)] = 0
+    """Number of cross-validation folds (0: one split)."""
+    fold: Annotated[int, Field(ge=0)] = 0
+    """Which fold is the test part, from 0."""
+    train_cases: tuple[CaseName, ...] | None = None
+    """Explicit list of training cases; needs the other two lists too."""
+    valid_cases: tuple[CaseName, ...] | None = None
+    """Explicit list of validation cases."""
+    test_cases: tuple[CaseName, ...] | None = None
+    """Explicit list of test cases."""
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> "SplitConfig":
+        if self.train_fraction + self.valid_fraction > 1:
+            raise ValueError("train_fraction + valid_fraction: expected at most 1")
+        if self.folds == 1 or (self.folds and self.fold >= self.folds):
+            raise ValueError(
+                "fold: expected 0 <= fold < folds and folds of at least 2 (or 0), got "
+                f"fold {self.fold} of {self.folds}"
+            )
+        lists = [self.train_cases, self.valid_cases, self.test_cases]
+        if any(entry is not None for entry in lists):
+            if any(entry is None for entry in lists):
+                raise ValueError("train_cases, valid_cases, test_cases: give all three or none")
+            if self.by == "slice" or self.folds:
+                raise ValueError("explicit case lists go with by: patient and folds: 0")
+        return self
+
+
+class ModelConfig(Section):
+    """The network: a U-Net whose defaults are the published FlexUNet's."""
+
+    image_channels: Literal[1, 3] = 3
+    """Input channels; 3 are copies of one grey slice, as published."""
+    base_filters: PositiveInt = 16
+    """Filters of the first level; doubled at each level below."""
+    base_kernels: tuple[Odd, Odd] = (7, 7)
+    """Kernel of the first level; 2 smaller at each level below, 3 at least."""
+    num_layers: Annotated[int, Field(ge=2, le=10)] = 8
+    """Levels, the bridge included."""
+    dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.04
+    """Dropout of level 1; level n has n times as much."""
+    dilation: tuple[PositiveInt, PositiveInt] = (1, 1)
+    """Dilation of the convolutions."""
+    normalization: Literal["none", "batch", "group", "instance"] = "none"
+    """Normalisation after each convolution."""
+    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu"] = "relu"
+    """Activation of the hidden layers."""
+
+
+class AugmentConfig(Section):
+    """Online augmentation of the training slices; everything is off unless asked for."""
+
+    flip_horizontal: bool = False
+    """Mirror left and right with probability 1/2."""
+    flip_vertical: bool = False
+    """Mirror up and down with probability 1/2."""
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest rotation, either way."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest change of size: 0.1 gives 0.9 to 1.1."""
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest shift as a share of the side."""
+    elastic_alpha: Annotated[float, Field(ge=0)] = 0.0
+    """Largest elastic displacement in pixels."""
+    elastic_sigma: PositiveFloat = 16.0
+    """Smoothness of the elastic displacement in pixels."""
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest added intensity, either way; white is 1."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest change of contrast: 0.2 gives 0.8 to 1.2."""
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest change of the exponent: 0.2 gives 0.8 to 1.25."""
+    blur_sigma: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Largest width of a Gaussian blur in pixels."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest standard deviation of added noise."""
+
+
+class TrainConfig(Section):
+    """How the network is fitted; the defaults are the published values."""
+
+    batch_size: PositiveInt = 2
+    """Slices per optimizer step (per replica)."""
+    epochs: PositiveInt = 100
+    """Upper bound; early stopping may end training before it."""
+    learning_rate: PositiveFloat = 7e-5
+    """Step size of Adam."""
+    clipvalue: Annotated[float, Field(ge=0)] = 0.5
+    """Gradients are clipped to this absolute value; 0 switches clipping off."""
+    loss: Literal["categorical_crossentropy", "dice", "dice_crossentropy", "focal"] = (
+        "categorical_crossentropy"
+    )
+    """What is minimised."""
+    metrics: tuple[Literal["dice_coef_multiclass", "dice_per_structure", "accuracy"], ...] = (
+        "dice_coef_multiclass",
+    )
+    """What else is recorded each epoch."""
+    patience: PositiveInt = 10
+    """Epochs without a better validation loss before training stops."""
+    learning_rate_reducer: bool = True
+    """Whether the rate is reduced when the validation loss stalls."""
+    reducer_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Factor by which the rate is reduced."""
+    reducer_patience: PositiveInt = 4
+    """Epochs without a better validation loss before the rate is reduced."""
+    min_learning_rate: Annotated[float, Field(ge=0)] = 0.0
+    """The rate is never reduced below this."""
+    epoch_change_infer: bool = True
+    """Whether a few validation slices are segmented after each epoch."""
+    num_infer_images: PositiveInt = 6
+    """How many slices are segmented after each epoch."""
+    steps_per_epoch: PositiveInt | None = None
+    """Optimizer steps an epoch; the default is one pass over the training slices."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: bfloat16 where the processor or GPU computes in it, else float32."""
+    seed: Seed = 137
+    """Seed of initial weights, shuffling, dropout and augmentation."""
+    deterministic: bool = False
+    """Whether equal runs give equal weights, at some cost of time."""
+    tensorboard: bool = True
+    """Whether TensorBoard files are written."""
+    augment: AugmentConfig = AugmentConfig()
+    """Online augmentation."""
+
+
+class EvaluateConfig(Section):
+    """How predictions are scored."""
+
+    batch_size: PositiveInt = 8
+    """Slices predicted at once."""
+    num_bootstrap: PositiveInt = 2000
+    """Resamples of the patients for a confidence interval."""
+    tolerance_mm: PositiveFloat = 2.0
+    """Distance within which surfaces count as equal (normalised surface Dice)."""
+    seed: Seed = 137
+    """Seed of the bootstrap."""
+
+
+class InferConfig(Section):
+    """What is predicted, and what is written beside the label maps."""
+
+    images_dir: Path | None = None
+    """Folder whose slices and volumes are segmented when no input is given."""
+    output_dir: Path | None = None
+    """Where results go; the default is RUN_DIR/inference."""
+    batch_size: PositiveInt = 8
+    """Slices predicted at once."""
+    overlay: bool = False
+    """Whether the labels are also drawn over the image."""
+    movie: Literal["none", "mp4", "gif"] = "none"
+    """Whether a volume's overlay is written as a film."""
+    tiled: bool = False
+    """Whether slices larger than the network are cut into overlapping tiles at their own size."""
+    tile_overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Overlap of neighbouring tiles as a share of their side."""
+    largest_component: bool = False
+    """Whether only the largest connected piece of each structure is kept in a volume."""
+
+
+class ParallelConfig(Section):
+    """How work over cases is spread."""
+
+    jobs: int = -1
+    """Processes at once; -1 is one a core."""
+    backend: str = "loky"
+    """Backend of joblib."""
+
+
+class StructureConfig(Section):
+    """One class of the label map."""
+
+    value: Annotated[int, Field(ge=0, lt=255)]
+    """Label value; 0 is the background."""
+    key: Annotated[str, Field(min_length=1)]
+    """Short name used in tables."""
+    name: Annotated[str, Field(min_length=1)]
+    """Full name."""
+    color: tuple[Byte, Byte, Byte]
+    """Red, green, blue."""
+
+
+def _hvsmr_structures() -> tuple[StructureConfig, ...]:
+    return tuple(
+        StructureConfig(value=s.value, key=s.key, name=s.name, color=s.color)
+        for s in HVSMR.structures
+    )
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    run_dir: Path = Path("runs/whole_heart")
+    """Folder of one training run: weights, curves, evaluation."""
+    data: DataConfig = DataConfig()
+    """Where the data lies."""
+    prepare: PrepareConfig = PrepareConfig()
+    """What happens to a slice before the network."""
+    split: SplitConfig = SplitConfig()
+    """Which cases train, validate and test the model."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    train: TrainConfig = TrainConfig()
+    """How the network is fitted."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How predictions are scored."""
+    infer: InferConfig = InferConfig()
+    """What is predicted, and what is written beside it."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How work over cases is spread."""
+    labels: tuple[StructureConfig, ...] = Field(default_factory=_hvsmr_structures)
+    """The classes of the label map, background first."""
+
+    @property
+    def label_table(self) -> LabelTable:
+        """The label map that the `labels` section describes."""
+        return LabelTable(
+            tuple(
+                Structure(entry.value, entry.key, entry.name, entry.color)
+                for entry in sorted(self.labels, key=lambda entry: entry.value)
+            )
+        )
+
+    @model_validator(mode="after")
+    def _size_fits_the_network(self) -> "Config":
+        stride = 2 ** (self.model.num_layers - 1)
+        for key in ("image_width", "image_height"):
+            size = getattr(self.prepare, key)
+            if size % stride:
+                raise ValueError(
+                    f"prepare.{key}: expected a multiple of {stride} "
+                    f"(model.num_layers = {self.model.num_layers}), got {size}"
+                )
+        return self

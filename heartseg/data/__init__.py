@@ -1,0 +1,1 @@
+"""From volumes on disk to batches of slices, and back to volumes."""

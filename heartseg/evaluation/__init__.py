@@ -1,0 +1,1 @@
+"""Scores of label maps, and the report of them."""

@@ -1,0 +1,69 @@
+"""Writing so that no half-written file is ever seen, and names in the order people expect."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from heartseg.errors import DataError
+
+TEMPORARY_PREFIX = ".heartseg-"
+"""Unfinished files: an interrupted run leaves them behind, the next one removes them."""
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``file``; it becomes ``file`` when the block ends well.
+
+    The temporary name keeps the suffixes of ``file``, by which writers choose a format.
+
+    Raises:
+        DataError: If the folder cannot be written to or the disk is full.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=TEMPORARY_PREFIX, suffix=f"-{file.name}", dir=file.parent
+        )
+        os.close(handle)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be written ({error.strerror})") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _use_default_mode(temporary)
+        temporary.replace(file)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _use_default_mode(file: Path) -> None:
+    """Give a file the mode of an ordinary new one: ``mkstemp`` makes it private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    file.chmod(0o666 & ~mask)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what interrupted writers left in a folder (not in the folders below)."""
+    for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        file.unlink(missing_ok=True)
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key by which ``pat2`` comes before ``pat10``."""
+    return tuple(
+        (0, int(part), part) if part.isdecimal() else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    )
+
+
+def image_stem(file: Path) -> str:
+    """Return a file's name without ``.nii``, ``.nii.gz`` or any single suffix."""
+    name = file.name.removesuffix(".gz") if file.name.endswith(".nii.gz") else file.name
+    return Path(name).stem

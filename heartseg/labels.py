@@ -1,0 +1,155 @@
+"""The structures of the heart: their values, names and colours, and colour <-> label."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg.errors import ConfigError, DataError
+
+UNKNOWN = 255
+"""What a colour or value outside the map becomes in the lookup tables; never a label."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One class of the label map.
+
+    Attributes:
+        value: Label value, 0 to 254; 0 is the background.
+        key: Short name, as used in tables (``LV``).
+        name: Full name (``left ventricle``).
+        color: Red, green, blue, each 0 to 255.
+    """
+
+    value: int
+    key: str
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """All classes of a label map, background first.
+
+    Attributes:
+        structures: One entry a value, in ascending order from 0 without gaps.
+
+    Raises:
+        ConfigError: If values are not 0, 1, 2, ... or a key or colour occurs twice.
+    """
+
+    structures: tuple[Structure, ...]
+
+    def __post_init__(self) -> None:
+        values = [structure.value for structure in self.structures]
+        if values != list(range(len(values))) or not 2 <= len(values) <= UNKNOWN:
+            raise ConfigError(
+                f"labels: expected the values 0 (background), 1, 2, ... without gaps, got {values}"
+            )
+        for what in ("key", "color"):
+            seen = [getattr(structure, what) for structure in self.structures]
+            twice = sorted({str(entry) for entry in seen if seen.count(entry) > 1})
+            if twice:
+                raise ConfigError(f"labels: the {what} {', '.join(twice)} is used more than once")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.structures)
+
+    @property
+    def foreground(self) -> tuple[Structure, ...]:
+        """Every structure but the background, in the order of their values."""
+        return self.structures[1:]
+
+    @cached_property
+    def palette(self) -> NDArray[np.uint8]:
+        """``(num_classes, 3)`` RGB colours, row ``i`` for label ``i``."""
+        return np.array([structure.color for structure in self.structures], np.uint8)
+
+    @cached_property
+    def color_codes(self) -> NDArray[np.uint8]:
+        """``(2**24,)`` labels by ``red << 16 | green << 8 | blue``; ``UNKNOWN`` off the palette."""
+        table = np.full(1 << 24, UNKNOWN, np.uint8)
+        table[_color_code(self.palette)] = np.arange(self.num_classes, dtype=np.uint8)
+        return table
+
+    def colorize(self, labels: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Paint a label map.
+
+        Args:
+            labels: Label map of any shape.
+
+        Returns:
+            ``labels.shape + (3,)`` RGB.
+
+        Raises:
+            DataError: If a value is not in the table.
+        """
+        self.check_values(labels)
+        colors: NDArray[np.uint8] = self.palette[labels]
+        return colors
+
+    def decode(self, colors: NDArray[np.uint8], *, source: str = "mask") -> NDArray[np.uint8]:
+        """Turn a colour mask back into labels, exactly.
+
+        Args:
+            colors: ``(..., 3)`` RGB.
+            source: What to call the mask in an error, usually its file.
+
+        Returns:
+            Labels of shape ``colors.shape[:-1]``.
+
+        Raises:
+            DataError: If a colour is not of the palette; names the first such pixel and colour.
+        """
+        labels = self.color_codes[_color_code(colors)]
+        unknown = labels == UNKNOWN
+        if unknown.any():
+            where = tuple(int(i) for i in np.argwhere(unknown)[0])
+            color = tuple(int(c) for c in colors[where])
+            raise DataError(
+                f"{source}: the pixel at row, column {where} has the colour {color}, which is not "
+                f"in the label map ({int(unknown.sum())} such pixels). Masks must be stored "
+                "without loss and resized with nearest neighbour only."
+            )
+        return labels
+
+    def check_values(self, labels: NDArray[np.integer], *, source: str = "label map") -> None:
+        """Raise ``DataError`` if a label map holds a value that the table does not know."""
+        if labels.size == 0 or (labels.min() >= 0 and labels.max() < self.num_classes):
+            return
+        unknown = np.unique(labels[(labels < 0) | (labels >= self.num_classes)])[:8]
+        raise DataError(
+            f"{source}: expected label values 0 to {self.num_classes - 1}, found "
+            f"{', '.join(str(int(value)) for value in unknown)}"
+        )
+
+
+def _color_code(colors: NDArray[np.uint8]) -> NDArray[np.int32]:
+    red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+def build_label_table(structures: Sequence[Structure]) -> LabelTable:
+    """Build a table from structures in any order; see ``LabelTable`` for what they must satisfy."""
+    return LabelTable(tuple(sorted(structures, key=lambda structure: structure.value)))
+
+
+HVSMR = LabelTable(
+    (
+        Structure(0, "background", "background", (0, 0, 0)),
+        Structure(1, "LV", "left ventricle", (255, 0, 0)),
+        Structure(2, "RV", "right ventricle", (0, 0, 255)),
+        Structure(3, "LA", "left atrium", (255, 255, 0)),
+        Structure(4, "RA", "right atrium", (0, 255, 255)),
+        Structure(5, "AO", "aorta", (0, 255, 0)),
+        Structure(6, "PA", "pulmonary artery", (255, 255, 255)),
+        Structure(7, "SVC", "superior vena cava", (255, 0, 255)),
+        Structure(8, "IVC", "inferior vena cava", (128, 128, 128)),
+    )
+)
+"""The structures of HVSMR-2.0 in the colours of the published masks."""

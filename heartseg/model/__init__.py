@@ -1,0 +1,1 @@
+"""The network, how it is trained and how it is kept."""

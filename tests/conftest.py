@@ -1,0 +1,14 @@
+import os
+from pathlib import Path
+
+import pytest
+
+DATA = Path(os.environ.get("HEARTSEG_DATA", Path(__file__).parents[2] / "shared/data/hvsmr2"))
+
+
+@pytest.fixture(scope="session")
+def hvsmr2() -> Path:
+    """The folder of the real HVSMR-2.0 files, which are never part of the repository."""
+    if not DATA.is_dir():
+        pytest.skip(f"the real HVSMR-2.0 data are not at {DATA} (set HEARTSEG_DATA)")
+    return DATA
