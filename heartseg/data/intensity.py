@@ -1,0 +1,43 @@
+"""Intensities of a scan to the grey levels that the network sees."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def find_window(
+    image: NDArray[np.floating], window: str, window_range: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the intensities that become black and white.
+
+    Args:
+        image: Intensities of the whole scan, any shape, finite.
+        window: ``fixed`` (the range is in intensities) or ``percentile`` (of the scan).
+        window_range: Lower and upper end.
+
+    Returns:
+        Lower and upper intensity; of a constant image the upper is one above the lower.
+    """
+    if window == "fixed":
+        return window_range
+    low, high = (float(value) for value in np.percentile(image, window_range))
+    return low, high if high > low else low + 1.0
+
+
+def apply_window(image: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.float32]:
+    """Scale intensities so that the window becomes [0, 1]; nothing is clipped.
+
+    Args:
+        image: Intensities, any shape.
+        limits: Intensities that become 0 (black) and 1 (white).
+
+    Returns:
+        Scaled intensities of the same shape.
+    """
+    low, high = limits
+    return np.asarray((image - np.float32(low)) / np.float32(high - low), np.float32)
+
+
+def to_gray(windowed: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Round windowed intensities to grey levels 0 to 255; what lies outside [0, 1] is clipped."""
+    levels = np.clip(windowed * np.float32(255), 0, 255)
+    return np.asarray(np.rint(levels), np.uint8)

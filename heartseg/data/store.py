@@ -1,0 +1,166 @@
+"""Slices on disk: PNG files, and the manifest that ties each of them to its volume."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg.errors import DataError
+from heartseg.files import natural_key, replacing
+
+MANIFEST = "manifest.csv"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+MAX_PIXELS = 2**26
+"""A larger picture is taken for a broken or hostile header."""
+
+
+@dataclass(frozen=True)
+class SliceRecord:
+    """Where a prepared slice comes from; a row of the manifest.
+
+    Attributes:
+        file: Name of the PNG file, the same for image and mask.
+        case: Case name.
+        slice: Index in the source file's own array, along the axis that the plane picks.
+        plane: Anatomical plane.
+        source: File name of the source image.
+        height: Height of the slice in the scan.
+        width: Width of the slice in the scan.
+        spacing_row_mm: Distance of its rows.
+        spacing_col_mm: Distance of its columns.
+        foreground: Pixels of the scan's slice that belong to a structure.
+    """
+
+    file: str
+    case: str
+    slice: int
+    plane: str
+    source: str
+    height: int
+    width: int
+    spacing_row_mm: float
+    spacing_col_mm: float
+    foreground: int
+
+
+def slice_file_name(case: str, index: int) -> str:
+    """Return the file name of a slice: ``pat4_079.png``."""
+    return f"{case}_{index:03d}.png"
+
+
+def write_manifest(file: Path, records: Iterable[SliceRecord]) -> None:
+    """Write the manifest; cases in natural order, slices in theirs."""
+    rows = sorted(records, key=lambda record: (natural_key(record.case), record.slice))
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(field.name for field in fields(SliceRecord))
+        writer.writerows(astuple(row) for row in rows)
+
+
+def read_manifest(file: Path) -> list[SliceRecord]:
+    """Read a manifest.
+
+    Raises:
+        DataError: If it is missing, lacks a column, or holds a value that does not fit.
+    """
+    types: dict[str, Any] = {field.name: field.type for field in fields(SliceRecord)}
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = csv.DictReader(stream)
+            missing = set(types) - set(rows.fieldnames or ())
+            if missing:
+                raise DataError(f"{file}: lacks the columns {', '.join(sorted(missing))}")
+            return [
+                SliceRecord(**{name: kind(row[name]) for name, kind in types.items()})
+                for row in rows
+            ]
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file; run `heartseg prepare` first") from None
+    except (ValueError, TypeError, OSError, csv.Error) as error:
+        raise DataError(f"{file}: not a manifest ({error})") from error
+
+
+def write_gray(file: Path, image: NDArray[np.uint8]) -> None:
+    """Write ``(H, W)`` grey levels or label indices as a picture, without loss if PNG."""
+    _write(file, image)
+
+
+def write_color(file: Path, image: NDArray[np.uint8]) -> None:
+    """Write ``(H, W, 3)`` RGB as a picture."""
+    _write(file, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def read_gray(file: Path) -> NDArray[np.uint8]:
+    """Read a picture as ``(H, W)`` grey levels; 16 bits are scaled to 8, transparency ignored."""
+    image = _read(file, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+    if image.dtype == np.uint16:
+        return np.asarray((image.astype(np.uint32) + 128) // 257, np.uint8)
+    return _as_bytes(image, file)
+
+
+def read_color(file: Path) -> NDArray[np.uint8]:
+    """Read a picture as ``(H, W, 3)`` RGB of 8 bits."""
+    image = _as_bytes(_read(file, cv2.IMREAD_COLOR), file)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def read_index(file: Path) -> NDArray[np.uint8]:
+    """Read a one-channel picture as ``(H, W)`` label indices.
+
+    Raises:
+        DataError: If it is not a picture of one channel and 8 bits.
+    """
+    image = _read(file, cv2.IMREAD_UNCHANGED)
+    if image.ndim != 2:
+        raise DataError(
+            f"{file}: expected one channel of label values, found {image.shape[2]}; a colour mask "
+            "is turned into labels with --decode"
+        )
+    return _as_bytes(image, file)
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """List the pictures in a folder, in natural order."""
+    files = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(files, key=lambda file: natural_key(file.name))
+
+
+def _as_bytes(image: NDArray[Any], file: Path) -> NDArray[np.uint8]:
+    if image.dtype != np.uint8:
+        raise DataError(f"{file}: expected 8 bits a channel, found {image.dtype}")
+    return image
+
+
+def _read(file: Path, flags: int) -> NDArray[Any]:
+    try:
+        content = np.fromfile(file, np.uint8)
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
+    try:
+        # Decoding from memory works with any path on any system.
+        image = cv2.imdecode(content, flags) if content.size else None
+    except (cv2.error, MemoryError) as error:
+        raise DataError(f"{file}: not a readable picture") from error
+    if image is None:
+        raise DataError(f"{file}: not a readable picture (PNG, JPEG, TIFF and BMP are)")
+    if image.shape[0] * image.shape[1] > MAX_PIXELS:
+        raise DataError(f"{file}: {image.shape[1]} x {image.shape[0]} pixels are more than can be")
+    return np.asarray(image)
+
+
+def _write(file: Path, image: NDArray[np.uint8]) -> None:
+    try:
+        encoded, content = cv2.imencode(file.suffix, image)
+    except cv2.error as error:
+        raise DataError(f"{file}: cannot be encoded as {file.suffix}") from error
+    if not encoded:
+        raise DataError(f"{file}: cannot be encoded as {file.suffix}")
+    with replacing(file) as temporary:
+        temporary.write_bytes(content.tobytes())
