@@ -2,8 +2,9 @@
 
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,6 +53,37 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what interrupted writers left in a folder (not in the folders below)."""
     for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
         file.unlink(missing_ok=True)
+
+
+def claim_folder(folder: Path, owned: Sequence[str], *, overwrite: bool) -> None:
+    """Make sure that a command may fill a folder, and remove what it is to replace.
+
+    Args:
+        folder: The folder; made if missing.
+        owned: Glob patterns, relative to the folder, of what the command writes. Only these are
+            removed, and only with ``overwrite``.
+        overwrite: Whether the user asked to replace what is there.
+
+    Raises:
+        DataError: If the folder holds something and ``overwrite`` is not set, or is no folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
+        held = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be used as a folder ({error.strerror})") from error
+    if held and not overwrite:
+        raise DataError(
+            f"{folder}: already holds {held[0]}{' and more' if len(held) > 1 else ''}; "
+            "pass --overwrite to replace earlier results, or choose another folder"
+        )
+    for pattern in owned:
+        for entry in folder.glob(pattern):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

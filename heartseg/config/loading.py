@@ -54,9 +54,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
             raise yaml.MarkedYAMLError(
-                problem="aliases are not allowed", problem_mark=event.start_mark
+                problem="aliases are not allowed", problem_mark=self.get_mark()
             )
         return super().compose_node(parent, index)
 
@@ -146,4 +145,4 @@ def _suggest(location: tuple[int | str, ...]) -> str:
 
 
 def _kind(value: object) -> str:
-    return {list: "a list", str: "text"}.get(type(value), type(value).__name__)
+    return "a list" if isinstance(value, list) else f"{str(value)[:40]!r}"

@@ -1,0 +1,320 @@
+"""``heartseg prepare``: volumes to slices, masks and the manifest that ties them together."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heartseg.config.schema import Config, PrepareConfig
+from heartseg.data.cases import CaseFiles, find_cases
+from heartseg.data.pictures import contact_sheet, draw_bar_charts, evenly_spaced
+from heartseg.data.slicing import PreparedVolume, SliceRecipe
+from heartseg.data.store import (
+    MANIFEST,
+    SliceRecord,
+    read_color,
+    read_gray,
+    read_manifest,
+    slice_file_name,
+    write_color,
+    write_gray,
+    write_manifest,
+)
+from heartseg.data.volume import check_same_grid, read_image, read_label_map
+from heartseg.errors import BatchError, DataError
+from heartseg.files import claim_folder, remove_unfinished, replacing
+from heartseg.hashing import hash_labels
+from heartseg.labels import LabelTable
+from heartseg.parallel import map_cases
+from heartseg.progress import Report, silent
+
+STATE = "prepare.json"
+OWNED = (
+    "images/*.png",
+    "masks/*.png",
+    MANIFEST,
+    STATE,
+    "statistics.png",
+    "samples_images.png",
+    "samples_masks.png",
+)
+_SHEET_COLUMNS = 6
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """What ``prepare`` did.
+
+    Attributes:
+        master_dir: Where the slices lie.
+        num_cases: Cases in the manifest.
+        num_slices: Slices in the manifest.
+        num_written: Slices that were not there before.
+    """
+
+    master_dir: Path
+    num_cases: int
+    num_slices: int
+    num_written: int
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """What came of one case.
+
+    Attributes:
+        records: Its rows of the manifest.
+        num_written: Slices that were not there before.
+        structure_slices: Prepared slices that hold each structure, by key.
+        label_sha256: Hash of the label volume.
+    """
+
+    records: tuple[SliceRecord, ...]
+    num_written: int
+    structure_slices: Mapping[str, int]
+    label_sha256: str
+
+
+def build_recipe(prepare: PrepareConfig, *, image_channels: int) -> SliceRecipe:
+    """Build the recipe that training and inference share from the configuration."""
+    return SliceRecipe(
+        plane=prepare.plane,
+        fit=prepare.fit,
+        image_height=prepare.image_height,
+        image_width=prepare.image_width,
+        spacing_mm=prepare.spacing_mm,
+        window=prepare.window,
+        window_range=prepare.window_range,
+        image_channels=image_channels,
+    )
+
+
+def run_prepare(
+    config: Config, *, overwrite: bool = False, report: Report = silent
+) -> PrepareResult:
+    """Prepare the slices of every case in ``data.source_dir``.
+
+    A run that was interrupted, or in which some cases failed, is continued: only slices that are
+    missing are written.
+
+    Args:
+        config: Uses the sections ``data``, ``prepare``, ``labels`` and ``parallel``.
+        overwrite: Replace the slices of an earlier, finished run.
+        report: Told after each case.
+
+    Returns:
+        Counts of cases and slices.
+
+    Raises:
+        DataError: If there is nothing to prepare, or the output folder holds something else.
+        BatchError: If some cases cannot be prepared; the others are.
+    """
+    data, master_dir = config.data, config.data.master_dir
+    cases, problems = find_cases(
+        data.source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+    )
+    recipe = build_recipe(config.prepare, image_channels=config.model.image_channels)
+    plan: dict[str, object] = {
+        "recipe": {k: v for k, v in recipe.to_dict().items() if k != "image_channels"},
+        "keep_empty": config.prepare.keep_empty,
+        "labels": [asdict(structure) for structure in config.label_table.structures],
+    }
+    plan = json.loads(json.dumps(plan))
+    fingerprints = {case.name: _fingerprint(case) for case in cases}
+    unchanged = _open_master(master_dir, plan, fingerprints, overwrite=overwrite)
+    _write_state(master_dir, plan, fingerprints, complete=False)
+
+    work = partial(
+        prepare_case,
+        master_dir=master_dir,
+        recipe=recipe,
+        table=config.label_table,
+        keep_empty=config.prepare.keep_empty,
+        keep_existing=unchanged,
+    )
+    outcomes = map_cases(
+        work,
+        cases,
+        jobs=config.parallel.jobs,
+        backend=config.parallel.backend,
+        report=report,
+        describe=lambda case: case.name,
+    )
+    done = {o.item.name: o.result for o in outcomes if o.result is not None}
+    problems += [o.problem for o in outcomes if o.problem is not None]
+    result = _finish(master_dir, done, num_samples=config.prepare.num_samples)
+    _write_state(
+        master_dir,
+        plan,
+        {name: fingerprints[name] for name in done},
+        complete=not problems,
+        hashes={name: case.label_sha256 for name, case in done.items()},
+    )
+    if problems:
+        raise BatchError(
+            f"{len(problems)} of {len(done) + len(problems)} cases could not be prepared "
+            f"({result.num_slices} slices of the others are in {master_dir})",
+            problems,
+        )
+    if not result.num_slices:
+        raise DataError(f"{data.source_dir}: no slice holds a structure")
+    return result
+
+
+def prepare_case(
+    case: CaseFiles,
+    *,
+    master_dir: Path,
+    recipe: SliceRecipe,
+    table: LabelTable,
+    keep_empty: bool,
+    keep_existing: Sequence[str] = (),
+) -> PreparedCase:
+    """Write the slices and masks of one case.
+
+    Args:
+        case: The files of the case.
+        master_dir: Where ``images/`` and ``masks/`` lie.
+        recipe: How slices are cut, resized and windowed.
+        table: The labels and their colours.
+        keep_empty: Whether slices without a structure are written too.
+        keep_existing: Cases whose slices on disk still fit their source.
+
+    Raises:
+        DataError: If a file is broken, or image and label map disagree.
+    """
+    labels = read_label_map(case.label_file, table)
+    image = read_image(case.image_file)
+    check_same_grid(image, labels, names=(str(case.image_file), str(case.label_file)))
+    prepared = PreparedVolume(image, recipe)
+    row_mm, col_mm = prepared.layout.spacing_mm(image.affine)
+    records, held = [], Counter[str]()
+    num_written = 0
+    for index, label_slice in enumerate(prepared.layout.stack(labels.voxels)):
+        values = np.flatnonzero(np.bincount(label_slice.ravel(), minlength=table.num_classes)[1:])
+        if not values.size and not keep_empty:
+            continue
+        held.update(table.foreground[value].key for value in values)
+        record = SliceRecord(
+            file=slice_file_name(case.name, index),
+            case=case.name,
+            slice=index,
+            plane=recipe.plane,
+            source=case.image_file.name,
+            height=label_slice.shape[0],
+            width=label_slice.shape[1],
+            spacing_row_mm=round(row_mm, 6),
+            spacing_col_mm=round(col_mm, 6),
+            foreground=int(np.count_nonzero(label_slice)),
+        )
+        records.append(record)
+        image_file, mask_file = (master_dir / part / record.file for part in ("images", "masks"))
+        if case.name in keep_existing and image_file.is_file() and mask_file.is_file():
+            continue
+        write_gray(image_file, prepared[index])
+        write_color(mask_file, table.colorize(prepared.grid.labels_to_network(label_slice)))
+        num_written += 1
+    digest = hash_labels(labels.voxels, tuple(labels.spacing_mm))
+    return PreparedCase(tuple(records), num_written, dict(held), digest)
+
+
+def _open_master(
+    master_dir: Path,
+    plan: Mapping[str, object],
+    fingerprints: Mapping[str, str],
+    *,
+    overwrite: bool,
+) -> list[str]:
+    """Return the cases whose slices, as far as they exist, need not be written again."""
+    state = _read_state(master_dir)
+    if overwrite or state is None:
+        claim_folder(master_dir, OWNED, overwrite=overwrite)
+        return []
+    if any(state.get(key) != value for key, value in plan.items()):
+        raise DataError(
+            f"{master_dir}: was prepared with other settings; pass --overwrite to prepare it "
+            "again, or choose another data.master_dir"
+        )
+    known = state.get("cases", {})
+    unchanged = [name for name, value in fingerprints.items() if known.get(name) == value]
+    finished = state.get("complete") and set(known) == set(unchanged) == set(fingerprints)
+    if finished and _is_whole(master_dir):
+        raise DataError(
+            f"{master_dir}: is already prepared and complete; pass --overwrite to prepare it again"
+        )
+    for folder in (master_dir, master_dir / "images", master_dir / "masks"):
+        remove_unfinished(folder)
+    return unchanged
+
+
+def _is_whole(master_dir: Path) -> bool:
+    manifest = master_dir / MANIFEST
+    return manifest.is_file() and all(
+        (master_dir / part / record.file).is_file()
+        for record in read_manifest(manifest)
+        for part in ("images", "masks")
+    )
+
+
+def _fingerprint(case: CaseFiles) -> str:
+    """Return what changes when a source file is replaced."""
+    stats = [file.stat() for file in (case.image_file, case.label_file)]
+    return ",".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+
+
+def _read_state(master_dir: Path) -> dict[str, Any] | None:
+    file = master_dir / STATE
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read ({error}); pass --overwrite") from error
+    return state if isinstance(state, dict) else {}
+
+
+def _write_state(
+    master_dir: Path,
+    plan: Mapping[str, object],
+    fingerprints: Mapping[str, str],
+    *,
+    complete: bool,
+    hashes: Mapping[str, str] | None = None,
+) -> None:
+    state = {**plan, "complete": complete, "cases": fingerprints, "label_sha256": hashes or {}}
+    with replacing(master_dir / STATE) as temporary:
+        temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+
+
+def _finish(
+    master_dir: Path, cases: Mapping[str, PreparedCase], *, num_samples: int
+) -> PrepareResult:
+    """Write what describes all cases together."""
+    records = [record for case in cases.values() for record in case.records]
+    write_manifest(master_dir / MANIFEST, records)
+    if records:
+        held = sum((Counter(case.structure_slices) for case in cases.values()), Counter[str]())
+        draw_bar_charts(
+            master_dir / "statistics.png",
+            {
+                "slices of each case": {name: len(case.records) for name, case in cases.items()},
+                "slices that hold each structure": dict(held),
+            },
+            title=f"{len(records):,} slices of {len(cases)} cases",
+        )
+        samples = [records[index].file for index in evenly_spaced(len(records), num_samples)]
+        for part, read in (("images", read_gray), ("masks", read_color)):
+            tiles = [read(master_dir / part / name) for name in samples]
+            sheet = contact_sheet(tiles, columns=_SHEET_COLUMNS)
+            write_color(master_dir / f"samples_{part}.png", sheet)
+    return PrepareResult(
+        master_dir=master_dir,
+        num_cases=len(cases),
+        num_slices=len(records),
+        num_written=sum(case.num_written for case in cases.values()),
+    )
