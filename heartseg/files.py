@@ -1,17 +1,22 @@
 """Writing so that no half-written file is ever seen, and names in the order people expect."""
 
+import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from heartseg.errors import DataError
 
 TEMPORARY_PREFIX = ".heartseg-"
 """Unfinished files: an interrupted run leaves them behind, the next one removes them."""
+
+UNFINISHED = "UNFINISHED"
+"""Marks a folder whose results are not whole yet."""
 
 
 @contextmanager
@@ -84,6 +89,55 @@ def claim_folder(folder: Path, owned: Sequence[str], *, overwrite: bool) -> None
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
+
+
+@contextmanager
+def filling(folder: Path, owned: Sequence[str], *, overwrite: bool) -> Iterator[None]:
+    """Claim a folder for results that are whole only when the block ends well.
+
+    Until then a marker file says so; a run that finds the marker starts over without being asked
+    to overwrite, since an interrupted run holds nothing that could be lost.
+
+    Args:
+        folder: The folder; made if missing.
+        owned: Glob patterns, relative to the folder, of what the command writes.
+        overwrite: Whether the user asked to replace what is there.
+
+    Raises:
+        DataError: If the folder holds finished or foreign things and ``overwrite`` is not set.
+    """
+    marker = folder / UNFINISHED
+    if not marker.is_file():
+        claim_folder(folder, (), overwrite=overwrite)
+        marker.write_text("This folder is being filled; a run that ended early starts over.\n")
+    claim_folder(folder, owned, overwrite=True)
+    yield
+    marker.unlink(missing_ok=True)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DataError: If the file is missing or holds something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: expected a JSON object")
+    return content
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object, readable for people too."""
+    with replacing(file) as temporary:
+        temporary.write_text(
+            json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -298,6 +298,12 @@ class Config(Section):
     """The classes of the label map, background first."""
 
     @property
+    def dataset_dir(self) -> Path:
+        """Folder that holds ``train``, ``valid`` and ``test``: of the chosen fold if there are."""
+        folder = self.data.dataset_dir
+        return folder / f"fold_{self.split.fold}" if self.split.folds else folder
+
+    @property
     def label_table(self) -> LabelTable:
         """The label map that the `labels` section describes."""
         return LabelTable(

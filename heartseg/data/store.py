@@ -14,6 +14,8 @@ from heartseg.errors import DataError
 from heartseg.files import natural_key, replacing
 
 MANIFEST = "manifest.csv"
+PREPARE_STATE = "prepare.json"
+"""Settings, sources and hashes of a prepared folder, and whether it is complete."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MAX_PIXELS = 2**26
 """A larger picture is taken for a broken or hostile header."""

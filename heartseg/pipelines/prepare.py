@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from heartseg.data.pictures import contact_sheet, draw_bar_charts, evenly_spaced
 from heartseg.data.slicing import PreparedVolume, SliceRecipe
 from heartseg.data.store import (
     MANIFEST,
+    PREPARE_STATE,
     SliceRecord,
     read_color,
     read_gray,
@@ -27,18 +27,17 @@ from heartseg.data.store import (
 )
 from heartseg.data.volume import check_same_grid, read_image, read_label_map
 from heartseg.errors import BatchError, DataError
-from heartseg.files import claim_folder, remove_unfinished, replacing
+from heartseg.files import claim_folder, read_json, remove_unfinished, write_json
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 
-STATE = "prepare.json"
 OWNED = (
     "images/*.png",
     "masks/*.png",
     MANIFEST,
-    STATE,
+    PREPARE_STATE,
     "statistics.png",
     "samples_images.png",
     "samples_masks.png",
@@ -147,7 +146,9 @@ def run_prepare(
     )
     done = {o.item.name: o.result for o in outcomes if o.result is not None}
     problems += [o.problem for o in outcomes if o.problem is not None]
-    result = _finish(master_dir, done, num_samples=config.prepare.num_samples)
+    result = _finish(
+        master_dir, done, table=config.label_table, num_samples=config.prepare.num_samples
+    )
     _write_state(
         master_dir,
         plan,
@@ -231,8 +232,9 @@ def _open_master(
     overwrite: bool,
 ) -> list[str]:
     """Return the cases whose slices, as far as they exist, need not be written again."""
-    state = _read_state(master_dir)
-    if overwrite or state is None:
+    state_file = master_dir / PREPARE_STATE
+    state = read_json(state_file) if state_file.is_file() and not overwrite else None
+    if state is None:
         claim_folder(master_dir, OWNED, overwrite=overwrite)
         return []
     if any(state.get(key) != value for key, value in plan.items()):
@@ -267,17 +269,6 @@ def _fingerprint(case: CaseFiles) -> str:
     return ",".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
 
 
-def _read_state(master_dir: Path) -> dict[str, Any] | None:
-    file = master_dir / STATE
-    try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read ({error}); pass --overwrite") from error
-    return state if isinstance(state, dict) else {}
-
-
 def _write_state(
     master_dir: Path,
     plan: Mapping[str, object],
@@ -287,12 +278,11 @@ def _write_state(
     hashes: Mapping[str, str] | None = None,
 ) -> None:
     state = {**plan, "complete": complete, "cases": fingerprints, "label_sha256": hashes or {}}
-    with replacing(master_dir / STATE) as temporary:
-        temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    write_json(master_dir / PREPARE_STATE, state)
 
 
 def _finish(
-    master_dir: Path, cases: Mapping[str, PreparedCase], *, num_samples: int
+    master_dir: Path, cases: Mapping[str, PreparedCase], *, table: LabelTable, num_samples: int
 ) -> PrepareResult:
     """Write what describes all cases together."""
     records = [record for case in cases.values() for record in case.records]
@@ -303,7 +293,7 @@ def _finish(
             master_dir / "statistics.png",
             {
                 "slices of each case": {name: len(case.records) for name, case in cases.items()},
-                "slices that hold each structure": dict(held),
+                "slices that hold each structure": {s.key: held[s.key] for s in table.foreground},
             },
             title=f"{len(records):,} slices of {len(cases)} cases",
         )
