@@ -1,0 +1,167 @@
+"""The summary of scores over patients, and the policy behind it in words."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from heartseg.evaluation.scoring import (
+    ABSENT,
+    FALSE_ALARM,
+    MEASURES,
+    MISSED,
+    WHOLE_HEART,
+    Scores,
+)
+from heartseg.evaluation.statistics import Summary, summarize
+
+VOLUMES = ("volume_prediction_ml", "volume_reference_ml", "volume_difference_ml")
+MACRO_MEASURES = MEASURES
+
+Groups = Mapping[str, Mapping[str, Sequence[str]]]
+"""Cases by group by kind: ``{"category": {"severe": ["pat4", ...]}}``."""
+
+POLICY = (
+    "Scores are those of whole volumes on the grid of the reference, in mm and mL; background "
+    "is never scored.",
+    "A structure that both maps lack has no scores (empty cells). It is counted as absent and "
+    "takes no part in means; it never counts as 1.",
+    "A structure that only one map holds has Dice, IoU and surface Dice 0, and the diagonal of "
+    "the image as its distances. It is flagged: missed if only the reference holds it, false "
+    "alarm if only the prediction does. It takes part in means.",
+    "A case without a prediction is scored as if its prediction were empty: every structure of "
+    "its reference is missed.",
+    "Precision is empty where nothing is predicted, recall where there is nothing to find.",
+    "Scope full: all voxels. Scope required: for structure v, voxels of the endpoint zone v are "
+    "left out in both maps; for the whole heart, voxels of any endpoint zone.",
+    "Macro averages: the mean over the structures that a patient has scores for, then the mean "
+    "over patients; the whole heart as one takes no part.",
+    "Intervals are 95 % percentile bootstrap intervals of the mean, patients resampled.",
+    "Surfaces run between voxels and are weighted by their area (marching cubes). HD95 is the "
+    "larger of both directions' 95th percentiles; ASSD is the mean distance over the area of "
+    "both surfaces; NSD is the share of both surfaces within the tolerance of the other.",
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is reported beside the scores.
+
+    Attributes:
+        warnings: What a reader must know before any figure, such as leaked test patients.
+        provenance: Where the figures come from: folders, versions, model.
+        unpaired_predictions: Predictions that no reference was found for.
+        problems: Cases that could not be scored, with the reason.
+        groups: Cases by category, diagnosis and the like, each summarised on its own.
+        num_resamples: Bootstrap resamples.
+        seed: Seed of the bootstrap.
+    """
+
+    warnings: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    unpaired_predictions: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    groups: Groups = field(default_factory=dict)
+    num_resamples: int = 2000
+    seed: int = 137
+
+
+def build_summary(scores: Scores, context: Context) -> dict[str, Any]:
+    """Summarise scores over patients.
+
+    Args:
+        scores: The scores of all cases.
+        context: What is reported beside them.
+
+    Returns:
+        Nested dictionaries of strings, numbers and None (nothing to tell), fit for JSON.
+    """
+    return {
+        "warnings": list(context.warnings),
+        "num_cases": len(scores.cases),
+        "cases": [case.case for case in scores.cases],
+        "missing_predictions": list(scores.missing_predictions),
+        "unpaired_predictions": list(context.unpaired_predictions),
+        "problems": list(context.problems),
+        "tolerance_mm": scores.tolerance_mm,
+        "bootstrap": {
+            "resamples": context.num_resamples,
+            "seed": context.seed,
+            "confidence": 0.95,
+            "unit": "patient",
+            "method": "percentile interval of the mean",
+        },
+        "scopes": _summarize_scopes(scores, context),
+        "groups": {
+            kind: {
+                name: {
+                    "num_cases": len(members.cases),
+                    "scopes": _summarize_scopes(members, context),
+                }
+                for name, members in ((name, scores.only(cases)) for name, cases in by_name.items())
+                if members.cases
+            }
+            for kind, by_name in context.groups.items()
+        },
+        "policy": list(POLICY),
+        "provenance": dict(context.provenance),
+    }
+
+
+def _summarize_scopes(scores: Scores, context: Context) -> dict[str, Any]:
+    return {
+        scope: {
+            "structures": {
+                structure: _summarize_structure(scores, structure, scope, context)
+                for structure in (*scores.structures, WHOLE_HEART)
+            },
+            "macro": {
+                measure: _as_dict(
+                    summarize(
+                        [case.macro(measure, scope=scope) for case in scores.cases],
+                        num_resamples=context.num_resamples,
+                        seed=context.seed,
+                    )
+                )
+                for measure in MACRO_MEASURES
+            },
+        }
+        for scope in scores.scopes
+    }
+
+
+def _summarize_structure(
+    scores: Scores, structure: str, scope: str, context: Context
+) -> dict[str, Any]:
+    rows = scores.column(structure, scope=scope)
+    flags = [row.flag for row in rows]
+    # Volumes of a structure that nobody has would drown the differences in zeros.
+    scored = [row for row in rows if row.flag != ABSENT]
+    return {
+        "n": len(scored),
+        "absent": flags.count(ABSENT),
+        "false_alarms": flags.count(FALSE_ALARM),
+        "missed": flags.count(MISSED),
+        **{
+            measure: _as_dict(
+                summarize(
+                    [getattr(row, measure) for row in scored],
+                    num_resamples=context.num_resamples,
+                    seed=context.seed,
+                )
+            )
+            for measure in (*MEASURES, *VOLUMES)
+        },
+    }
+
+
+def _as_dict(summary: Summary) -> dict[str, Any]:
+    return finite(asdict(summary))
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace NaN by None: JSON knows no NaN."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
