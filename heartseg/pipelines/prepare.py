@@ -71,12 +71,16 @@ class PreparedCase:
         num_written: Slices that were not there before.
         structure_slices: Prepared slices that hold each structure, by key.
         label_sha256: Hash of the label volume.
+        shape: Shape of the volume.
+        affine: Its affine, row by row: with the shape, all that rebuilding the volume needs.
     """
 
     records: tuple[SliceRecord, ...]
     num_written: int
     structure_slices: Mapping[str, int]
     label_sha256: str
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
 
 
 def build_recipe(prepare: PrepareConfig, *, image_channels: int) -> SliceRecipe:
@@ -154,7 +158,7 @@ def run_prepare(
         plan,
         {name: fingerprints[name] for name in done},
         complete=not problems,
-        hashes={name: case.label_sha256 for name, case in done.items()},
+        results=done,
     )
     if problems:
         raise BatchError(
@@ -221,7 +225,14 @@ def prepare_case(
         write_color(mask_file, table.colorize(prepared.grid.labels_to_network(label_slice)))
         num_written += 1
     digest = hash_labels(labels.voxels, tuple(labels.spacing_mm))
-    return PreparedCase(tuple(records), num_written, dict(held), digest)
+    return PreparedCase(
+        tuple(records),
+        num_written,
+        dict(held),
+        digest,
+        shape=labels.voxels.shape,
+        affine=tuple(tuple(row) for row in labels.affine.tolist()),
+    )
 
 
 def _open_master(
@@ -275,9 +286,18 @@ def _write_state(
     fingerprints: Mapping[str, str],
     *,
     complete: bool,
-    hashes: Mapping[str, str] | None = None,
+    results: Mapping[str, PreparedCase] | None = None,
 ) -> None:
-    state = {**plan, "complete": complete, "cases": fingerprints, "label_sha256": hashes or {}}
+    results = results or {}
+    state = {
+        **plan,
+        "complete": complete,
+        "cases": fingerprints,
+        "label_sha256": {name: case.label_sha256 for name, case in results.items()},
+        "grids": {
+            name: {"shape": case.shape, "affine": case.affine} for name, case in results.items()
+        },
+    }
     write_json(master_dir / PREPARE_STATE, state)
 
 
