@@ -205,10 +205,10 @@ def score_case(pair: LabelPair, table: LabelTable, *, tolerance_mm: float = 2.0)
     Raises:
         ValueError: If arrays differ in shape, are not 3D, or hold unknown labels.
     """
+    pair = _along_memory(pair)
     grid = _Grid.of(pair.reference.shape, pair.spacing_mm)
     maps = _Maps.of(pair)
     confusion = confusion_matrix(maps.prediction, maps.reference, table.num_classes)
-    confusion[0, 0] += pair.reference.size - maps.reference.size
     wanted = [(s.key, s.value) for s in table.foreground]
     rows: list[StructureScore] = []
     for scope in SCOPES if maps.endpoints is not None else (FULL,):
@@ -235,6 +235,26 @@ def score_case(pair: LabelPair, table: LabelTable, *, tolerance_mm: float = 2.0)
         confusion,
         has_prediction=pair.prediction is not None,
         has_endpoints=pair.endpoints is not None,
+    )
+
+
+def _along_memory(pair: LabelPair) -> LabelPair:
+    """Return the pair with its axes in the order in which its arrays lie in memory.
+
+    NIfTI arrays have the first axis fastest. No measure depends on the order of the axes, and
+    walking through memory in its own order is several times faster.
+    """
+    turned = pair.reference.flags.f_contiguous
+
+    def lay(labels: NDArray[np.integer]) -> NDArray[np.integer]:
+        return np.ascontiguousarray(labels.T if turned else labels)
+
+    return replace(
+        pair,
+        prediction=None if pair.prediction is None else lay(pair.prediction),
+        reference=lay(pair.reference),
+        endpoints=None if pair.endpoints is None else lay(pair.endpoints),
+        spacing_mm=np.flip(pair.spacing_mm) if turned else pair.spacing_mm,
     )
 
 
@@ -265,7 +285,7 @@ class _Grid:
 
 @dataclass(frozen=True)
 class _Maps:
-    """The label maps of a case, cropped to what either of them holds."""
+    """The label maps of a case, and the box of each structure in either of them."""
 
     prediction: NDArray[np.integer]
     reference: NDArray[np.integer]
@@ -282,15 +302,12 @@ class _Maps:
                     f"{name}: expected the shape {reference.shape} of the reference, "
                     f"got {other.shape}"
                 )
-        box = _joint_box(_boxes(prediction > 0).get(1), _boxes(reference > 0).get(1))
-        prediction, reference = prediction[box], reference[box]
         found = [_boxes(labels) for labels in (prediction, reference)]
         boxes = {
             value: _joint_box(*(boxes.get(value) for boxes in found))
             for value in set(found[0]) | set(found[1])
         }
-        endpoints = None if pair.endpoints is None else pair.endpoints[box]
-        return cls(prediction, reference, endpoints, boxes)
+        return cls(prediction, reference, pair.endpoints, boxes)
 
     def masks(
         self, value: int | None, *, scope: str
@@ -300,8 +317,9 @@ class _Maps:
         Returns None if neither map holds it, or if the required scope changes nothing.
         """
         if value is None:
-            prediction, reference, zone = self.prediction > 0, self.reference > 0, self.endpoints
-            inside = None if zone is None else zone > 0
+            box = _joint_box(*self.boxes.values())
+            prediction, reference = self.prediction[box] > 0, self.reference[box] > 0
+            inside = None if self.endpoints is None else self.endpoints[box] > 0
         elif value in self.boxes:
             box = self.boxes[value]
             prediction, reference = self.prediction[box] == value, self.reference[box] == value
@@ -315,9 +333,7 @@ class _Maps:
         return prediction & ~inside, reference & ~inside
 
 
-def _boxes(labels: NDArray[np.integer] | NDArray[np.bool_]) -> dict[int, _Box]:
-    if labels.dtype == np.bool_:
-        labels = labels.view(np.uint8)
+def _boxes(labels: NDArray[np.integer]) -> dict[int, _Box]:
     found = ndimage.find_objects(labels)
     return {value: box for value, box in enumerate(found, 1) if box is not None}
 
