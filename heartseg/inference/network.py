@@ -1,0 +1,66 @@
+"""A Keras model as a plain, compiled function from images to probabilities."""
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg.data.slicing import SliceRecipe
+from heartseg.errors import ModelError
+from heartseg.inference.predict import Predict
+
+
+def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int) -> Predict:
+    """Wrap a model as a function that is compiled once, however many images a batch holds.
+
+    It computes in the precision that the model was saved with.
+
+    Args:
+        model: From images to probabilities.
+        recipe: What the model is fed with.
+        batch_size: Images in the largest batch.
+
+    Raises:
+        ModelError: If the model's input does not fit the recipe.
+    """
+    expected = (recipe.image_height, recipe.image_width, recipe.image_channels)
+    shape = model.input_shape
+    fits = isinstance(shape, tuple) and len(shape) == 4
+    if not fits or any(
+        size not in (None, wanted) for size, wanted in zip(shape[1:], expected, strict=True)
+    ):
+        raise ModelError(
+            f"the model takes images of shape {shape}, its recipe makes {(None, *expected)}"
+        )
+    if keras.backend.backend() == "tensorflow":
+        return _compile_tensorflow(model, expected)
+    return _compile_padded(model, batch_size)
+
+
+def _compile_tensorflow(model: keras.Model, image_shape: tuple[int, int, int]) -> Predict:
+    import tensorflow as tf
+
+    # A free batch dimension: the last, smaller batch is not traced again.
+    signature = [tf.TensorSpec((None, *image_shape), tf.float32)]
+    compiled = tf.function(lambda images: model(images, training=False), input_signature=signature)
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            return np.asarray(compiled(tf.constant(images)), np.float32)
+        except tf.errors.ResourceExhaustedError as error:
+            raise ModelError(
+                f"there is not enough memory for {len(images)} slices at once; lower "
+                "infer.batch_size (or evaluate.batch_size)"
+            ) from error
+
+    return predict
+
+
+def _compile_padded(model: keras.Model, batch_size: int) -> Predict:
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Compiled for one size: a smaller batch is filled up.
+        missing = max(batch_size - len(images), 0)
+        padded = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        probabilities = keras.ops.convert_to_numpy(model.predict_on_batch(padded))
+        return np.asarray(probabilities[: len(images)], np.float32)
+
+    return predict

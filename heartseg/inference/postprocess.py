@@ -1,0 +1,61 @@
+"""What is known of a heart, applied to a predicted label map."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+TOUCHING = np.ones((3, 3, 3), bool)
+"""Voxels that share a face, an edge or a corner belong to one piece (26-connectivity)."""
+
+
+def keep_largest_components(
+    labels: NDArray[np.uint8], *, keep_fraction: Mapping[int, float] | None = None
+) -> NDArray[np.uint8]:
+    """Turn all but the largest connected piece of each structure into background.
+
+    Args:
+        labels: ``(X, Y, Z)`` label map.
+        keep_fraction: For structures that may come in several pieces: a piece stays if it has at
+            least this share of the largest one's voxels; 0 keeps every piece.
+
+    Returns:
+        A new label map of the same shape. Of two largest pieces of equal size the first stays.
+    """
+    fractions = keep_fraction or {}
+    kept = labels.copy()
+    for value, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        # A view: only the box that holds the structure is searched.
+        region = kept[box]
+        pieces, count = ndimage.label(region == value, structure=TOUCHING)
+        if count < 2:
+            continue
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        stays = np.zeros(count + 1, bool)
+        stays[np.argmax(sizes)] = True
+        if value in fractions:
+            stays |= sizes >= fractions[value] * sizes.max()
+        stays[0] = True
+        region[~stays[pieces]] = 0
+    return kept
+
+
+def touches_border(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.bool_]:
+    """Tell which classes reach the border of the volume, and so may be cut off by it.
+
+    Args:
+        labels: ``(X, Y, Z)`` label map, values below ``num_classes``.
+        num_classes: Number of classes, background included.
+
+    Returns:
+        ``(num_classes,)``, True where the class has a voxel in an outermost layer.
+    """
+    touched = np.zeros(num_classes, bool)
+    for axis in range(labels.ndim):
+        for end in (0, -1):
+            touched[np.unique(labels.take(end, axis=axis))] = True
+    return touched

@@ -1,0 +1,62 @@
+"""A trained model and how it is applied: from a scan or picture to a label map."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg.data.volume import Volume
+from heartseg.inference.postprocess import keep_largest_components
+from heartseg.inference.predict import ModelDescription, Predict, predict_slices, predict_volume
+from heartseg.progress import Report, silent
+
+# There may be a superior vena cava on each side: its second piece is no debris.
+_BILATERAL = {"SVC": 0.2}
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A model and how it is applied.
+
+    Attributes:
+        predict: The network.
+        model: What it was trained for.
+        batch_size: Slices predicted at once.
+        tile_overlap: Overlap of tiles, for slices larger than the network; None: no tiles.
+        largest_component: Whether only the largest piece of each structure of a volume is kept.
+    """
+
+    predict: Predict
+    model: ModelDescription
+    batch_size: int = 8
+    tile_overlap: float | None = None
+    largest_component: bool = False
+
+    def segment_slices(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """Return the ``(H, W)`` label map of each picture; see ``predict_slices``."""
+        return predict_slices(
+            self.predict,
+            images,
+            self.model.recipe,
+            num_classes=self.model.table.num_classes,
+            batch_size=self.batch_size,
+            tile_overlap=self.tile_overlap,
+        )
+
+    def segment_volume(self, image: Volume, *, report: Report = silent) -> NDArray[np.uint8]:
+        """Return the ``(X, Y, Z)`` label map of a scan; see ``predict_volume``."""
+        table = self.model.table
+        labels = predict_volume(
+            self.predict,
+            image,
+            self.model.recipe,
+            num_classes=table.num_classes,
+            batch_size=self.batch_size,
+            tile_overlap=self.tile_overlap,
+            report=report,
+        )
+        if not self.largest_component:
+            return labels
+        fractions = {s.value: _BILATERAL[s.key] for s in table.foreground if s.key in _BILATERAL}
+        return keep_largest_components(labels, keep_fraction=fractions)

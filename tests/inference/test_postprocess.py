@@ -1,0 +1,67 @@
+import numpy as np
+
+from heartseg.inference.postprocess import keep_largest_components, touches_border
+
+
+def test_only_the_largest_piece_of_each_structure_stays():
+    labels = np.zeros((10, 12, 14), np.uint8)
+    labels[1:4, 1:4, 1:4] = 1
+    labels[8, 8, 8] = 1
+    labels[6:8, 1:5, 9:12] = 2
+
+    cleaned = keep_largest_components(labels)
+
+    expected = labels.copy()
+    expected[8, 8, 8] = 0
+    np.testing.assert_array_equal(cleaned, expected)
+    assert labels[8, 8, 8] == 1  # the argument is not changed
+
+
+def test_pieces_that_share_only_a_corner_are_one():
+    labels = np.zeros((4, 4, 4), np.uint8)
+    labels[0, 0, 0] = labels[1, 1, 1] = labels[2, 2, 2] = 5
+
+    np.testing.assert_array_equal(keep_largest_components(labels), labels)
+
+
+def test_a_structure_that_may_be_bilateral_keeps_its_second_piece_but_no_debris():
+    labels = np.zeros((12, 5, 5), np.uint8)
+    labels[0:4, 0, 0] = 7
+    labels[6:8, 4, 4] = 7  # half of the largest
+    labels[11, 0, 4] = 7  # a quarter
+    expected = labels.copy()
+    expected[11, 0, 4] = 0
+
+    cleaned = keep_largest_components(labels, keep_fraction={7: 0.5})
+
+    np.testing.assert_array_equal(cleaned, expected)
+    np.testing.assert_array_equal(keep_largest_components(labels, keep_fraction={7: 0}), labels)
+
+
+def test_of_two_equal_pieces_one_stays():
+    labels = np.zeros((5, 1, 1), np.uint8)
+    labels[[0, 1, 3, 4]] = 1
+
+    np.testing.assert_array_equal(keep_largest_components(labels).ravel(), [1, 1, 0, 0, 0])
+
+
+def test_a_neighbour_inside_the_box_of_a_structure_is_left_alone():
+    labels = np.full((7, 7, 7), 1, np.uint8)
+    labels[2:5, 2:5, 2:5] = 0
+    labels[3, 3, 3] = 2
+
+    np.testing.assert_array_equal(keep_largest_components(labels), labels)
+
+
+def test_an_empty_label_map_stays_empty():
+    empty = np.zeros((3, 4, 5), np.uint8)
+
+    np.testing.assert_array_equal(keep_largest_components(empty), empty)
+
+
+def test_structures_at_the_border_are_found():
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[2, 3, 6] = 3
+    labels[2, 3, 3] = 2
+
+    np.testing.assert_array_equal(touches_border(labels, 5), [True, False, False, True, False])

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from heartseg.errors import DataError
+from heartseg.inference.volumetry import (
+    VolumeRow,
+    measure_volumes,
+    merge_volumes,
+    read_volumes,
+    write_volumes,
+)
+from heartseg.labels import LabelTable, Structure
+
+TABLE = LabelTable(
+    (
+        Structure(0, "background", "background", (0, 0, 0)),
+        Structure(1, "LV", "left ventricle", (255, 0, 0)),
+        Structure(2, "AO", "aorta", (0, 255, 0)),
+        Structure(3, "PA", "pulmonary artery", (255, 255, 255)),
+    )
+)
+
+
+def test_volumes_are_voxels_times_the_volume_of_one():
+    labels = np.zeros((10, 12, 14), np.uint8)
+    labels[2:7, 3:7, 4:9] = 1
+    labels[0, 0, :2] = 2
+    # 0.5 x 2 x 3 mm, sheared: the volume of a voxel is the determinant, 3 mm3.
+    affine = np.array([[0.5, 0, 1, 0], [0, -2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+
+    rows = measure_volumes("pat4", labels, affine, TABLE)
+
+    assert rows == [
+        VolumeRow("pat4", "LV", 0.3, 100, ""),
+        VolumeRow("pat4", "AO", 0.006, 2, "truncated"),
+        VolumeRow("pat4", "PA", 0.0, 0, "absent"),
+    ]
+
+
+def test_a_table_is_read_as_it_was_written_with_cases_in_natural_order(tmp_path):
+    rows = [VolumeRow("pat10", "LV", 1.5, 3, ""), VolumeRow("pat2", "LV", 0.1, 1, "truncated")]
+    file = tmp_path / "volumes.csv"
+
+    write_volumes(file, rows)
+
+    assert read_volumes(file) == rows[::-1]
+    assert file.read_text().splitlines()[0] == "case,structure,volume_ml,voxels,flags"
+
+
+def test_a_missing_table_has_no_rows(tmp_path):
+    assert read_volumes(tmp_path / "volumes.csv") == []
+
+
+@pytest.mark.parametrize(
+    "content", ["name,age\n", "case,structure,volume_ml,voxels,flags\npat4,LV,much,1,\n", ""]
+)
+def test_another_table_is_refused(tmp_path, content):
+    file = tmp_path / "volumes.csv"
+    file.write_text(content)
+
+    with pytest.raises(DataError, match=r"volumes\.csv"):
+        read_volumes(file)
+
+
+def test_rows_of_a_case_that_was_measured_again_are_replaced():
+    old, other = VolumeRow("a", "LV", 1, 1, ""), VolumeRow("b", "LV", 2, 2, "")
+    new = VolumeRow("a", "LV", 3, 3, "")
+
+    assert merge_volumes([old, other], [new]) == [other, new]
