@@ -1,0 +1,265 @@
+"""Batches for training: pairs of PNG files found by name, streamed from disk by tf.data.
+
+Decoding is OpenCV's, in tf.data's threads: for 512x512 slices it takes 5.5 ms of processor time
+a pair, against 7.4 ms with ``tf.io.decode_png`` and ``tf.gather``, and 4.4 ms for the bare
+``cv2.imdecode`` of the same bytes.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from heartseg.data.augment import Augmentation, augment_slice
+from heartseg.data.store import read_color, read_gray
+from heartseg.errors import DataError
+from heartseg.files import natural_key
+from heartseg.labels import UNKNOWN, LabelTable
+
+Batches: TypeAlias = "tf.data.Dataset[Any]"
+_MARK = "heartseg data error"
+
+
+@dataclass(frozen=True)
+class SlicePair:
+    """A slice and its colour mask.
+
+    Attributes:
+        image_file: Grey PNG.
+        mask_file: Colour PNG of the same name and size.
+    """
+
+    image_file: Path
+    mask_file: Path
+
+    @property
+    def name(self) -> str:
+        """The name that both share, without suffix: ``pat4_079``."""
+        return self.image_file.stem
+
+
+def find_pairs(part_dir: Path) -> list[SlicePair]:
+    """Pair the PNG files in ``images/`` with those of the same name in ``masks/``.
+
+    Returns:
+        All pairs in natural order (``pat2`` before ``pat10``); at least one.
+
+    Raises:
+        DataError: If there is none, or if any file lacks its partner; all such are named.
+    """
+    images, masks = ({file.name for file in (part_dir / kind).glob("*.png")} for kind in _KINDS)
+    alone = [
+        f"{part_dir / kind / name} (no {part_dir / other / name})"
+        for kind, other, names in ((*_KINDS, images - masks), (*_KINDS[::-1], masks - images))
+        for name in sorted(names, key=natural_key)
+    ]
+    if alone:
+        raise DataError(
+            f"{part_dir}: {len(alone)} slices or masks lack their partner:\n  - "
+            + "\n  - ".join(alone)
+        )
+    if not images:
+        raise DataError(f"{part_dir}: no PNG files in images/ and masks/; run `heartseg split`")
+    return [
+        SlicePair(part_dir / "images" / name, part_dir / "masks" / name)
+        for name in sorted(images, key=natural_key)
+    ]
+
+
+_KINDS = ("images", "masks")
+
+
+def read_pair(
+    pair: SlicePair, table: LabelTable, shape: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read a slice and its labels.
+
+    Args:
+        pair: The files.
+        table: Gives the label of each colour.
+        shape: Height and width that the slice must have.
+
+    Returns:
+        ``(H, W)`` grey levels and ``(H, W)`` label indices.
+
+    Raises:
+        DataError: If a file is unreadable or of another size, or a colour is not in the table.
+    """
+    image, colors = read_gray(pair.image_file), read_color(pair.mask_file)
+    for file, found in ((pair.image_file, image.shape), (pair.mask_file, colors.shape[:2])):
+        if found != shape:
+            raise DataError(
+                f"{file}: expected {shape[1]} x {shape[0]} pixels (prepare.image_width and "
+                f"prepare.image_height), found {found[1]} x {found[0]}"
+            )
+    # Four bytes in the order blue, green, red, 255 are one little-endian number, so that a
+    # colour's code needs no arithmetic on three planes.
+    codes = cv2.cvtColor(colors, cv2.COLOR_RGB2BGRA).view("<u4")[..., 0] & 0xFFFFFF
+    labels = np.take(table.color_codes, codes, mode="clip")
+    if labels.max() == UNKNOWN:
+        table.decode(colors, source=str(pair.mask_file))
+    return image, labels
+
+
+def order_of_epoch(num_slices: int, count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Shuffle slices for one epoch; a resumed run asks again and gets the same order.
+
+    Args:
+        num_slices: How many slices there are.
+        count: How many to return: whole passes over the slices, the last one cut short.
+        seed: Seed of the run.
+        epoch: Epoch from 0.
+
+    Returns:
+        ``(count,)`` indices of slices.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    passes = [rng.permutation(num_slices) for _ in range(-(-count // num_slices))]
+    return np.concatenate(passes)[:count].astype(np.int64)
+
+
+def build_dataset(
+    pairs: Sequence[SlicePair],
+    *,
+    table: LabelTable,
+    image_size: tuple[int, int],
+    image_channels: int,
+    batch_size: int,
+) -> Batches:
+    """Build the batches of one pass over the slices, in the order given.
+
+    Args:
+        pairs: The slices, at least one.
+        table: Gives the label of each colour.
+        image_size: Height and width of every slice.
+        image_channels: Channels of a slice; several are copies.
+        batch_size: Slices in a batch; the last one may hold fewer.
+
+    Returns:
+        Batches of images, float32 ``(B, H, W, C)`` in [0, 1], and labels, uint8 ``(B, H, W)``.
+        A broken file ends the iteration with an error of TensorFlow: iterate under
+        ``data_errors()`` to see the ``DataError``.
+    """
+    reader = _Reader(pairs, table, image_size, image_channels)
+    indices = tf.data.Dataset.range(len(pairs)).map(lambda index: (index, index, index))
+    return _batches(reader, indices, batch_size).prefetch(2)
+
+
+def build_training_dataset(
+    pairs: Sequence[SlicePair],
+    *,
+    table: LabelTable,
+    image_size: tuple[int, int],
+    image_channels: int,
+    batch_size: int,
+    steps_per_epoch: int | None = None,
+    seed: int,
+    first_epoch: int = 0,
+    augmentation: Augmentation | None = None,
+) -> Batches:
+    """Build endless batches, epoch after epoch; see ``build_dataset`` for what they hold.
+
+    Order and augmentation of an epoch follow from the seed and the epoch's number alone, so that
+    a run resumed at ``first_epoch`` sees what it would have seen.
+
+    Args:
+        pairs: The slices, at least one.
+        table: Gives the label of each colour.
+        image_size: Height and width of every slice.
+        image_channels: Channels of a slice; several are copies.
+        batch_size: Slices in a batch; the last one of an epoch may hold fewer.
+        steps_per_epoch: Batches of an epoch; the default is one pass over the slices.
+        seed: Seed of the run.
+        first_epoch: Epoch to begin with, from 0.
+        augmentation: What may be done to a slice; None leaves all as they are.
+    """
+    reader = _Reader(pairs, table, image_size, image_channels, seed, augmentation)
+    count = len(pairs) if steps_per_epoch is None else steps_per_epoch * batch_size
+
+    def order(epoch: np.int64) -> NDArray[np.int64]:
+        return order_of_epoch(len(pairs), count, seed=seed, epoch=int(epoch))
+
+    def batches_of_epoch(epoch: tf.Tensor) -> Batches:
+        # Shuffling names, not pixels: the whole set is shuffled at no cost of memory.
+        indices = tf.ensure_shape(
+            tf.numpy_function(order, [epoch], tf.int64, stateful=False), [count]
+        )
+        samples = tf.data.Dataset.from_tensor_slices(indices).enumerate()
+        return _batches(
+            reader, samples.map(lambda position, index: (epoch, position, index)), batch_size
+        )
+
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    return epochs.flat_map(batches_of_epoch).prefetch(2)
+
+
+@contextmanager
+def data_errors() -> Iterator[None]:
+    """Turn what tf.data makes of a ``DataError`` back into one.
+
+    An exception inside tf.data reaches the caller as one of TensorFlow's own, whose message holds
+    the text of the first.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(f"<{_MARK}>(.*?)</{_MARK}>", error.message, re.DOTALL)
+        if found is None:
+            raise
+        raise DataError(found[1]) from error
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one sample inside tf.data."""
+
+    pairs: Sequence[SlicePair]
+    table: LabelTable
+    image_size: tuple[int, int]
+    image_channels: int
+    seed: int = 0
+    augmentation: Augmentation | None = None
+
+    def read(
+        self, epoch: np.int64, position: np.int64, index: np.int64
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Read slice ``index``, which comes at ``position`` in ``epoch``."""
+        try:
+            levels, labels = read_pair(self.pairs[int(index)], self.table, self.image_size)
+        except DataError as error:
+            raise RuntimeError(f"<{_MARK}>{error}</{_MARK}>") from error
+        image = np.multiply(levels, np.float32(1 / 255), dtype=np.float32)
+        if self.augmentation is not None and self.augmentation.is_active:
+            rng = np.random.default_rng((self.seed, int(epoch), int(position)))
+            image, labels = augment_slice(image, labels, self.augmentation, rng)
+        channels = [image] * self.image_channels
+        return cv2.merge(channels).reshape(*self.image_size, self.image_channels), labels
+
+    def __call__(
+        self, epoch: tf.Tensor, position: tf.Tensor, index: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Read a sample, as an operation of TensorFlow's graph."""
+        # Stateless: what is read depends on the numbers alone, so tf.data may read in parallel
+        # even when TensorFlow is held to deterministic operations.
+        image, labels = tf.numpy_function(
+            self.read, [epoch, position, index], [tf.float32, tf.uint8], stateful=False
+        )
+        return (
+            tf.ensure_shape(image, [*self.image_size, self.image_channels]),
+            tf.ensure_shape(labels, self.image_size),
+        )
+
+
+def _batches(reader: _Reader, samples: Batches, batch_size: int) -> Batches:
+    # One call a core: AUTOTUNE starts with fewer and was a third slower over whole epochs.
+    return samples.map(reader, num_parallel_calls=os.cpu_count() or 1, deterministic=True).batch(
+        batch_size
+    )
