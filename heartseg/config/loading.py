@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -11,8 +11,9 @@ from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
 from heartseg.files import replacing
 
-MAX_BYTES = 1_000_000
-"""A larger file is no configuration."""
+MAX_BYTES = 100_000
+"""A larger file is no configuration: the published one has a hundredth."""
+_MAX_SHOWN = 80
 
 
 def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -50,30 +51,38 @@ def write_config(config: Config, file: Path) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses duplicate keys and aliases, which a configuration never needs."""
+    """A safe loader that refuses what no configuration needs: tags, aliases, duplicate keys."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem="aliases are not allowed", problem_mark=self.get_mark()
-            )
+        event: Any = self.peek_event()
+        problem = None
+        if isinstance(event, yaml.AliasEvent):
+            problem = "aliases are not allowed"
+        elif getattr(event, "tag", None) is not None:
+            # PyYAML's own constructors crash on some values under a tag, such as !!int ''.
+            problem = f"the tag {event.tag} is not allowed"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen: set[str] = set()
+        for key in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {key!r} occurs twice", problem_mark=node.start_mark
                 )
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def _read_mapping(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > MAX_BYTES:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise ConfigError(f"{file}: too large for a configuration file")
-        text = file.read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -124,7 +133,7 @@ def _explain(error: ValidationError, file: Path | None) -> str:
             continue
         expected = detail["msg"].removeprefix("Value error, ")
         # A check over several keys names them itself; its input is the whole section.
-        received = "" if isinstance(detail["input"], dict) else f", got {detail['input']!r}"
+        received = "" if isinstance(detail["input"], dict) else f", got {_shorten(detail['input'])}"
         problems.append(f"{f'{key}: ' if key else ''}{expected}{received}")
     source = "the settings" if file is None else str(file)
     lines = "\n".join(f"  - {problem}" for problem in problems)
@@ -137,11 +146,19 @@ def _suggest(location: tuple[int | str, ...]) -> str:
 
     model: Any = Config
     for part in location[:-1]:
+        if isinstance(part, int):  # an entry of a list: tuple[Section, ...]
+            model = next(iter(get_args(model)), None)
+            continue
         field = getattr(model, "model_fields", {}).get(part)
         model = field.annotation if field else None
     known = list(getattr(model, "model_fields", {}))
     close = get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _kind(value: object) -> str:

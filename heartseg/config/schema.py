@@ -1,10 +1,20 @@
 """The sections of the configuration: every key, its type, its range, its default."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from heartseg.errors import ConfigError
 from heartseg.labels import HVSMR, LabelTable, Structure
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -12,6 +22,9 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Odd = Annotated[int, Field(ge=1, le=31)]
 CaseName = Annotated[str, Field(min_length=1)]
+# Larger ones are slips of the pen that would exhaust the memory.
+ImageSide = Annotated[int, Field(ge=1, le=8192)]
+SheetTiles = Annotated[int, Field(ge=1, le=600)]
 
 
 class Section(BaseModel):
@@ -20,6 +33,18 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_meant_so(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - before types
+        """Refuse what would be taken for something else: true for 1, a path cut at a null."""
+        takes_bool = cls.model_fields[str(info.field_name)].annotation is bool
+        for entry in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(entry, bool) and not takes_bool:
+                raise ValueError("true and false do not fit here")
+            if isinstance(entry, str) and "\0" in entry:
+                raise ValueError("expected text without a null character")
+        return value
 
 
 class DataConfig(Section):
@@ -48,9 +73,9 @@ class PrepareConfig(Section):
     """Anatomical plane of the slices, found from the affine."""
     fit: Literal["stretch", "pad"] = "stretch"
     """stretch: resize to the size, whatever the shape. pad: resample to spacing_mm, pad or crop."""
-    image_width: PositiveInt = 512
+    image_width: ImageSide = 512
     """Width of a prepared slice in pixels."""
-    image_height: PositiveInt = 512
+    image_height: ImageSide = 512
     """Height of a prepared slice in pixels."""
     spacing_mm: PositiveFloat = 1.0
     """Pixel size after resampling, for fit: pad."""
@@ -60,7 +85,7 @@ class PrepareConfig(Section):
     """Intensities (or percentiles) that become black and white."""
     keep_empty: bool = False
     """Whether slices that hold no structure are prepared too."""
-    num_samples: PositiveInt = 24
+    num_samples: SheetTiles = 24
     """Slices on a sample sheet."""
 
     @model_validator(mode="after")
@@ -249,7 +274,7 @@ class ParallelConfig(Section):
 
     jobs: int = -1
     """Processes at once; -1 is one a core."""
-    backend: str = "loky"
+    backend: Literal["loky", "multiprocessing", "threading", "dask"] = "loky"
     """Backend of joblib."""
 
 
@@ -312,6 +337,14 @@ class Config(Section):
                 for entry in sorted(self.labels, key=lambda entry: entry.value)
             )
         )
+
+    @model_validator(mode="after")
+    def _labels_fit_together(self) -> "Config":
+        try:
+            _ = self.label_table
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     @model_validator(mode="after")
     def _size_fits_the_network(self) -> "Config":
