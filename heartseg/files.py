@@ -85,10 +85,18 @@ def claim_folder(folder: Path, owned: Sequence[str], *, overwrite: bool) -> None
         )
     for pattern in owned:
         for entry in folder.glob(pattern):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink(missing_ok=True)
+            _remove(entry)
+
+
+def _remove(entry: Path) -> None:
+    """Remove a file, a link or a folder with all that it holds."""
+    try:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{entry}: cannot be removed ({error.strerror})") from error
 
 
 @contextmanager
@@ -109,7 +117,10 @@ def filling(folder: Path, owned: Sequence[str], *, overwrite: bool) -> Iterator[
     marker = folder / UNFINISHED
     if not marker.is_file():
         claim_folder(folder, (), overwrite=overwrite)
-        marker.write_text("This folder is being filled; a run that ended early starts over.\n")
+        with replacing(marker) as temporary:
+            temporary.write_text(
+                "This folder is being filled; a run that ended early starts over.\n"
+            )
     claim_folder(folder, owned, overwrite=True)
     yield
     marker.unlink(missing_ok=True)
