@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
     """A safe loader that refuses what no configuration needs: tags, aliases, duplicate keys."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event: Any = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         problem = None
         if isinstance(event, yaml.AliasEvent):
             problem = "aliases are not allowed"
