@@ -98,10 +98,10 @@ def read_json(archive: zipfile.ZipFile, member: str, file: Path) -> dict[str, An
         with archive.open(member) as stream:
             # The size in the archive's directory is a claim; this is the limit.
             content = json.loads(stream.read(LARGEST_JSON_BYTES))
-    except BROKEN_ZIP as error:
-        raise ModelError(f"{file}: {member} is damaged ({error})") from error
     except RecursionError as error:
         raise ModelError(f"{file}: {member} is nested too deeply") from error
+    except BROKEN_ZIP as error:
+        raise ModelError(f"{file}: {member} is damaged ({error})") from error
     if not isinstance(content, dict):
         raise ModelError(f"{file}: {member}: expected a mapping, found {type(content).__name__}")
     return content
@@ -241,28 +241,39 @@ def _count_stored(archive: zipfile.ZipFile, file: Path) -> int:
     # Only a process that loads a network needs HDF5.
     import h5py
 
-    stored = 0
-
-    def visit(name: str, entry: object) -> None:
-        nonlocal stored
-        if not isinstance(entry, h5py.Dataset):
-            return
-        plain = entry.external is None and not entry.is_virtual and entry.chunks is None
-        if not plain or entry.id.get_storage_size() != entry.nbytes:
-            raise ModelError(f"{file}: {WEIGHTS_MEMBER}: {name} is not stored as plain numbers")
-        stored += entry.size
-
     try:
         with archive.open(WEIGHTS_MEMBER) as stream, h5py.File(stream, "r") as weights:
-            weights.visititems_links(lambda name, link: _check_link(name, link, file))
-            weights.visititems(visit)
+            return sum(int(entry.size) for entry in _data_sets(weights["/"], file))
     except (*BROKEN_ZIP, KeyError, TypeError) as error:
         raise ModelError(f"{file}: {WEIGHTS_MEMBER} is damaged ({error})") from error
-    return stored
 
 
-def _check_link(name: str, link: object, file: Path) -> None:
+def _data_sets(root: Any, file: Path) -> Iterator[Any]:  # noqa: ANN401 - h5py has no types
+    """Yield every data set below an HDF5 group, each of which must be plain and have one name."""
     import h5py
 
-    if not isinstance(link, h5py.HardLink):
-        raise ModelError(f"{file}: {WEIGHTS_MEMBER}: {name} points elsewhere; weights must not")
+    pending = [root]
+    seen = set()
+    while pending:
+        entry = pending.pop()
+        where = f"{file}: {WEIGHTS_MEMBER}: {entry.name}"
+        address = h5py.h5o.get_info(entry.id).addr
+        if address in seen:
+            raise ModelError(f"{where} is there twice")
+        seen.add(address)
+        if isinstance(entry, h5py.Group):
+            for name in entry:
+                # A soft or external link leads to another place or file.
+                if not isinstance(entry.get(name, getlink=True), h5py.HardLink):
+                    raise ModelError(f"{where}/{name} points elsewhere")
+                pending.append(entry[name])
+        elif isinstance(entry, h5py.Dataset) and _is_contiguous(entry):
+            yield entry
+        else:
+            raise ModelError(f"{where} is not stored as plain numbers")
+
+
+def _is_contiguous(dataset: Any) -> bool:  # noqa: ANN401 - h5py has no types
+    """Return whether an HDF5 data set lies in this file as it is, number by number."""
+    is_own = dataset.external is None and not dataset.is_virtual and dataset.chunks is None
+    return is_own and dataset.id.get_storage_size() == dataset.nbytes

@@ -53,7 +53,7 @@ def save_model(
     import keras
 
     # The same layers without compile(): no optimizer state, no copy of the weights.
-    kept = model if with_optimizer else keras.Model(model.inputs, model.outputs, name=model.name)
+    kept = model if with_optimizer else keras.Model(model.input, model.output, name=model.name)
     with replacing(file) as temporary:
         keras.saving.save_model(kept, temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
