@@ -16,7 +16,8 @@ from heartseg.evaluation.scoring import (
 from heartseg.evaluation.statistics import Summary, summarize
 
 VOLUMES = ("volume_prediction_ml", "volume_reference_ml", "volume_difference_ml")
-MACRO_MEASURES = MEASURES
+GROUP_MEASURES = ("dice", "hd95_mm", "nsd")
+"""What is told of a group: dozens of groups with every measure would hide the few that matter."""
 
 Groups = Mapping[str, Mapping[str, Sequence[str]]]
 """Cases by group by kind: ``{"category": {"severe": ["pat4", ...]}}``."""
@@ -91,12 +92,12 @@ def build_summary(scores: Scores, context: Context) -> dict[str, Any]:
             "unit": "patient",
             "method": "percentile interval of the mean",
         },
-        "scopes": _summarize_scopes(scores, context),
+        "scopes": _summarize_scopes(scores, context, (*MEASURES, *VOLUMES)),
         "groups": {
             kind: {
                 name: {
                     "num_cases": len(members.cases),
-                    "scopes": _summarize_scopes(members, context),
+                    "scopes": _summarize_scopes(members, context, GROUP_MEASURES),
                 }
                 for name, members in ((name, scores.only(cases)) for name, cases in by_name.items())
                 if members.cases
@@ -108,11 +109,11 @@ def build_summary(scores: Scores, context: Context) -> dict[str, Any]:
     }
 
 
-def _summarize_scopes(scores: Scores, context: Context) -> dict[str, Any]:
+def _summarize_scopes(scores: Scores, context: Context, measures: Sequence[str]) -> dict[str, Any]:
     return {
         scope: {
             "structures": {
-                structure: _summarize_structure(scores, structure, scope, context)
+                structure: _summarize_structure(scores, structure, scope, context, measures)
                 for structure in (*scores.structures, WHOLE_HEART)
             },
             "macro": {
@@ -123,7 +124,8 @@ def _summarize_scopes(scores: Scores, context: Context) -> dict[str, Any]:
                         seed=context.seed,
                     )
                 )
-                for measure in MACRO_MEASURES
+                for measure in measures
+                if measure not in VOLUMES
             },
         }
         for scope in scores.scopes
@@ -131,7 +133,7 @@ def _summarize_scopes(scores: Scores, context: Context) -> dict[str, Any]:
 
 
 def _summarize_structure(
-    scores: Scores, structure: str, scope: str, context: Context
+    scores: Scores, structure: str, scope: str, context: Context, measures: Sequence[str]
 ) -> dict[str, Any]:
     rows = scores.column(structure, scope=scope)
     flags = [row.flag for row in rows]
@@ -150,7 +152,7 @@ def _summarize_structure(
                     seed=context.seed,
                 )
             )
-            for measure in (*MEASURES, *VOLUMES)
+            for measure in measures
         },
     }
 
