@@ -41,7 +41,9 @@ def _compile_tensorflow(model: keras.Model, image_shape: tuple[int, int, int]) -
 
     # A free batch dimension: the last, smaller batch is not traced again.
     signature = [tf.TensorSpec((None, *image_shape), tf.float32)]
-    compiled = tf.function(lambda images: model(images, training=False), input_signature=signature)
+    compiled = tf.function(
+        lambda images: model(images, training=False), input_signature=signature, autograph=False
+    )
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
         try:

@@ -1,0 +1,221 @@
+"""``heartseg colorize``: label maps to colours, over images, and colour masks back to labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heartseg.data.geometry import Plane, SliceLayout
+from heartseg.data.inputs import READABLE, find_inputs
+from heartseg.data.intensity import find_window
+from heartseg.data.pictures import overlay as draw_overlay
+from heartseg.data.store import (
+    IMAGE_SUFFIXES,
+    read_color,
+    read_gray,
+    read_index,
+    slice_file_name,
+    write_color,
+    write_gray,
+)
+from heartseg.data.views import overlay_slices
+from heartseg.data.volume import check_same_grid, is_nifti, read_image, read_label_map
+from heartseg.errors import BatchError, DataError
+from heartseg.files import UNFINISHED, filling, image_stem
+from heartseg.labels import LabelTable
+from heartseg.progress import Report, silent
+
+COLORS_DIR = Path("colorized")
+LABELS_DIR = Path("decoded")
+OVERLAY_SUFFIX = "_overlay"
+PREVIEW_SUFFIX = "_preview"
+# Overlays show a scan whose units are unknown: all but the brightest half percent fits.
+OVERLAY_PERCENTILES = (0.0, 99.5)
+
+
+@dataclass(frozen=True)
+class ColorizeResult:
+    """What ``colorize`` did.
+
+    Attributes:
+        output_dir: Where the pictures lie.
+        num_inputs: Inputs that were converted.
+        num_pictures: Pictures that were written.
+    """
+
+    output_dir: Path
+    num_inputs: int
+    num_pictures: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One input, its result, and the image to draw its labels over.
+
+    Attributes:
+        file: Label map or colour mask.
+        output: Folder of the slices of a volume, else the picture that is written.
+        image_file: Image for an overlay, of the same kind as ``file``.
+    """
+
+    file: Path
+    output: Path
+    image_file: Path | None
+
+
+def run_colorize(
+    inputs: Sequence[Path],
+    *,
+    table: LabelTable,
+    output_dir: Path | None = None,
+    overlay: Path | None = None,
+    decode: bool = False,
+    plane: Plane | str = Plane.SAGITTAL,
+    overwrite: bool = False,
+    report: Report = silent,
+) -> ColorizeResult:
+    """Paint label maps, or decode colour masks; both are exact.
+
+    A NIfTI label map becomes a folder with one picture a slice, a pixel a voxel, numbered by the
+    slice's index in the file; a picture becomes a picture of the same name.
+
+    Args:
+        inputs: Label maps (NIfTI, or pictures of label values), colour masks with ``decode``, and
+            folders of them.
+        table: The labels and their colours.
+        output_dir: Where pictures go; None: ``colorized`` (``decoded`` with ``decode``) in the
+            working directory.
+        overlay: Image to draw the labels over, beside the masks: a scan for a NIfTI label map, a
+            picture for a picture; for several inputs a folder of images with their names.
+        decode: Turn colour masks into pictures of label values instead.
+        plane: Anatomical plane of the slices of a volume.
+        overwrite: Replace earlier results.
+        report: Told after each input.
+
+    Raises:
+        DataError: If there is nothing to convert, or a result would be lost.
+        BatchError: If some inputs cannot be converted; the others are.
+    """
+    if decode and overlay is not None:
+        raise DataError("colorize: --decode makes label maps; it has no use for --overlay")
+    output_dir = output_dir or (LABELS_DIR if decode else COLORS_DIR)
+    files, problems = find_inputs(
+        inputs,
+        endings=IMAGE_SUFFIXES if decode else READABLE,
+        skipped_suffixes=(OVERLAY_SUFFIX, PREVIEW_SUFFIX),
+    )
+    if not files:
+        raise DataError("\n".join(problems) or "colorize: name label maps, or folders of them")
+    tasks = [_plan_task(file, output_dir, overlay, alone=len(files) == 1) for file in files]
+    _check_tasks(tasks, overwrite=overwrite)
+
+    num_pictures = 0
+    for done, task in enumerate(tasks, start=1):
+        try:
+            if decode:
+                num_pictures += _decode_picture(task, table)
+            elif is_nifti(task.file):
+                num_pictures += _colorize_volume(task, table, plane=plane, overwrite=overwrite)
+            else:
+                num_pictures += _colorize_picture(task, table)
+        except DataError as error:
+            problems.append(str(error))
+        report(done, len(tasks), task.file.name)
+    result = ColorizeResult(output_dir, len(tasks), num_pictures)
+    if problems:
+        raise BatchError(
+            f"{len(problems)} inputs could not be converted "
+            f"({num_pictures} pictures of the others are in {output_dir})",
+            problems,
+        )
+    return result
+
+
+def _plan_task(file: Path, output_dir: Path, overlay: Path | None, *, alone: bool) -> Task:
+    name = image_stem(file)
+    output = output_dir / name if is_nifti(file) else output_dir / f"{name}.png"
+    if overlay is not None and overlay.is_dir():
+        overlay = overlay / file.name
+    elif overlay is not None and not alone:
+        raise DataError(
+            f"{overlay}: one image cannot lie under several label maps; name a folder of images "
+            "that have the names of the label maps"
+        )
+    return Task(file, output, overlay)
+
+
+def _check_tasks(tasks: Sequence[Task], *, overwrite: bool) -> None:
+    sources: dict[str, Path] = {}
+    inputs = {task.file.resolve() for task in tasks}
+    for task in tasks:
+        for output in _outputs(task):
+            key = output.name.casefold()
+            if key in sources:
+                raise DataError(
+                    f"{task.file}: its result {output.name} would have the name of a result of "
+                    f"{sources[key]}; convert them into different folders"
+                )
+            sources[key] = task.file
+            if output.resolve() in inputs:
+                raise DataError(f"{output}: is an input and would be replaced; choose --output")
+            if _is_finished(output) and not overwrite:
+                raise DataError(
+                    f"{output}: already exists; pass --overwrite to replace it, or choose --output"
+                )
+
+
+def _outputs(task: Task) -> list[Path]:
+    if is_nifti(task.file) or task.image_file is None:
+        return [task.output]
+    return [task.output, _overlay_file(task.output)]
+
+
+def _is_finished(output: Path) -> bool:
+    """Tell whether a picture, or a folder of slices, holds what must not be lost."""
+    if output.is_dir():
+        return any(output.iterdir()) and not (output / UNFINISHED).is_file()
+    return output.exists()
+
+
+def _overlay_file(mask_file: Path) -> Path:
+    return mask_file.with_name(f"{mask_file.stem}{OVERLAY_SUFFIX}{mask_file.suffix}")
+
+
+def _decode_picture(task: Task, table: LabelTable) -> int:
+    write_gray(task.output, table.decode(read_color(task.file), source=str(task.file)))
+    return 1
+
+
+def _colorize_picture(task: Task, table: LabelTable) -> int:
+    labels = read_index(task.file)
+    table.check_values(labels, source=str(task.file))
+    if task.image_file is None:
+        write_color(task.output, table.colorize(labels))
+        return 1
+    image = read_gray(task.image_file)
+    if image.shape != labels.shape:
+        raise DataError(
+            f"{task.image_file}: shape {image.shape} differs from the shape {labels.shape} of "
+            f"{task.file}"
+        )
+    write_color(task.output, table.colorize(labels))
+    write_color(_overlay_file(task.output), draw_overlay(image, labels, table))
+    return 2
+
+
+def _colorize_volume(task: Task, table: LabelTable, *, plane: Plane | str, overwrite: bool) -> int:
+    labels = read_label_map(task.file, table)
+    name = task.output.name
+    overlays = None
+    if task.image_file is not None:
+        image = read_image(task.image_file)
+        check_same_grid(image, labels, names=(str(task.image_file), str(task.file)))
+        limits = find_window(image.voxels, "percentile", OVERLAY_PERCENTILES)
+        overlays = overlay_slices(image, labels.voxels, table, plane=plane, limits=limits)
+    label_slices = SliceLayout.from_affine(labels.affine, plane).stack(labels.voxels)
+    with filling(task.output, ["*.png"], overwrite=overwrite):
+        for index, label_slice in enumerate(label_slices):
+            mask_file = task.output / slice_file_name(name, index)
+            write_color(mask_file, table.colorize(label_slice))
+            if overlays is not None:
+                write_color(_overlay_file(mask_file), next(overlays))
+    return len(label_slices) * (1 if overlays is None else 2)

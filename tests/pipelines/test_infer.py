@@ -1,0 +1,323 @@
+import csv
+import logging
+from pathlib import Path
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+
+from heartseg.config.schema import Config
+from heartseg.data.slicing import SliceRecipe
+from heartseg.errors import BatchError, ConfigError, DataError
+from heartseg.labels import HVSMR
+from heartseg.model.checkpoint import save_model
+from heartseg.model.unet import build_unet
+from heartseg.pipelines.infer import run_infer
+
+SIZE = 32
+RECIPE = SliceRecipe(image_height=SIZE, image_width=SIZE, image_channels=1)
+# Posterior, inferior, right, turned a little: an oblique scan of three distinct spacings.
+AFFINE = np.array(
+    [[0.0, 0.1, 0.9, -20.0], [-0.7, 0.05, 0.0, 15.0], [0.03, -0.8, 0.08, 40.0], [0, 0, 0, 1]]
+)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory) -> Path:
+    """A run whose checkpoint is a small random network."""
+    folder = tmp_path_factory.mktemp("run")
+    model = build_unet(
+        image_size=(SIZE, SIZE), image_channels=1, num_layers=2, base_filters=4, seed=5
+    )
+    labels = [
+        {"value": s.value, "key": s.key, "name": s.name, "color": list(s.color)}
+        for s in HVSMR.structures
+    ]
+    save_model(model, folder / "best.keras", {"recipe": RECIPE.to_dict(), "labels": labels})
+    return folder
+
+
+@pytest.fixture
+def config(run_dir):
+    return make_config(run_dir)
+
+
+def make_config(run_dir, infer=None, prepare=None):
+    return Config.model_validate(
+        {
+            "run_dir": run_dir,
+            "prepare": {"image_width": SIZE, "image_height": SIZE, **(prepare or {})},
+            "model": {"num_layers": 2, "image_channels": 1},
+            "infer": {"batch_size": 3, **(infer or {})},
+        }
+    )
+
+
+def write_picture(file, shape=(20, 30), seed=0):
+    image = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(file), image)
+    return file
+
+
+def write_scan(file, shape=(14, 11, 9), seed=0, codes=(1, 1)):
+    image = np.random.default_rng(seed).random(shape)
+    nifti = nibabel.Nifti1Image(image, AFFINE)
+    nifti.set_sform(AFFINE, code=codes[1])
+    nifti.set_qform(AFFINE, code=codes[0], strip_shears=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nifti, file)
+    return file
+
+
+def read_rows(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_picture_becomes_a_colour_mask_of_its_size_and_an_overlay_on_request(run_dir, tmp_path):
+    picture = write_picture(tmp_path / "in" / "slice.jpg")
+    config = make_config(run_dir, {"overlay": True})
+
+    result = run_infer(config, [picture], output_dir=tmp_path / "out")
+
+    assert result.num_pictures == 1
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
+        "slice.png",
+        "slice_overlay.png",
+    ]
+    mask = cv2.imread(str(tmp_path / "out" / "slice.png"))[..., ::-1]
+    assert mask.shape == (20, 30, 3)
+    HVSMR.decode(mask)
+    assert cv2.imread(str(tmp_path / "out" / "slice_overlay.png")).shape == (20, 30, 3)
+
+
+def test_a_volume_becomes_a_label_map_on_its_grid_with_preview_and_volumes(config, tmp_path):
+    scan = write_scan(tmp_path / "in" / "pat4_cropped_norm.nii.gz", codes=(1, 2))
+    reports = []
+
+    result = run_infer(
+        config,
+        [scan],
+        output_dir=tmp_path / "out",
+        report=lambda *progress: reports.append(progress),
+    )
+
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
+        "pat4_preview.png",
+        "pat4_seg.nii.gz",
+        "volumes.csv",
+    ]
+    source, label_map = nibabel.load(scan), nibabel.load(tmp_path / "out" / "pat4_seg.nii.gz")
+    labels = np.asarray(label_map.dataobj)
+    assert labels.shape == (14, 11, 9)
+    assert label_map.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(label_map.affine, source.affine, atol=1e-6)
+    for form in ("qform", "sform"):
+        old, new = (getattr(i, f"get_{form}")(coded=True) for i in (source, label_map))
+        assert new[1] == old[1]
+        np.testing.assert_allclose(new[0], old[0], atol=1e-5)
+    assert "right ventricle" in label_map.header.extensions[0].get_content().decode()
+    # Every structure has a row, and what the rows count is what the map holds.
+    rows = read_rows(tmp_path / "out" / "volumes.csv")
+    assert [row["structure"] for row in rows] == [s.key for s in HVSMR.foreground]
+    voxel_ml = abs(np.linalg.det(AFFINE[:3, :3])) / 1000
+    for value, row in enumerate(rows, 1):
+        voxels = int((labels == value).sum())
+        assert row["case"] == "pat4"
+        assert int(row["voxels"]) == voxels
+        assert float(row["volume_ml"]) == pytest.approx(voxels * voxel_ml, abs=1e-4)
+        assert row["flags"] == ("truncated" if voxels else "absent")
+    assert len(result.volumes) == 8
+    assert reports[0] == (0, 1, "loading the model")
+    assert reports[-2:] == [(0, 1, "pat4: slice 9 of 9"), (1, 1, "pat4")]
+
+
+@pytest.mark.parametrize("movie", ["mp4", "gif"])
+def test_a_film_shows_every_slice(run_dir, tmp_path, movie):
+    scan = write_scan(tmp_path / "x.nii")
+    config = make_config(run_dir, {"movie": movie})
+
+    run_infer(config, [scan], output_dir=tmp_path / "out")
+
+    film = cv2.VideoCapture(str(tmp_path / "out" / f"x_overlay.{movie}"))
+    count = 0
+    while film.read()[0]:
+        count += 1
+    assert count == 9
+
+
+def test_labels_do_not_depend_on_the_batch_size(run_dir, tmp_path):
+    scan = write_scan(tmp_path / "x.nii.gz", shape=(31, 29, 23))
+    maps = []
+    for batch_size in (1, 4, 64):
+        config = make_config(run_dir, {"batch_size": batch_size})
+        run_infer(config, [scan], output_dir=tmp_path / f"{batch_size}")
+        maps.append(np.asarray(nibabel.load(tmp_path / f"{batch_size}" / "x_seg.nii.gz").dataobj))
+
+    assert len(np.unique(maps[0])) > 1
+    for other in maps[1:]:
+        assert (other == maps[0]).mean() >= 0.9999
+
+
+def test_the_same_call_gives_the_same_bytes(config, tmp_path):
+    write_scan(tmp_path / "in" / "a.nii.gz")
+    write_picture(tmp_path / "in" / "b.png")
+    for name in ("one", "two"):
+        run_infer(config, [tmp_path / "in"], output_dir=tmp_path / name)
+
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
+
+
+def test_a_folder_of_the_data_set_gives_its_images_only(config, tmp_path):
+    for case in ("pat10", "pat2"):
+        for suffix in ("_cropped_norm", "_cropped_seg", "_cropped_seg_endpoints"):
+            write_scan(tmp_path / "in" / f"{case}{suffix}.nii.gz")
+
+    result = run_infer(config, [tmp_path / "in"], output_dir=tmp_path / "out")
+
+    assert result.num_volumes == 2
+    rows = read_rows(tmp_path / "out" / "volumes.csv")
+    assert [row["case"] for row in rows] == ["pat2"] * 8 + ["pat10"] * 8
+
+
+def test_without_input_the_configured_folder_is_segmented_into_the_run(run_dir, tmp_path):
+    write_picture(tmp_path / "in" / "a.png")
+    config = make_config(run_dir, {"images_dir": tmp_path / "in"})
+
+    result = run_infer(config)
+
+    assert result.output_dir == run_dir / "inference"
+    assert (run_dir / "inference" / "a.png").is_file()
+
+
+def test_bad_files_are_told_at_the_end_and_the_others_are_done(config, tmp_path):
+    folder = tmp_path / "in"
+    for index in range(4):
+        write_picture(folder / f"{index}.png", seed=index)
+    (folder / "1.png").write_bytes(b"no picture")
+    write_scan(folder / "good.nii.gz")
+    broken = write_scan(folder / "broken.nii.gz")
+    broken.write_bytes(broken.read_bytes()[:-400])
+
+    with pytest.raises(BatchError, match="3 of 7 inputs") as caught:
+        run_infer(config, [folder, tmp_path / "missing.png"], output_dir=tmp_path / "out")
+
+    told = "\n".join(caught.value.problems)
+    assert all(name in told for name in ("1.png", "broken.nii.gz", "missing.png"))
+    names = {f.name for f in (tmp_path / "out").iterdir()}
+    expected = {"0.png", "2.png", "3.png", "good_seg.nii.gz", "good_preview.png", "volumes.csv"}
+    assert names == expected
+
+
+def test_volumes_of_earlier_calls_are_kept(config, tmp_path):
+    for name in ("b", "a"):
+        scan = write_scan(tmp_path / f"{name}.nii.gz")
+        run_infer(config, [scan], output_dir=tmp_path / "out")
+
+    cases = [row["case"] for row in read_rows(tmp_path / "out" / "volumes.csv")]
+    assert cases == ["a"] * 8 + ["b"] * 8
+
+
+def test_results_are_replaced_only_when_asked(config, tmp_path):
+    picture = write_picture(tmp_path / "a.png")
+    scan = write_scan(tmp_path / "v.nii.gz")
+    run_infer(config, [picture, scan], output_dir=tmp_path / "out")
+    before = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+
+    with pytest.raises(DataError, match=r"a\.png: already exists.*--overwrite"):
+        run_infer(config, [scan, picture][::-1], output_dir=tmp_path / "out")
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == before
+
+    run_infer(config, [picture, scan], output_dir=tmp_path / "out", overwrite=True)
+    assert len(read_rows(tmp_path / "out" / "volumes.csv")) == 8
+
+
+def test_an_interrupted_call_is_repeated_without_asking(config, tmp_path):
+    pictures = [write_picture(tmp_path / f"{name}.png") for name in "abcd"]
+
+    def interrupt(done, total, what):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_infer(config, pictures, output_dir=tmp_path / "out", report=interrupt)
+    assert (tmp_path / "out" / "a.png").is_file()
+
+    result = run_infer(config, pictures, output_dir=tmp_path / "out")
+
+    assert result.num_pictures == 4
+    names = sorted(f.name for f in (tmp_path / "out").iterdir())
+    assert names == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_two_inputs_with_one_result_are_an_error_before_any_work(config, tmp_path):
+    first = write_picture(tmp_path / "one" / "a.png")
+    second = write_picture(tmp_path / "two" / "A.jpg")
+
+    with pytest.raises(DataError, match=r"A\.jpg: its result A\.png .*a\.png"):
+        run_infer(config, [first, second], output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_is_never_replaced(config, tmp_path):
+    picture = write_picture(tmp_path / "a.png")
+
+    with pytest.raises(DataError, match="is an input"):
+        run_infer(config, [picture], output_dir=tmp_path, overwrite=True)
+
+
+def test_the_checkpoint_wins_over_the_configuration_and_says_so(run_dir, tmp_path, caplog):
+    scan = write_scan(tmp_path / "x.nii.gz")
+    run_infer(make_config(run_dir), [scan], output_dir=tmp_path / "one")
+    other = make_config(run_dir, prepare={"plane": "axial", "window_range": [0, 2]})
+
+    with caplog.at_level(logging.WARNING):
+        run_infer(other, [scan], output_dir=tmp_path / "two")
+
+    assert "prepare.plane, prepare.window_range" in caplog.text
+    one, two = (tmp_path / name / "x_seg.nii.gz" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_what_is_missing_is_named_before_the_model_is_loaded(run_dir, tmp_path):
+    config = make_config(run_dir)
+    with pytest.raises(ConfigError, match="CONFIG"):
+        run_infer(None, [tmp_path])
+    with pytest.raises(DataError, match="nothing to segment"):
+        run_infer(config)
+    with pytest.raises(DataError, match=r"best\.keras.*heartseg train"):
+        run_infer(make_config(tmp_path / "untrained"), [tmp_path])
+    with pytest.raises(DataError, match=r"gone\.nii\.gz: no such file"):
+        run_infer(config, [tmp_path / "gone.nii.gz"])
+    with pytest.raises(DataError, match="holds no input"):
+        run_infer(config, [tmp_path])
+
+
+def test_tiles_and_clean_up_are_applied_on_request(run_dir, tmp_path):
+    scan = write_scan(tmp_path / "x.nii.gz", shape=(50, 45, 4))
+    plain = make_config(run_dir)
+    changed = make_config(run_dir, {"tiled": True, "largest_component": True})
+    for name, config in (("plain", plain), ("changed", changed)):
+        run_infer(config, [scan], output_dir=tmp_path / name)
+
+    plain_labels, labels = (
+        np.asarray(nibabel.load(tmp_path / name / "x_seg.nii.gz").dataobj)
+        for name in ("plain", "changed")
+    )
+    assert (plain_labels != labels).any()
+
+
+def test_a_real_scan_keeps_its_grid(config, hvsmr2, tmp_path):
+    scan = hvsmr2 / "cropped_norm" / "pat4_cropped_norm.nii.gz"
+
+    run_infer(config, [scan], output_dir=tmp_path / "out")
+
+    source, label_map = nibabel.load(scan), nibabel.load(tmp_path / "out" / "pat4_seg.nii.gz")
+    assert label_map.shape == source.shape
+    np.testing.assert_array_equal(label_map.affine, source.affine)
+    for form in ("qform_code", "sform_code", "xyzt_units"):
+        assert label_map.header[form] == source.header[form]
+    assert label_map.get_data_dtype() == np.uint8
