@@ -1,0 +1,318 @@
+"""The command `train` on tiny slices: what it writes, refuses, and survives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from heartseg.config.schema import Config
+from heartseg.data.store import read_color, write_color, write_gray
+from heartseg.errors import ConfigError, DataError, ModelError
+from heartseg.labels import HVSMR
+from heartseg.lock import LOCK, locked
+from heartseg.model.checkpoint import load_model, read_metadata
+from heartseg.pipelines import train as pipeline
+from heartseg.pipelines.train import run_training
+
+SIZE = 16
+
+
+def write_slices(folder, num_slices, seed):
+    rng = np.random.default_rng(seed)
+    for number in range(num_slices):
+        labels = np.zeros((SIZE, SIZE), np.uint8)
+        row, column = rng.integers(2, 8, 2)
+        labels[row : row + 6, column : column + 6] = 1 + number % 3
+        image = (labels * 60 + rng.integers(0, 30, labels.shape)).astype(np.uint8)
+        name = f"pat{seed}_{number:03d}.png"
+        write_gray(folder / "images" / name, image)
+        write_color(folder / "masks" / name, HVSMR.colorize(labels))
+
+
+@pytest.fixture(scope="module")
+def dataset_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    write_slices(folder / "train", 7, seed=1)
+    write_slices(folder / "valid", 3, seed=2)
+    return folder
+
+
+def settings(dataset_dir, run_dir, **train):
+    return {
+        "run_dir": str(run_dir),
+        "data": {"dataset_dir": str(dataset_dir)},
+        "prepare": {"image_width": SIZE, "image_height": SIZE},
+        "model": {"image_channels": 1, "base_filters": 2, "num_layers": 2, "dropout_rate": 0.2},
+        "train": {
+            "epochs": 3,
+            "learning_rate": 0.01,
+            "precision": "float32",
+            "num_infer_images": 2,
+            "tensorboard": False,
+            "augment": {"flip_horizontal": True, "noise": 0.1},
+            **train,
+        },
+    }
+
+
+def train(dataset_dir, run_dir, *, train=None, **options):
+    return run_training(Config(**settings(dataset_dir, run_dir, **(train or {}))), **options)
+
+
+def weights(model_file):
+    return load_model(model_file).get_weights()
+
+
+@pytest.fixture(scope="module")
+def finished(dataset_dir, tmp_path_factory):
+    """A run of three epochs and what it told of its progress."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    told = []
+    result = train(dataset_dir, run_dir, train={"tensorboard": True}, track=told.append)
+    return run_dir, result, told
+
+
+def test_a_run_writes_everything_that_describes_it(finished):
+    run_dir, result, _ = finished
+    held = {entry.name for entry in run_dir.iterdir()}
+    assert held >= {
+        "best.keras", "last", "train_losses.csv", "train_metrics.csv", "train_losses.png",
+        "train_metrics.png", "history.json", "epoch_change_infer", "tensorboard",
+        "model_summary.txt", "environment.json", "config.yaml",
+    }  # fmt: skip
+    header, *rows = (run_dir / "train_losses.csv").read_text().splitlines()
+    assert header == "epoch,loss,val_loss"
+    assert [row.split(",")[0] for row in rows] == ["1", "2", "3"]
+    header = (run_dir / "train_metrics.csv").read_text().splitlines()[0]
+    assert header == "epoch,dice_coef_multiclass,val_dice_coef_multiclass"
+    history = json.loads((run_dir / "history.json").read_text())["epochs"]
+    assert [entry["epoch"] for entry in history] == [1, 2, 3]
+    assert min(entry["val_loss"] for entry in history) == result.best_loss
+    assert any((run_dir / "tensorboard").rglob("events*"))
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["train"]["epochs"] == 3
+
+
+def test_the_best_model_carries_recipe_labels_and_its_epoch(finished):
+    run_dir, result, _ = finished
+    metadata = read_metadata(run_dir / "best.keras")
+    assert metadata["recipe"]["image_height"] == SIZE
+    assert [entry["key"] for entry in metadata["labels"]][:2] == ["background", "LV"]
+    assert metadata["training"]["epoch"] == result.best_epoch
+    assert load_model(run_dir / "best.keras").input_shape == (None, SIZE, SIZE, 1)
+
+
+def test_the_first_validation_slices_are_segmented_after_each_epoch(finished):
+    run_dir, _, _ = finished
+    masks = sorted(file.name for file in (run_dir / "epoch_change_infer").glob("Epoch_*"))
+    assert masks == [f"Epoch_{e}_pat2_00{n}.png" for e in (1, 2, 3) for n in (0, 1)]
+    HVSMR.decode(read_color(run_dir / "epoch_change_infer" / masks[0]))
+
+
+def test_progress_counts_steps_and_ends_each_epoch(finished):
+    _, _, told = finished
+    steps = [(entry.epoch, entry.step) for entry in told if not entry.is_epoch_end]
+    assert steps == [(epoch, step) for epoch in (1, 2, 3) for step in (1, 2, 3, 4)]
+    ends = [entry for entry in told if entry.is_epoch_end]
+    assert [entry.epoch for entry in ends] == [1, 2, 3]
+    assert all("val_loss" in entry.logs for entry in ends)
+
+
+def test_training_leaves_the_dtype_policy_alone(dataset_dir, tmp_path):
+    train(dataset_dir, tmp_path / "run", train={"epochs": 1, "precision": "bfloat16"})
+    assert keras.config.dtype_policy().name == "float32"
+    model = load_model(tmp_path / "run" / "best.keras")
+    assert model.get_layer("probabilities").dtype_policy.name == "float32"
+    assert "mixed_bfloat16" in {layer.dtype_policy.name for layer in model.layers}
+
+
+def test_a_folder_that_holds_a_run_is_neither_replaced_nor_continued_unasked(finished, dataset_dir):
+    run_dir, _, _ = finished
+    before = (run_dir / "best.keras").read_bytes()
+    with pytest.raises(DataError, match=r"--resume .* --overwrite"):
+        train(dataset_dir, run_dir)
+    assert (run_dir / "best.keras").read_bytes() == before
+
+
+def test_overwriting_keeps_what_training_did_not_write(dataset_dir, tmp_path):
+    train(dataset_dir, tmp_path, train={"epochs": 1})
+    (tmp_path / "notes.txt").write_text("mine")
+    train(dataset_dir, tmp_path, train={"epochs": 2}, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert len(json.loads((tmp_path / "history.json").read_text())["epochs"]) == 2
+
+
+def test_resuming_names_every_setting_that_changed(finished, dataset_dir):
+    run_dir, _, _ = finished
+    changed = settings(dataset_dir, run_dir, epochs=5, batch_size=3)
+    changed["model"]["base_filters"] = 4
+    with pytest.raises(ConfigError) as caught:
+        run_training(Config(**changed), resume=True)
+    assert "model.base_filters: was 2, is 4" in str(caught.value)
+    assert "train.batch_size: was 2, is 3" in str(caught.value)
+    assert "train.epochs" not in str(caught.value)
+
+
+def test_a_finished_run_resumed_is_left_as_it_is(finished, dataset_dir):
+    run_dir, result, _ = finished
+    again = train(dataset_dir, run_dir, resume=True)
+    assert again.history == result.history
+    assert again.best_epoch == result.best_epoch
+
+
+def test_an_interrupted_run_resumed_gives_the_weights_of_an_undisturbed_one(
+    dataset_dir, tmp_path, monkeypatch
+):
+    options = {"epochs": 4, "reducer_patience": 1, "metrics": ["dice_per_structure"]}
+    whole = train(dataset_dir, tmp_path / "whole", train=options)
+
+    def interrupt(progress):
+        if progress.epoch == 3 and progress.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(dataset_dir, tmp_path / "cut", train=options, track=interrupt)
+    assert len(json.loads((tmp_path / "cut" / "history.json").read_text())["epochs"]) == 2
+    resumed = train(dataset_dir, tmp_path / "cut", train=options, resume=True)
+
+    assert [r.learning_rate for r in resumed.history] == [r.learning_rate for r in whole.history]
+    for before, after in zip(whole.history, resumed.history, strict=True):
+        assert after.logs == pytest.approx(before.logs, rel=1e-5, nan_ok=True)
+    for name in ("best.keras", "last/state.keras"):
+        for one, other in zip(
+            weights(tmp_path / "whole" / name), weights(tmp_path / "cut" / name), strict=True
+        ):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_kill_between_last_state_and_best_model_loses_nothing(dataset_dir, tmp_path, monkeypatch):
+    from heartseg.model import training
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_save_best", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataset_dir, tmp_path)
+    assert not (tmp_path / "best.keras").exists()
+    result = train(dataset_dir, tmp_path, resume=True)
+    assert len(result.history) == 3
+    assert read_metadata(tmp_path / "best.keras")["training"]["epoch"] == result.best_epoch
+
+
+def test_training_stops_early_and_says_so_again_when_resumed(dataset_dir, tmp_path):
+    # So small a rate that nothing gets better for long.
+    options = {"epochs": 30, "learning_rate": 1e-12, "patience": 2}
+    result = train(dataset_dir, tmp_path, train=options)
+    assert result.stopped_early
+    assert len(result.history) == result.best_epoch + 2
+    again = train(dataset_dir, tmp_path, train=options, resume=True)
+    assert again.history == result.history
+
+
+def test_a_loss_that_is_no_number_names_the_epoch_and_keeps_the_last_state(dataset_dir, tmp_path):
+    options = {"epochs": 3, "precision": "float32"}
+    train(dataset_dir, tmp_path, train=options | {"epochs": 1})
+
+    original = keras.losses.SparseCategoricalCrossentropy.call
+
+    def not_a_number(self, y_true, y_pred):
+        return original(self, y_true, y_pred) * float("nan")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.losses.SparseCategoricalCrossentropy, "call", not_a_number)
+        with pytest.raises(ModelError, match=r"epoch 2: loss is nan"):
+            train(dataset_dir, tmp_path, train=options, resume=True)
+    result = train(dataset_dir, tmp_path, train=options, resume=True)
+    assert [record.epoch for record in result.history] == [1, 2, 3]
+
+
+def test_a_broken_mask_is_an_error_of_the_data(dataset_dir, tmp_path):
+    write_slices(tmp_path / "data" / "train", 3, seed=1)
+    write_slices(tmp_path / "data" / "valid", 2, seed=2)
+    mask = tmp_path / "data" / "train" / "masks" / "pat1_001.png"
+    write_color(mask, np.full((SIZE, SIZE, 3), 7, np.uint8))
+    with pytest.raises(DataError, match=r"pat1_001.png.*\(7, 7, 7\)"):
+        train(tmp_path / "data", tmp_path / "run")
+
+
+def test_a_missing_dataset_says_what_to_run(tmp_path):
+    with pytest.raises(DataError, match="heartseg split"):
+        train(tmp_path / "nothing", tmp_path / "run")
+
+
+def test_what_cannot_fit_is_refused_before_it_is_built(dataset_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "available_bytes", lambda: 10 << 20)
+    with pytest.raises(ModelError, match=r"0.0 GiB are free; a smaller train.batch_size"):
+        train(dataset_dir, tmp_path)
+
+
+def test_two_runs_do_not_share_a_folder(dataset_dir, tmp_path):
+    with locked(tmp_path), pytest.raises(DataError, match=rf"process {os.getpid()}"):
+        train(dataset_dir, tmp_path)
+    # What the owner left behind locks nothing.
+    assert (tmp_path / LOCK).exists()
+    train(dataset_dir, tmp_path, train={"epochs": 1})
+
+
+WORKER = """
+import sys, yaml
+from heartseg.config.schema import Config
+from heartseg.pipelines.train import run_training
+config = Config(**yaml.safe_load(open(sys.argv[1])))
+result = run_training(config, resume=True)
+print(len(result.history))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(dataset_dir, tmp_path):
+    values = settings(dataset_dir, tmp_path / "whole", epochs=6, deterministic=True)
+    values["train"]["epoch_change_infer"] = False
+
+    def start(name):
+        values["run_dir"] = str(tmp_path / name)
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
+        return subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(tmp_path / f"{name}.yaml")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    assert start("whole").communicate(timeout=120)[0].strip() == b"6"
+    rng = np.random.default_rng(5)
+    state = tmp_path / "killed" / "last" / "state.keras"
+    for _ in range(3):
+        worker = start("killed")
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        deadline = time.monotonic() + 60
+        # Kill at a random moment after at least one more epoch, so that the loop gets on.
+        while time.monotonic() < deadline and worker.poll() is None:
+            if state.exists() and state.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        worker.send_signal(signal.SIGKILL)
+        worker.communicate()
+    assert start("killed").communicate(timeout=120)[0].strip() == b"6"
+
+    one, other = (
+        json.loads((tmp_path / name / "history.json").read_text())["epochs"]
+        for name in ("whole", "killed")
+    )
+    for before, after in zip(one, other, strict=True):
+        del before["seconds"], after["seconds"]
+        assert before == after
+    for left, right in zip(
+        weights(tmp_path / "whole" / "best.keras"),
+        weights(tmp_path / "killed" / "best.keras"),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(left, right)
