@@ -1,9 +1,12 @@
-"""The ``heartseg`` command: parse, read the configuration, delegate to a pipeline."""
+"""The ``heartseg`` command: parse, read the configuration, delegate to a pipeline.
+
+Whatever takes long to import is imported inside a command, after its configuration is known to be
+valid: ``heartseg --help`` answers at once, and so does a mistake in a configuration.
+"""
 
 import os
-import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from typer.core import TyperGroup
@@ -18,16 +21,20 @@ from heartseg.cli.options import (
     Overwrite,
     Quiet,
 )
-from heartseg.errors import ConfigError, HeartsegError
+from heartseg.errors import HeartsegError
+
+if TYPE_CHECKING:
+    from heartseg.config.schema import Config
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+CONFIG_SUFFIXES = (".yaml", ".yml")
 
 
 class Commands(TyperGroup):
     """The commands, with the one place where errors become messages and exit codes."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> object:  # noqa: ANN401 - Typer does not export the type
         """Run a command; exit 1 with a message if the user can mend it, 130 if interrupted."""
         from heartseg.cli import console
 
@@ -72,6 +79,18 @@ def describe(
     """Whole-heart segmentation of cardiovascular MR for congenital heart disease."""
 
 
+def _begin(
+    config_file: Path | None, overrides: list[str] | None, quiet: bool, log_file: Path | None
+) -> "Config":
+    """Set up what is told, and read the configuration."""
+    from heartseg.cli import console
+
+    console.configure(quiet=quiet, log_file=log_file)
+    from heartseg.config.loading import load_config
+
+    return load_config(config_file, overrides or ())
+
+
 @app.command()
 def synth(
     output_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where volumes go.")],
@@ -104,12 +123,8 @@ def prepare(
     log_file: LogFile = None,
 ) -> None:
     """Cut the volumes into slices and colour masks, with a manifest of where each comes from."""
+    config = _begin(config_file, overrides, quiet, log_file)
     from heartseg.cli import console
-
-    console.configure(quiet=quiet, log_file=log_file)
-    from heartseg.config.loading import load_config
-
-    config = load_config(config_file, overrides or ())
     from heartseg.pipelines.prepare import run_prepare
 
     with console.progress("prepare") as report:
@@ -129,12 +144,8 @@ def split(
     log_file: LogFile = None,
 ) -> None:
     """Divide the slices into training, validation and test parts, by patient."""
+    config = _begin(config_file, overrides, quiet, log_file)
     from heartseg.cli import console
-
-    console.configure(quiet=quiet, log_file=log_file)
-    from heartseg.config.loading import load_config
-
-    config = load_config(config_file, overrides or ())
     from heartseg.pipelines.split import run_split
 
     with console.progress("split") as report:
@@ -145,13 +156,198 @@ def split(
         console.say(f"{name}{parts} slices in {result.dataset_dir}")
 
 
+@app.command()
+def train(
+    config_file: ConfigFile,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last finished epoch.")
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Fit the network to the training slices and keep the best checkpoint."""
+    config = _begin(config_file, overrides, quiet, log_file)
+    from heartseg.cli import console
+
+    console.load_tensorflow()
+    from heartseg.pipelines.train import run_training
+
+    with console.training() as track:
+        result = run_training(config, resume=resume, overwrite=overwrite, track=track)
+    console.say(
+        f"best loss {result.best_loss:.4f} in epoch {result.best_epoch} of "
+        f"{len(result.history)}: {result.best_file}"
+    )
+
+
+@app.command()
+def evaluate(
+    config_file: OptionalConfigFile = None,
+    predictions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Label maps of any tool, to score without a model."),
+    ] = None,
+    references: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="True label maps, paired by case name."),
+    ] = None,
+    endpoints: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Endpoint maps, for the scope `required`."),
+    ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring predictions onto the references' grids.")
+    ] = False,
+    output_dir: OutputDir = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Score a run on its test cases, or the label maps of any tool."""
+    if (predictions is None) != (references is None):
+        raise typer.BadParameter("--predictions and --references go together")
+    if config_file is None and predictions is None:
+        raise typer.BadParameter("give a CONFIG, or --predictions and --references")
+    config = _begin(config_file, overrides, quiet, log_file)
+    from heartseg.cli import console
+
+    if predictions is not None and references is not None:
+        from heartseg.pipelines.evaluate import run_scoring
+
+        with console.progress("evaluate") as report:
+            scored = run_scoring(
+                config,
+                predictions,
+                references,
+                endpoints_dir=endpoints,
+                output_dir=output_dir,
+                resample=resample,
+                overwrite=overwrite,
+                report=report,
+            )
+        console.show_scores(scored.summary, scored.output_dir)
+        return
+
+    console.load_tensorflow()
+    from heartseg.pipelines.evaluate_run import run_evaluation
+
+    with console.progress("evaluate") as report:
+        result = run_evaluation(config, output_dir=output_dir, overwrite=overwrite, report=report)
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in result.published.items())
+    console.say(f"over the test slices, as published: {figures}")
+    console.show_scores(result.summary, result.output_dir)
+
+
+@app.command()
+def infer(
+    inputs: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(
+            metavar="[CONFIG] [INPUT]...",
+            help="Pictures, NIfTI volumes, folders of them; a first argument that ends in .yaml "
+            "is the configuration.",
+        ),
+    ] = None,
+    output_dir: OutputDir = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Segment slices, folders of slices and NIfTI volumes."""
+    config_file, files = _split_config(inputs or [])
+    config = _begin(config_file, overrides, quiet, log_file)
+    from heartseg.cli import console
+
+    console.load_tensorflow()
+    from heartseg.pipelines.infer import run_infer
+
+    with console.progress("infer") as report:
+        result = run_infer(config, files, output_dir=output_dir, overwrite=overwrite, report=report)
+    console.say(
+        f"{result.num_volumes} volumes and {result.num_pictures} pictures segmented in "
+        f"{result.output_dir}"
+    )
+
+
+@app.command()
+def colorize(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[CONFIG] INPUT...",
+            help="Label maps (NIfTI, or pictures of label values), folders of them; colour masks "
+            "with --decode. A first argument that ends in .yaml names the colours.",
+        ),
+    ],
+    output_dir: OutputDir = None,
+    overlay: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="IMAGE", help="Also draw the labels over this image."),
+    ] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Turn colour masks into label values.")
+    ] = False,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Paint label maps, or turn colour masks back into label maps."""
+    config_file, files = _split_config(inputs)
+    config = _begin(config_file, overrides, quiet, log_file)
+    from heartseg.cli import console
+    from heartseg.pipelines.colorize import run_colorize
+
+    with console.progress("colorize") as report:
+        result = run_colorize(
+            files,
+            table=config.label_table,
+            output_dir=output_dir,
+            overlay=overlay,
+            decode=decode,
+            plane=config.prepare.plane,
+            overwrite=overwrite,
+            report=report,
+        )
+    console.say(
+        f"{result.num_pictures} pictures of {result.num_inputs} inputs in {result.output_dir}"
+    )
+
+
+@app.command()
+def inspect(
+    config_file: ConfigFile,
+    output_dir: OutputDir = None,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show the network that a configuration describes: its layers, size and shape."""
+    config = _begin(config_file, overrides, quiet, None)
+    from heartseg.cli import console
+
+    console.load_tensorflow()
+    from heartseg.pipelines.inspect import run_inspect
+
+    summary, diagram = run_inspect(config, output_dir=output_dir)
+    console.say(summary)
+    if diagram is not None:
+        console.say(f"diagram: {diagram}")
+
+
+def _split_config(arguments: list[Path]) -> tuple[Path | None, list[Path]]:
+    """Take the configuration off the front, if the first argument is one."""
+    if arguments and arguments[0].suffix.lower() in CONFIG_SUFFIXES:
+        return arguments[0], arguments[1:]
+    return None, arguments
+
+
 def main() -> None:
     """Run the command line."""
     # Before TensorFlow loads: its start-up notes are not for the terminal of a user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     app()
-
-
-if __name__ == "__main__":
-    main()

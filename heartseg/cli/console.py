@@ -1,10 +1,14 @@
 """What the terminal shows: results on stdout; progress, warnings and errors on stderr."""
 
 import logging
+import os
+import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -14,11 +18,23 @@ from rich.table import Table
 
 from heartseg.progress import Report, silent
 
+if TYPE_CHECKING:
+    from heartseg.model.callbacks import TrainingProgress
+
 _LOG_EVERY_S = 5.0
+SHOWN_LOGS = ("loss", "dice_mean", "dice_coef_multiclass", "accuracy")
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 logger = logging.getLogger("heartseg")
+
+
+class _PlainFormatter(logging.Formatter):
+    """Plain lines for a log; a warning says that it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"{record.levelname.capitalize()}: {text}" if record.levelno > logging.INFO else text
 
 
 def configure(*, quiet: bool, log_file: Path | None) -> None:
@@ -28,6 +44,7 @@ def configure(*, quiet: bool, log_file: Path | None) -> None:
     logger.propagate = False
     out.quiet = quiet
     handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter())
     if err.is_terminal:
         handler = RichHandler(console=err, show_time=False, show_path=False)
     handler.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -53,11 +70,69 @@ def fail(text: str) -> None:
     _to_file(logging.ERROR, text)
 
 
+def load_tensorflow() -> None:
+    """Tell that TensorFlow is being loaded, and keep its start-up notes off the terminal.
+
+    They are written by its C++ part to the process's stderr, and ``TF_CPP_MIN_LOG_LEVEL`` no
+    longer silences them (tensorflow/tensorflow#100442). If loading fails, they are shown.
+    """
+    logger.info("loading TensorFlow")
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        loaded = False
+        try:
+            import tensorflow as tf
+
+            # Looking for GPUs is what writes the last of them.
+            tf.config.list_physical_devices()
+            loaded = True
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            if not loaded:
+                notes.seek(0)
+                err.print(notes.read().decode(errors="replace"), markup=False)
+
+
+def show_scores(summary: Mapping[str, Any], output_dir: Path) -> None:
+    """Print the table of an evaluation, and where its files are."""
+    for scope, scores in summary["scopes"].items():
+        rows = [
+            (name, str(entry["n"]), str(entry["absent"]), *_figures(entry))
+            for name, entry in scores["structures"].items()
+        ]
+        rows.append(("macro average", str(summary["num_cases"]), "", *_figures(scores["macro"])))
+        show_table(
+            f"Means over {summary['num_cases']} cases, scope {scope}",
+            ("structure", "n", "absent", "Dice", "95 % interval", "HD95 mm", "ASSD mm"),
+            rows,
+        )
+    say(f"tables and report in {output_dir}")
+
+
+def _figures(entry: Mapping[str, Mapping[str, float | None]]) -> tuple[str, ...]:
+    """Format the means of a row; a dash where there is nothing to tell."""
+    dice, hd95, assd = entry["dice"], entry["hd95_mm"], entry["assd_mm"]
+    low, high = (_number(dice[end], 2) for end in ("ci95_low", "ci95_high"))
+    return (
+        _number(dice["mean"], 3),
+        f"{low} to {high}",
+        _number(hd95["mean"], 1),
+        _number(assd["mean"], 1),
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table of results; numbers stand right."""
     table = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 else "right")
+        table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     out.print(table)
@@ -88,6 +163,56 @@ def progress(what: str) -> Iterator[Report]:
             bar.update(task, completed=done, total=total, item=item)
 
         yield report
+
+
+@contextmanager
+def training() -> "Iterator[Callable[[TrainingProgress], None]]":
+    """Yield a progress callable for training: a live line of steps, then a line an epoch."""
+    if out.quiet or not err.is_terminal:
+        yield lambda progress: _tell_epoch(progress) if progress.is_epoch_end else None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[logs]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        whole = bar.add_task("epochs", total=None, logs="")
+        epoch = bar.add_task("steps", total=None, logs="")
+
+        def track(progress: "TrainingProgress") -> None:
+            finished = progress.epoch - 1 + progress.step / max(progress.steps, 1)
+            bar.update(whole, completed=round(finished, 2), total=progress.epochs)
+            bar.update(
+                epoch,
+                completed=progress.step,
+                total=progress.steps,
+                description=f"epoch {progress.epoch}",
+                logs=_format_logs(progress),
+            )
+            if progress.is_epoch_end:
+                _tell_epoch(progress)
+
+        yield track
+
+
+def _tell_epoch(progress: "TrainingProgress") -> None:
+    logger.info(
+        "epoch %d/%d: %s, %.1f s",
+        progress.epoch,
+        progress.epochs,
+        _format_logs(progress),
+        progress.seconds,
+    )
+
+
+def _format_logs(progress: "TrainingProgress") -> str:
+    # The Dice of each structure would make the line unreadable; it stands in the tables.
+    shown = [name for log in SHOWN_LOGS for name in (log, f"val_{log}") if name in progress.logs]
+    values = [f"{name} {progress.logs[name]:.4g}" for name in shown]
+    return ", ".join([*values, f"learning rate {progress.learning_rate:.3g}"])
 
 
 def _plain_report(what: str) -> Report:

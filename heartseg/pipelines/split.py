@@ -15,6 +15,7 @@ from heartseg.data.partition import Partition, check_disjoint, draw_folds, draw_
 from heartseg.data.pictures import draw_bar_charts
 from heartseg.data.store import MANIFEST, PREPARE_STATE, SliceRecord, read_manifest
 from heartseg.errors import DataError
+from heartseg.evaluation.leakage import audit_split
 from heartseg.files import filling, natural_key, read_json, write_json
 from heartseg.progress import Report, silent
 
@@ -22,11 +23,6 @@ logger = logging.getLogger(__name__)
 
 SPLIT = "split.json"
 OWNED = ("train", "valid", "test", "fold_*", SPLIT, "statistics.png")
-LEAKAGE = (
-    "split.by = slice: slices of the same patient are in several parts ({shared} of {total} "
-    "patients), so scores on the test part are higher than on a new patient; use split.by = "
-    "patient for scores to report"
-)
 
 
 @dataclass(frozen=True)
@@ -94,6 +90,7 @@ def run_split(config: Config, *, overwrite: bool = False, report: Report = silen
                 report(3 * fold + done + 1, 3 * len(partitions), f"{part}: {len(chosen)} slices")
             summary = _describe(config.split, parts, hashes, fold=fold, strata=strata is not None)
             summary["hashes"]["slices"] = _hash_slices(master_dir, parts)
+            summary["warnings"] = audit_split(summary)
             _draw_statistics(folder, parts)
             write_json(folder / SPLIT, summary)
             slices.append({part: len(chosen) for part, chosen in parts.items()})
@@ -189,10 +186,6 @@ def _describe(
         for part, chosen in parts.items()
     }
     everyone = set().union(*cases.values())
-    warnings = []
-    if split.by == "slice":
-        shared = sum(sum(case in part for part in cases.values()) > 1 for case in everyone)
-        warnings.append(LEAKAGE.format(shared=shared, total=len(everyone)))
     return {
         "by": split.by,
         "seed": split.seed,
@@ -206,7 +199,6 @@ def _describe(
             for part, chosen in parts.items()
         },
         "cases": cases,
-        "warnings": warnings,
         "hashes": {"cases": {case: hashes[case] for case in hashes if case in everyone}},
     }
 

@@ -1,0 +1,276 @@
+"""``heartseg evaluate CONFIG``: the test cases of a run, predicted and scored on their own grid."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from heartseg.config.loading import dump_config
+from heartseg.config.schema import Config
+from heartseg.data.cases import CaseFiles, find_cases, find_volumes
+from heartseg.data.clinical import read_groups
+from heartseg.data.dataset import build_dataset, data_errors, find_pairs
+from heartseg.data.geometry import SliceLayout
+from heartseg.data.store import (
+    MANIFEST,
+    PREPARE_STATE,
+    SliceRecord,
+    read_color,
+    read_gray,
+    read_manifest,
+)
+from heartseg.data.volume import (
+    check_same_grid,
+    read_image,
+    read_label_map,
+    spacing_of,
+    write_label_map,
+)
+from heartseg.errors import BatchError, DataError, HeartsegError
+from heartseg.evaluation.leakage import audit_split
+from heartseg.evaluation.report import write_evaluation
+from heartseg.evaluation.scoring import LabelPair, score_cases
+from heartseg.evaluation.summary import Context
+from heartseg.files import claim_folder, read_json, replacing
+from heartseg.hashing import hash_labels
+from heartseg.inference.network import compile_predict
+from heartseg.inference.predict import ModelDescription
+from heartseg.inference.segmenter import Segmenter
+from heartseg.model.checkpoint import load_model, read_metadata
+from heartseg.model.losses import build_loss
+from heartseg.model.metrics import build_metrics
+from heartseg.progress import Report, silent
+
+logger = logging.getLogger(__name__)
+
+BEST = "best.keras"
+EVALUATION = "evaluation"
+SPLIT = "split.json"
+OWNED = ("*.csv", "*.json", "*.html", "predictions/*.nii.gz")
+PUBLISHED_METRIC = "dice_coef_multiclass"
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation found.
+
+    Attributes:
+        output_dir: Where its files are.
+        published: Loss and ``dice_coef_multiclass`` over the test slices.
+        summary: The content of ``summary.json``.
+    """
+
+    output_dir: Path
+    published: Mapping[str, float]
+    summary: Mapping[str, Any]
+
+
+@dataclass
+class _TestSet:
+    """The test cases, where their volumes or slices are, and what was noticed on the way."""
+
+    cases: Sequence[str]
+    sources: Mapping[str, CaseFiles]
+    endpoints: Mapping[str, Path]
+    records: Mapping[str, Sequence[SliceRecord]]
+    grids: Mapping[str, Any]
+    master_dir: Path
+    hashes: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def run_evaluation(
+    config: Config,
+    *,
+    output_dir: Path | None = None,
+    overwrite: bool = False,
+    report: Report = silent,
+) -> EvaluationResult:
+    """Score the best model of a run on the test part of its split.
+
+    The published figures are computed over the test slices. All others are computed per patient
+    on the scan's own grid, from a prediction of every slice of the scan, empty ones included.
+
+    Args:
+        config: Uses all sections.
+        output_dir: Where the files go; None: ``RUN_DIR/evaluation``.
+        overwrite: Replace an earlier evaluation.
+        report: Told after each case.
+
+    Returns:
+        Figures and where they are written.
+
+    Raises:
+        DataError: If there is no model, no split, or no test case.
+        BatchError: If some test cases cannot be scored; the others are.
+    """
+    model_file = config.run_dir / BEST
+    if not model_file.is_file():
+        raise DataError(f"{model_file}: no such model; run `heartseg train` first")
+    description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
+    split_file = config.dataset_dir / SPLIT
+    if not split_file.is_file():
+        raise DataError(f"{split_file}: no such file; run `heartseg split` first")
+    split = read_json(split_file)
+    test_set = _find_test_set(config, split)
+    output_dir = output_dir or config.run_dir / EVALUATION
+    claim_folder(output_dir, OWNED, overwrite=overwrite)
+
+    model = load_model(model_file)
+    published = _measure_published(model, description, config)
+    # As the published program writes it: no header, four digits.
+    lines = [f"{name},{value:.4f}\n" for name, value in published.items()]
+    with replacing(output_dir / "evaluation.csv") as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+    segmenter = Segmenter(
+        compile_predict(model, description.recipe, batch_size=config.evaluate.batch_size),
+        description,
+        batch_size=config.evaluate.batch_size,
+        largest_component=config.infer.largest_component,
+    )
+    pairs = _predict_cases(test_set, segmenter, output_dir, report)
+    scores = score_cases(pairs, description.table, tolerance_mm=config.evaluate.tolerance_mm)
+    warnings = [*audit_split(split, test_hashes=test_set.hashes), *test_set.warnings]
+    for warning in warnings:
+        logger.warning("%s", warning)
+    context = Context(
+        warnings=tuple(warnings),
+        provenance={
+            "model": str(model_file),
+            "published_measures": dict(published),
+            "config": dump_config(config),
+        },
+        problems=tuple(test_set.problems),
+        groups=read_groups(config.data.clinical_file) if config.data.clinical_file else {},
+        num_resamples=config.evaluate.num_bootstrap,
+        seed=config.evaluate.seed,
+    )
+    summary = write_evaluation(output_dir, scores, context)
+    if test_set.problems:
+        raise BatchError(
+            f"{len(test_set.problems)} of {len(test_set.cases)} test cases could not be scored "
+            f"(the scores of the others are in {output_dir})",
+            test_set.problems,
+        )
+    return EvaluationResult(output_dir, published, summary)
+
+
+def _find_test_set(config: Config, split: Mapping[str, Any]) -> _TestSet:
+    cases = split.get("cases", {}).get("test", [])
+    if not cases:
+        raise DataError(f"{config.dataset_dir / SPLIT}: the test part is empty")
+    data = config.data
+    sources: dict[str, CaseFiles] = {}
+    endpoints: dict[str, Path] = {}
+    if data.source_dir.is_dir():
+        found, _ = find_cases(
+            data.source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+        )
+        sources = {case.name: case for case in found}
+        endpoints = {
+            name: files[0]
+            for name, files in find_volumes(data.source_dir, data.endpoints_suffix).items()
+        }
+    records: dict[str, list[SliceRecord]] = {}
+    grids: Mapping[str, Any] = {}
+    if not set(cases) <= sources.keys():
+        for record in read_manifest(data.master_dir / MANIFEST):
+            records.setdefault(record.case, []).append(record)
+        grids = read_json(data.master_dir / PREPARE_STATE).get("grids", {})
+    return _TestSet(cases, sources, endpoints, records, grids, data.master_dir)
+
+
+def _measure_published(
+    model: keras.Model, description: ModelDescription, config: Config
+) -> dict[str, float]:
+    """Return loss and ``dice_coef_multiclass`` over the test slices, as the published way does."""
+    recipe, table = description.recipe, description.table
+    slices = build_dataset(
+        find_pairs(config.dataset_dir / "test"),
+        table=table,
+        image_size=(recipe.image_height, recipe.image_width),
+        image_channels=recipe.image_channels,
+        batch_size=config.evaluate.batch_size,
+    )
+    model.compile(
+        loss=build_loss(config.train.loss, table.num_classes),
+        metrics=build_metrics([PUBLISHED_METRIC], table),
+    )
+    with data_errors():
+        logs = model.evaluate(slices, return_dict=True, verbose=0)
+    return {
+        config.train.loss: float(logs["loss"]),
+        PUBLISHED_METRIC: float(logs[PUBLISHED_METRIC]),
+    }
+
+
+def _predict_cases(
+    test_set: _TestSet, segmenter: Segmenter, output_dir: Path, report: Report
+) -> Iterator[LabelPair]:
+    """Predict one case after the other; what fails is noted and left out."""
+    for done, case in enumerate(test_set.cases, 1):
+        try:
+            if case in test_set.sources:
+                pair = _predict_source(test_set, case, segmenter, output_dir)
+            else:
+                pair = _predict_prepared(test_set, case, segmenter)
+        except HeartsegError as error:
+            test_set.problems.append(str(error))
+        else:
+            yield pair
+        report(done, len(test_set.cases), case)
+
+
+def _predict_source(
+    test_set: _TestSet, case: str, segmenter: Segmenter, output_dir: Path
+) -> LabelPair:
+    """Predict a case from its source volume, and keep the prediction."""
+    files, table = test_set.sources[case], segmenter.model.table
+    image = read_image(files.image_file)
+    reference = read_label_map(files.label_file, table)
+    check_same_grid(image, reference, names=(str(files.image_file), str(files.label_file)))
+    test_set.hashes[case] = hash_labels(reference.voxels, reference.spacing_mm)
+    labels = segmenter.segment_volume(image)
+    write_label_map(
+        output_dir / "predictions" / f"{case}_seg.nii.gz", labels, like=image, table=table
+    )
+    endpoints = None
+    if case in test_set.endpoints:
+        zones = read_label_map(test_set.endpoints[case], table)
+        check_same_grid(
+            zones, reference, names=(str(test_set.endpoints[case]), str(files.label_file))
+        )
+        endpoints = zones.voxels
+    return LabelPair(case, labels, reference.voxels, reference.spacing_mm, endpoints)
+
+
+def _predict_prepared(test_set: _TestSet, case: str, segmenter: Segmenter) -> LabelPair:
+    """Predict a case whose source volume is gone, from its prepared slices."""
+    records, grid_facts = test_set.records.get(case), test_set.grids.get(case)
+    if not records or not grid_facts:
+        raise DataError(f"{case}: neither its source volume nor its prepared slices are there")
+    recipe, table = segmenter.model.recipe, segmenter.model.table
+    affine = np.array(grid_facts["affine"], np.float64)
+    layout = SliceLayout.from_affine(affine, recipe.plane)
+    prediction, reference = (np.zeros(grid_facts["shape"], np.uint8) for _ in range(2))
+    images = [read_gray(test_set.master_dir / "images" / r.file) for r in records]
+    answers = segmenter.segment_slices(images)
+    for record, answer in zip(records, answers, strict=True):
+        grid = recipe.grid(
+            (record.height, record.width), (record.spacing_row_mm, record.spacing_col_mm)
+        )
+        mask_file = test_set.master_dir / "masks" / record.file
+        mask = table.decode(read_color(mask_file), source=str(mask_file))
+        layout.stack(prediction)[record.slice] = grid.labels_to_native(answer)
+        layout.stack(reference)[record.slice] = grid.labels_to_native(mask)
+    test_set.warnings.append(
+        f"{case}: the source volume is not in data.source_dir; scored from {len(records)} "
+        f"prepared slices of {len(layout.stack(reference))}, so false alarms in the others do "
+        "not count"
+    )
+    return LabelPair(case, prediction, reference, spacing_of(affine))
