@@ -61,8 +61,16 @@ PLAIN_MODULES = frozenset(
 MODELS = frozenset({"keras", "keras.models", "keras.src.models.functional"})
 OWN_PREFIX = "heartseg>"
 
-BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
-"""What zipfile raises on a damaged, encrypted or unknown-method archive."""
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+"""What zipfile and h5py raise on archives that are damaged, encrypted or of unknown methods."""
 
 
 @contextmanager
@@ -76,7 +84,7 @@ def open_archive(file: Path) -> Iterator[zipfile.ZipFile]:
         raise ModelError(f"{file}: expected a model file (.keras), found no such file")
     try:
         archive = zipfile.ZipFile(file)
-    except BROKEN_ZIP as error:
+    except UNREADABLE as error:
         raise ModelError(
             f"{file}: expected a .keras archive, found something else or a file that was cut short "
             f"({error}). Copy it again, or train anew."
@@ -101,7 +109,7 @@ def read_json(archive: zipfile.ZipFile, member: str, file: Path) -> dict[str, An
             content = json.loads(stream.read(LARGEST_JSON_BYTES))
     except RecursionError as error:
         raise ModelError(f"{file}: {member} is nested too deeply") from error
-    except BROKEN_ZIP as error:
+    except UNREADABLE as error:
         raise ModelError(f"{file}: {member} is damaged ({error})") from error
     if not isinstance(content, dict):
         raise ModelError(f"{file}: {member}: expected a mapping, found {type(content).__name__}")
@@ -242,7 +250,7 @@ def _count_stored(archive: zipfile.ZipFile, file: Path) -> int:
         content = io.BytesIO(archive.read(WEIGHTS_MEMBER))
         with h5py.File(content, "r") as weights:
             return sum(int(entry.size) for entry in _data_sets(weights["/"], file))
-    except (*BROKEN_ZIP, KeyError, TypeError) as error:
+    except (*UNREADABLE, KeyError, TypeError) as error:
         raise ModelError(f"{file}: {WEIGHTS_MEMBER} is damaged ({error})") from error
 
 
