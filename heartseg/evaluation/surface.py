@@ -201,22 +201,38 @@ def surfel_areas(spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
     return areas
 
 
-@cache
 def _normals(code: int) -> NDArray[np.float64]:
-    """Return the ``(T, 3)`` normals of a cell's triangles; their lengths are areas at spacing 1.
+    """Return the ``(T, 3)`` normals of a cell's triangles; their lengths are areas at spacing 1."""
+    first, second, third = np.moveaxis(cell_triangles(code) / 2, 1, 0)
+    normals: NDArray[np.float64] = np.cross(second - first, third - first) / 2
+    return normals
+
+
+@cache
+def cell_triangles(code: int) -> NDArray[np.int64]:
+    """Return the marching-cubes triangles between eight voxel centres.
 
     A cell and its complement have the same surface; the cell with fewer corners inside decides,
     and where a face is ambiguous its inside corners are separated.
+
+    Args:
+        code: Which of the eight voxels are inside, one bit each.
+
+    Returns:
+        ``(T, 3, 3)`` vertices of the triangles, in half voxels from the cell's first corner: 0, 1
+        or 2. Seen from outside the mask they run anticlockwise.
     """
     inside = frozenset(corner for bit, corner in enumerate(_CORNERS) if code >> bit & 1)
-    if len(inside) > 4:
+    is_turned = len(inside) > 4
+    if is_turned:
         inside = frozenset(_CORNERS) - inside
-    normals = []
+    triangles = []
     for polygon in _polygons(inside):
-        start, *others = (np.add(*edge) / 2 for edge in polygon)
-        for second, third in itertools.pairwise(others):
-            normals.append(np.cross(second - start, third - start) / 2)
-    return np.array(normals).reshape(-1, 3)
+        start, *others = (np.add(*edge) for edge in polygon)
+        if is_turned:
+            others.reverse()
+        triangles += [(start, second, third) for second, third in itertools.pairwise(others)]
+    return np.array(triangles, np.int64).reshape(-1, 3, 3)
 
 
 _Corner = tuple[int, ...]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from heartseg.config.loading import dump_config
 from heartseg.config.schema import Config, DataConfig
 from heartseg.data.clinical import read_groups
 from heartseg.data.volume import GRID_TOLERANCE, Volume, is_nifti, read_label_map
@@ -22,9 +23,10 @@ from heartseg.evaluation.comparison import (
     write_comparison,
 )
 from heartseg.evaluation.leakage import find_duplicates
-from heartseg.evaluation.report import write_evaluation
+from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scoring import CaseScores, LabelPair, Scores, collect_scores, score_case
 from heartseg.evaluation.summary import Context
+from heartseg.evaluation.views import CaseView, build_view
 from heartseg.files import claim_folder, image_stem, natural_key
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
@@ -158,7 +160,13 @@ def run_scoring(
         num_resamples=config.evaluate.num_bootstrap,
         seed=config.evaluate.seed,
     )
-    summary = write_evaluation(output_dir, scores, context)
+    files_of = {job.case: job for job in jobs}
+
+    def read_view(case: str) -> CaseView:
+        return _read_view(files_of[case], config.label_table, resample=resample)
+
+    material = Material(read_view=read_view, details={"Configuration": dump_config(config)})
+    summary = write_evaluation(output_dir, scores, context, material)
     if problems:
         raise BatchError(
             f"{len(problems)} problems; {len(done)} cases are scored, see {output_dir}", problems
@@ -316,28 +324,35 @@ def _score_files(
 
 def _read_pair(job: _CaseJob, table: LabelTable, *, resample: bool) -> LabelPair:
     reference = read_label_map(job.reference_file, table)
-
-    def read(file: Path | None) -> NDArray[np.uint8] | None:
-        if file is None:
-            return None
-        labels = read_label_map(file, table)
-        if _same_grid(labels, reference):
-            return labels.voxels
-        if not resample:
-            raise DataError(
-                f"{file}: lies on another grid than {job.reference_file}:\n"
-                f"    {_describe_grid(labels)}\n    {_describe_grid(reference)}\n"
-                "    pass --resample to bring it there by nearest neighbour"
-            )
-        return resample_labels(labels, reference)
-
-    return LabelPair(
-        job.case,
-        read(job.prediction_file),
-        reference.voxels,
-        reference.spacing_mm,
-        read(job.endpoints_file),
+    prediction, endpoints = (
+        None if file is None else _read_on_grid(file, reference, job, table, resample=resample)
+        for file in (job.prediction_file, job.endpoints_file)
     )
+    return LabelPair(job.case, prediction, reference.voxels, reference.spacing_mm, endpoints)
+
+
+def _read_view(job: _CaseJob, table: LabelTable, *, resample: bool) -> CaseView:
+    reference = read_label_map(job.reference_file, table)
+    prediction = None
+    if job.prediction_file is not None:
+        prediction = _read_on_grid(job.prediction_file, reference, job, table, resample=resample)
+    return build_view(job.case, prediction, reference.voxels, affine=reference.affine)
+
+
+def _read_on_grid(
+    file: Path, reference: Volume, job: _CaseJob, table: LabelTable, *, resample: bool
+) -> NDArray[np.uint8]:
+    labels = read_label_map(file, table)
+    if _same_grid(labels, reference):
+        voxels: NDArray[np.uint8] = labels.voxels
+        return voxels
+    if not resample:
+        raise DataError(
+            f"{file}: lies on another grid than {job.reference_file}:\n"
+            f"    {_describe_grid(labels)}\n    {_describe_grid(reference)}\n"
+            "    pass --resample to bring it there by nearest neighbour"
+        )
+    return resample_labels(labels, reference)
 
 
 def _same_grid(first: Volume, second: Volume) -> bool:

@@ -1,0 +1,213 @@
+"""The report's interactive figures, as Plotly objects."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from heartseg.evaluation.mesh import build_mesh, coarsen
+from heartseg.evaluation.scoring import ABSENT, WHOLE_HEART, Scores
+from heartseg.evaluation.views import CaseView
+from heartseg.labels import LabelTable
+
+MESH_STEP_MM = 2.0
+"""Voxel size of the surfaces shown: finer ones would make the page heavy, not clearer."""
+OUTLINE = "#3c4450"
+SCENE_COLOR = "#39424e"
+SCOPE_COLORS = {"full": "#4c78a8", "required": "#f2a65a"}
+LIMITS = 1.96
+
+
+def box_plots(scores: Scores, measure: str, *, title: str) -> go.Figure:
+    """Draw the spread of a measure over patients, one box a structure and scope."""
+    figure = go.Figure()
+    for scope in scores.scopes:
+        rows = [row for row in scores.rows if row.scope == scope and row.flag != ABSENT]
+        figure.add_box(
+            x=[row.structure for row in rows],
+            y=[getattr(row, measure) for row in rows],
+            text=[row.case for row in rows],
+            name=scope,
+            boxpoints="all",
+            jitter=0.4,
+            pointpos=0,
+            marker={"size": 4, "opacity": 0.6, "color": SCOPE_COLORS[scope]},
+            line={"width": 1.2},
+        )
+    figure.update_layout(boxmode="group", showlegend=len(scores.scopes) > 1)
+    figure.update_xaxes(categoryarray=[*scores.structures, WHOLE_HEART], categoryorder="array")
+    figure.update_yaxes(title=title, rangemode="tozero")
+    return _finish(figure, height=380)
+
+
+def dice_against_volume(scores: Scores) -> go.Figure:
+    """Draw Dice over the reference volume: small structures are harder."""
+    figure = go.Figure()
+    for structure in scores.table.foreground:
+        rows = [row for row in scores.column(structure.key) if row.volume_reference_ml > 0]
+        figure.add_scatter(
+            x=[row.volume_reference_ml for row in rows],
+            y=[row.dice for row in rows],
+            text=[row.case for row in rows],
+            mode="markers",
+            name=structure.key,
+            marker=_marker(structure.color),
+        )
+    figure.update_xaxes(title="reference volume (mL)", type="log")
+    figure.update_yaxes(title="Dice", rangemode="tozero")
+    return _finish(figure, height=380)
+
+
+def bland_altman(scores: Scores) -> go.Figure:
+    """Draw the difference of the volumes over their mean, one panel a structure.
+
+    References:
+        Bland and Altman (1986). Lancet 327. https://doi.org/10.1016/S0140-6736(86)90837-8
+    """
+    structures = scores.table.foreground
+    columns = min(4, len(structures))
+    rows = -(-len(structures) // columns)
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=[structure.key for structure in structures],
+        vertical_spacing=0.2 / rows,
+        x_title="mean of both volumes (mL)",
+        y_title="prediction - reference (mL)",
+    )
+    for position, structure in enumerate(structures):
+        place = {"row": position // columns + 1, "col": position % columns + 1}
+        scored = [row for row in scores.column(structure.key) if row.flag != ABSENT]
+        differences = np.array([row.volume_difference_ml for row in scored])
+        figure.add_scatter(
+            x=[(row.volume_prediction_ml + row.volume_reference_ml) / 2 for row in scored],
+            y=differences,
+            text=[row.case for row in scored],
+            mode="markers",
+            name=structure.key,
+            marker=_marker(structure.color),
+            **place,
+        )
+        if differences.size:
+            bias = float(differences.mean())
+            figure.add_hline(bias, line={"color": OUTLINE, "width": 1}, **place)
+        if differences.size > 1:
+            spread = LIMITS * float(differences.std(ddof=1))
+            for limit in (bias - spread, bias + spread):
+                line = {"color": OUTLINE, "width": 1, "dash": "dash"}
+                figure.add_hline(limit, line=line, **place)
+    figure.update_layout(showlegend=False)
+    return _finish(figure, height=250 * rows + 60, margin_left=70)
+
+
+def confusion(scores: Scores) -> go.Figure:
+    """Draw where the voxels of each reference structure went, in percent of its voxels."""
+    counts = np.sum([case.confusion for case in scores.cases], axis=0).astype(np.float64)
+    totals = counts.sum(axis=1, keepdims=True)
+    share = np.divide(100 * counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    names = [structure.key for structure in scores.table.structures]
+    # Background hardly ever becomes something else in percent of itself: its row says nothing.
+    share, rows = share[1:], names[1:]
+    figure = go.Figure(
+        go.Heatmap(
+            z=share[::-1],
+            x=names,
+            y=rows[::-1],
+            text=[
+                [f"{value:.1f}" if value >= 0.05 else "" for value in row] for row in share[::-1]
+            ],
+            texttemplate="%{text}",
+            colorscale="Blues",
+            zmin=0,
+            zmax=100,
+            colorbar={"title": "%"},
+        )
+    )
+    figure.update_xaxes(title="predicted as")
+    figure.update_yaxes(title="reference")
+    return _finish(figure, height=420)
+
+
+def training_curves(curves: Mapping[str, Sequence[float]]) -> go.Figure:
+    """Draw what was recorded each epoch; losses and the rest in panels of their own."""
+    losses = {name: values for name, values in curves.items() if "loss" in name}
+    others = {name: values for name, values in curves.items() if name not in losses}
+    panels = [(title, part) for title, part in (("loss", losses), ("metrics", others)) if part]
+    figure = make_subplots(1, len(panels), subplot_titles=[title for title, _ in panels])
+    for column, (_, part) in enumerate(panels, 1):
+        for name, values in part.items():
+            figure.add_scatter(
+                x=list(range(1, len(values) + 1)), y=list(values), name=name, row=1, col=column
+            )
+    figure.update_xaxes(title="epoch")
+    return _finish(figure, height=360)
+
+
+def surfaces(view: CaseView, table: LabelTable) -> go.Figure:
+    """Draw the surfaces of both label maps of a case, to be turned and switched on and off."""
+    titles = ("reference", "prediction")
+    figure = make_subplots(
+        1,
+        2,
+        specs=[[{"type": "scene"}] * 2],
+        subplot_titles=titles,
+        horizontal_spacing=0.01,
+    )
+    factors = tuple(max(1, round(MESH_STEP_MM / step)) for step in view.spacing_mm)
+    spacing = np.multiply(factors, view.spacing_mm)
+    for column, labels in enumerate((view.reference, view.prediction), 1):
+        for structure in table.foreground:
+            mask = labels == structure.value
+            if not mask.any():
+                continue
+            mesh = build_mesh(coarsen(mask, factors), spacing_mm=spacing)
+            x, y, z = np.round(mesh.vertices_mm.T, 2)
+            i, j, k = mesh.triangles.T
+            figure.add_mesh3d(
+                x=x,
+                y=y,
+                z=z,
+                i=i,
+                j=j,
+                k=k,
+                color=_rgb(structure.color),
+                name=structure.key,
+                legendgroup=structure.key,
+                showlegend=column == 1 or structure.value not in view.reference,
+                hoverinfo="name",
+                flatshading=False,
+                lighting={"ambient": 0.45, "diffuse": 0.8, "specular": 0.15},
+                row=1,
+                col=column,
+            )
+    hidden = {"visible": False}
+    figure.update_scenes(
+        aspectmode="data",
+        bgcolor=SCENE_COLOR,
+        xaxis=hidden,
+        yaxis=hidden,
+        zaxis=hidden,
+        camera={"eye": {"x": -0.4, "y": 1.7, "z": 0.3}},
+    )
+    return _finish(figure, height=480)
+
+
+def _finish(figure: go.Figure, *, height: int, margin_left: int = 60) -> go.Figure:
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": margin_left, "r": 20, "t": 40, "b": 60},
+        font={"family": "system-ui, sans-serif", "size": 12},
+        legend={"orientation": "v"},
+    )
+    return figure
+
+
+def _rgb(color: tuple[int, int, int]) -> str:
+    return f"rgb{color}"
+
+
+def _marker(color: tuple[int, int, int]) -> dict[str, object]:
+    # White and yellow dots need an outline on paper.
+    return {"size": 7, "color": _rgb(color), "line": {"width": 1, "color": OUTLINE}}
