@@ -15,6 +15,7 @@ from heartseg.files import replacing
 MOVIE_SUFFIXES = (".mp4", ".gif")
 FRAMES_PER_SECOND = 12.0
 _CODEC = "mp4v"
+_GIF_COLORS = 128
 
 
 def write_movie(
@@ -27,7 +28,7 @@ def write_movie(
 
     Args:
         file: Ends in ``.mp4`` or ``.gif``. An MP4 has even sides: an odd one gets a black line
-            more. A GIF has 256 colours a frame and loops for ever.
+            more. A GIF has 128 colours a frame and loops for ever.
         frames: ``(H, W, 3)`` RGB, all of one size.
         frames_per_second: Speed.
 
@@ -69,12 +70,16 @@ def _write_gif(
     temporary: Path, frames: Iterator[NDArray[np.uint8]], frames_per_second: float, file: Path
 ) -> None:
     del file
-    first = Image.fromarray(next(frames))
+    # Without dithering: scattered dots would look like noise of the scan.
+    pictures = (
+        Image.fromarray(frame).quantize(_GIF_COLORS, dither=Image.Dither.NONE) for frame in frames
+    )
+    first = next(pictures)
     first.save(
         temporary,
         format="GIF",
         save_all=True,
-        append_images=(Image.fromarray(frame) for frame in frames),
+        append_images=pictures,
         duration=round(1000 / frames_per_second),
         loop=0,
     )
