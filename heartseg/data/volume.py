@@ -1,15 +1,17 @@
 """NIfTI volumes: read with every check that an untrusted file needs, written without loss."""
 
 import gzip
+import io
 import logging
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -20,8 +22,16 @@ from heartseg.labels import LabelTable
 logger = logging.getLogger(__name__)
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-MAX_VOXELS = 2**28
-"""A larger grid is taken for a broken header: the largest cardiac scans hold a tenth of this."""
+MAX_VOXELS = 2**27
+"""A larger grid is taken for a broken header: 512 x 512 x 512 is the largest that is read."""
+MAX_BYTES = 2**29
+"""More bytes of voxels are refused, so that reading a file never takes 2 GB."""
+MAX_HEADER_BYTES = 2**24
+"""Voxels that start later are taken for a broken header: extensions hold some kB."""
+MAX_SPACING_MM = 1000.0
+"""Longer voxels are taken for a broken header."""
+_MAX_GZIP_RATIO = 1032
+"""Deflate packs no more bytes than this into one."""
 GRID_TOLERANCE = 1e-4
 """Affines whose entries differ by less are equal: float32 headers differ by about 1e-7."""
 _COMMENT_EXTENSION = 6
@@ -72,15 +82,15 @@ def read_image(file: Path) -> Volume:
     Raises:
         DataError: If the file is missing, broken, not 3D, or not of real numbers.
     """
-    image = _open(file)
-    voxels = _read_voxels(image, file).astype(np.float32, copy=False)
+    volume = _read(file, np.float32)
+    voxels = volume.voxels
     finite = np.isfinite(voxels)
     if not finite.all():
         if not finite.any():
             raise DataError(f"{file}: no voxel is a finite number")
         logger.warning("%s: %d voxels are not finite and count as 0", file, (~finite).sum())
-        voxels = np.where(finite, voxels, np.float32(0))
-    return Volume(voxels, np.array(image.affine, np.float64), image.header)
+        voxels[~finite] = 0
+    return volume
 
 
 def read_label_map(file: Path, table: LabelTable) -> Volume:
@@ -96,19 +106,20 @@ def read_label_map(file: Path, table: LabelTable) -> Volume:
     Raises:
         DataError: If the file is missing, broken, not 3D, or holds a value that is no label.
     """
-    image = _open(file)
-    voxels = _read_voxels(image, file)
+    volume = _read(file)
+    voxels = volume.voxels
     if voxels.dtype.kind == "f":
         whole = np.rint(voxels)
-        if not np.array_equal(whole, voxels):
-            fraction = voxels[whole != voxels][0]
+        wrong = (whole != voxels) | ~np.isfinite(voxels)
+        if wrong.any():
+            fraction = voxels[wrong][0]
             raise DataError(
                 f"{file}: expected whole numbers as labels, found {fraction:.6g}; was the label "
                 "map interpolated?"
             )
         voxels = whole
     table.check_values(voxels, source=str(file))
-    return Volume(voxels.astype(np.uint8), np.array(image.affine, np.float64), image.header)
+    return Volume(voxels.astype(np.uint8), volume.affine, volume.header)
 
 
 def check_same_grid(volume: Volume, other: Volume, *, names: tuple[str, str]) -> None:
@@ -190,44 +201,83 @@ def write_label_map(
     _write(image_class(labels.astype(np.uint8, copy=False), like.affine, header), file)
 
 
-def _open(file: Path) -> nibabel.Nifti1Image:
-    """Open a NIfTI file and check all that its header claims, before any voxel is read."""
+def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
+    """Read a volume; all that its header claims is checked before any voxel is read."""
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     if not is_nifti(file):
         raise DataError(f"{file}: expected a NIfTI file (.nii or .nii.gz)")
+    packed = file.name.lower().endswith(".gz")
+    problem = "not a readable NIfTI file"
     try:
-        image = nibabel.load(file)
-        affine = np.array(image.affine, np.float64)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise DataError(f"{file}: not a readable NIfTI file ({_reason(error)})") from error
-    if not isinstance(image, nibabel.Nifti1Image):
-        raise DataError(f"{file}: expected NIfTI, found {type(image).__name__}")
-    shape = image.shape
+        with file.open("rb") as content:
+            stream: IO[bytes] = gzip.GzipFile(fileobj=content) if packed else content  # type: ignore[assignment]
+            header = _read_header(stream)
+            affine = np.array(header.get_best_affine(), np.float64)
+            _check_header(header, file, packed=packed)
+            _check_affine(affine, file)
+            problem = "broken or truncated"
+            # Not mapped into memory: a file that shrinks later would kill the process.
+            proxy = ArrayProxy(stream, header, mmap=False)
+            with np.errstate(all="ignore"):
+                voxels: NDArray[Any] = np.asanyarray(proxy, dtype)
+            # At the end of its stream gzip compares the checksum.
+            stream.read(1)
+    except (HeaderDataError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        raise DataError(f"{file}: {problem} ({_reason(error)})") from error
+    return Volume(voxels, affine, header)
+
+
+def _read_header(stream: IO[bytes]) -> nibabel.Nifti1Header:
+    """Parse the header from no more bytes than a header has, whatever sizes it claims.
+
+    Raises:
+        HeaderDataError: If the header or its extensions make no sense.
+    """
+    start = stream.read(nibabel.Nifti2Header.template_dtype.itemsize)
+    if nibabel.Nifti2Header.may_contain_header(start):
+        header_class = nibabel.Nifti2Header
+    elif nibabel.Nifti1Header.may_contain_header(start):
+        header_class = nibabel.Nifti1Header
+    else:
+        raise HeaderDataError("it has no NIfTI header")
+    header = header_class(start[: header_class.template_dtype.itemsize])
+    offset = float(header["vox_offset"])
+    if header["magic"].item() != header.single_magic:
+        raise HeaderDataError("it is the header of a pair of files")
+    if not 0 <= offset <= MAX_HEADER_BYTES:
+        raise HeaderDataError(f"the header claims that voxels start at byte {offset:.0f}")
+    start += stream.read(max(0, int(offset) - len(start)))
+    return header_class.from_fileobj(io.BytesIO(start))
+
+
+def _check_header(header: nibabel.Nifti1Header, file: Path, *, packed: bool) -> None:
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
     if len(shape) != 3 or min(shape) < 1:
         raise DataError(f"{file}: expected a 3D volume, found the shape {shape}")
-    if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
-        raise DataError(f"{file}: the header claims {shape} voxels, more than can be meant")
-    if image.get_data_dtype().kind not in "iuf":
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise DataError(
-            f"{file}: expected real numbers, found the voxel type {image.get_data_dtype()}"
+            f"{file}: expected real numbers of at most 64 bits, found the voxel type {dtype}"
         )
+    voxels = math.prod(shape)
+    if voxels > MAX_VOXELS or voxels * dtype.itemsize > MAX_BYTES:
+        raise DataError(
+            f"{file}: the header claims {shape} voxels of {dtype}, more than can be meant"
+        )
+    # Known before memory is set aside for them.
+    if voxels * dtype.itemsize > file.stat().st_size * (_MAX_GZIP_RATIO if packed else 1):
+        raise DataError(f"{file}: truncated, too short for the {shape} voxels of its header")
+
+
+def _check_affine(affine: NDArray[np.float64], file: Path) -> None:
     with np.errstate(all="ignore"):
-        volume_mm3 = abs(np.linalg.det(affine[:3, :3])) if np.isfinite(affine).all() else 0.0
         spacing = spacing_of(affine)
-    # A tiny but honest voxel is 0.1 mm wide; a singular affine maps the volume onto a plane.
-    if not volume_mm3 > 1e-6 * np.prod(spacing) > 0:
+        # Next to 0 for axes that nearly lie in a plane; NaN if any entry is not finite.
+        solidity = abs(np.linalg.det(affine[:3, :3])) / np.prod(spacing)
+    if not (np.isfinite(affine).all() and solidity > 1e-6):
         raise DataError(f"{file}: the affine {_one_line(affine)} is singular or not finite")
-    return image
-
-
-def _read_voxels(image: nibabel.Nifti1Image, file: Path) -> NDArray[Any]:
-    try:
-        with np.errstate(all="ignore"):
-            voxels: NDArray[Any] = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
-        raise DataError(f"{file}: broken or truncated ({_reason(error)})") from error
-    return voxels
+    if spacing.max() > MAX_SPACING_MM:
+        raise DataError(f"{file}: the header claims a spacing of {spacing.max():.6g} mm")
 
 
 def _write(image: nibabel.Nifti1Image, file: Path) -> None:
@@ -247,6 +297,5 @@ def _reason(error: Exception) -> str:
 
 
 def _one_line(affine: NDArray[np.float64]) -> str:
-    return np.array2string(affine[:3], precision=4, suppress_small=True, separator=",").replace(
-        "\n", ""
-    )
+    rows = (", ".join(f"{value:.6g}" for value in row) for row in affine[:3])
+    return f"[[{'], ['.join(rows)}]]"
