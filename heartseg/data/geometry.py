@@ -119,11 +119,11 @@ class SliceGrid:
 
     def labels_to_network(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize labels by nearest neighbour; pad with background."""
-        return self._place(_resize(labels, self.resized_shape, cv2.INTER_NEAREST_EXACT))
+        return self._place(_resize_nearest(labels, self.resized_shape))
 
     def labels_to_native(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bring ``network_shape`` labels back by nearest neighbour; background where cropped."""
-        return _resize(self._unplace(labels), self.native_shape, cv2.INTER_NEAREST_EXACT)
+        return _resize_nearest(self._unplace(labels), self.native_shape)
 
     def probabilities_to_native(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring ``(*network_shape, K)`` probabilities back bilinearly.
@@ -181,3 +181,13 @@ def _resize(array: NDArray[Any], shape: tuple[int, int], interpolation: int) -> 
     return np.asarray(
         cv2.resize(np.ascontiguousarray(array), (width, height), interpolation=interpolation)
     )
+
+
+def _resize_nearest(labels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize by nearest neighbour in whole numbers: OpenCV's is off by one at some sizes."""
+    # The centre of pixel i of n is at (2 i + 1) / 2n of the side; a tie takes the later pixel.
+    rows, cols = (
+        (2 * np.arange(new) + 1) * old // (2 * new)
+        for new, old in zip(shape, labels.shape, strict=True)
+    )
+    return np.asarray(labels.take(rows, axis=0).take(cols, axis=1))

@@ -24,7 +24,7 @@ def find_window(
 
 
 def apply_window(image: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.float32]:
-    """Scale intensities so that the window becomes [0, 1]; nothing is clipped.
+    """Scale intensities so that the window becomes [0, 1]; only extremes (1e6) are clipped.
 
     Args:
         image: Intensities, any shape.
@@ -34,7 +34,11 @@ def apply_window(image: NDArray[np.floating], limits: tuple[float, float]) -> ND
         Scaled intensities of the same shape.
     """
     low, high = limits
-    return np.asarray((image - np.float32(low)) / np.float32(high - low), np.float32)
+    # Doubles: the ends of a window may be closer than float32 tells apart. The bound keeps the
+    # interpolation that follows finite, far from any grey level.
+    with np.errstate(over="ignore"):
+        scaled = (image.astype(np.float64) - low) / (high - low)
+    return np.asarray(np.clip(scaled, -1e6, 1e6), np.float32)
 
 
 def to_gray(windowed: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from heartseg.data.geometry import Plane, SliceGrid, SliceLayout
 from heartseg.data.intensity import apply_window, find_window, to_gray
 from heartseg.data.volume import Volume
+from heartseg.errors import DataError
+
+MAX_RESAMPLED_SIDE = 8192
+"""Longest side, in pixels, that a slice may have after resampling."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,13 @@ class SliceRecipe:
             low, high = recipe.window_range
             recipe = cls(**{**values, "window_range": (float(low), float(high))})  # type: ignore[arg-type]
             Plane(recipe.plane)
+            smallest = min(recipe.image_height, recipe.image_width, recipe.image_channels)
+            sensible = smallest >= 1 and recipe.spacing_mm > 0 and low < high
         except TypeError as error:
             raise ValueError(f"not a slice recipe: {error}") from error
-        sizes = (recipe.image_height, recipe.image_width, recipe.image_channels)
         if recipe.fit not in ("stretch", "pad") or recipe.window not in ("fixed", "percentile"):
             raise ValueError(f"not a slice recipe: fit {recipe.fit!r}, window {recipe.window!r}")
-        if min(sizes) < 1 or not recipe.spacing_mm > 0 or not low < high:
+        if not sensible:
             raise ValueError(f"not a slice recipe: {recipe}")
         return recipe
 
@@ -68,6 +73,9 @@ class SliceRecipe:
         Args:
             shape: Height and width of the slice.
             spacing_mm: Distance of its rows and of its columns.
+
+        Raises:
+            DataError: If resampling would make a picture that no memory holds.
         """
         network = (self.image_height, self.image_width)
         if self.fit == "stretch":
@@ -76,6 +84,12 @@ class SliceRecipe:
             max(1, round(size * spacing / self.spacing_mm))
             for size, spacing in zip(shape, spacing_mm, strict=True)
         )
+        if max(height, width) > MAX_RESAMPLED_SIDE:
+            raise DataError(
+                f"{shape[0]} x {shape[1]} pixels of {spacing_mm[0]:.6g} x {spacing_mm[1]:.6g} mm "
+                f"become {height} x {width} of prepare.spacing_mm = {self.spacing_mm:.6g}; a side "
+                f"has at most {MAX_RESAMPLED_SIDE}"
+            )
         return SliceGrid(shape, (height, width), network)
 
 

@@ -196,7 +196,10 @@ def prepare_case(
     labels = read_label_map(case.label_file, table)
     image = read_image(case.image_file)
     check_same_grid(image, labels, names=(str(case.image_file), str(case.label_file)))
-    prepared = PreparedVolume(image, recipe)
+    try:
+        prepared = PreparedVolume(image, recipe)
+    except DataError as error:
+        raise DataError(f"{case.image_file}: {error}") from error
     row_mm, col_mm = prepared.layout.spacing_mm(image.affine)
     records, held = [], Counter[str]()
     num_written = 0
