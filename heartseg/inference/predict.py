@@ -159,9 +159,10 @@ def predict_slices(
         One ``(H, W)`` label map a picture, in their order.
 
     Raises:
+        DataError: If a picture is too large for the recipe.
         ModelError: If the network's answer has another shape than expected.
     """
-    grids = [_picture_grid(image, recipe) for image in images]
+    grids = [lay_picture(image, recipe) for image in images]
     labels: dict[int, NDArray[np.uint8]] = {}
     if tile_overlap is not None:
         for index, (image, grid) in enumerate(zip(images, grids, strict=True)):
@@ -191,6 +192,16 @@ def predict_slices(
     for index, probabilities in zip(whole, answers, strict=True):
         labels[index] = _most_probable(grids[index], probabilities)
     return [labels[index] for index in range(len(images))]
+
+
+def lay_picture(image: NDArray[np.uint8], recipe: SliceRecipe) -> SliceGrid:
+    """Lay a picture on the network's grid; ``predict_slices`` says how.
+
+    Raises:
+        DataError: If the picture is too large for the recipe.
+    """
+    height, width = image.shape
+    return recipe.grid((height, width), (recipe.spacing_mm, recipe.spacing_mm))
 
 
 def _predict_each(
@@ -246,11 +257,6 @@ def _most_probable(grid: SliceGrid, probabilities: NDArray[np.float32]) -> NDArr
 
 def _is_tiled(grid: SliceGrid, recipe: SliceRecipe) -> bool:
     return needs_tiles(grid, stretched=recipe.fit == "stretch")
-
-
-def _picture_grid(image: NDArray[np.uint8], recipe: SliceRecipe) -> SliceGrid:
-    height, width = image.shape
-    return recipe.grid((height, width), (recipe.spacing_mm, recipe.spacing_mm))
 
 
 def _color(values: Sequence[Any]) -> tuple[int, int, int]:

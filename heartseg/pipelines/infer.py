@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from heartseg.data.inputs import find_inputs
 from heartseg.data.intensity import find_window
 from heartseg.data.movie import write_movie
 from heartseg.data.pictures import overlay
+from heartseg.data.slicing import SliceRecipe
 from heartseg.data.store import read_gray, write_color
 from heartseg.data.views import overlay_slices, preview_sheet, to_true_aspect
 from heartseg.data.volume import Volume, is_nifti, read_image, write_label_map
 from heartseg.errors import BatchError, ConfigError, DataError
 from heartseg.files import UNFINISHED, image_stem, remove_unfinished, replacing
-from heartseg.inference.predict import ModelDescription
+from heartseg.inference.predict import ModelDescription, lay_picture
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.volumetry import (
     VolumeRow,
@@ -262,7 +264,10 @@ def _infer_pictures(segmenter: Segmenter, tasks: Sequence[Task], progress: _Prog
     """Segment pictures in batches; return one message a picture that failed."""
     problems: list[str] = []
     for start in range(0, len(tasks), segmenter.batch_size):
-        batch = [(task, _read_picture(task.file)) for task in tasks[start:][: segmenter.batch_size]]
+        batch = [
+            (task, _read_picture(task.file, segmenter.model.recipe))
+            for task in tasks[start : start + segmenter.batch_size]
+        ]
         good = [(task, image) for task, image in batch if not isinstance(image, str)]
         problems += [problem for _, problem in batch if isinstance(problem, str)]
         label_maps = segmenter.segment_slices([image for _, image in good])
@@ -273,12 +278,24 @@ def _infer_pictures(segmenter: Segmenter, tasks: Sequence[Task], progress: _Prog
     return problems
 
 
-def _read_picture(file: Path) -> NDArray[np.uint8] | str:
-    """Return the grey levels of a picture, or why there are none."""
+def _read_picture(file: Path, recipe: SliceRecipe) -> NDArray[np.uint8] | str:
+    """Return the grey levels of a picture, or why it cannot be segmented."""
     try:
-        return read_gray(file)
+        image = read_gray(file)
+        with _naming(file):
+            lay_picture(image, recipe)
     except DataError as error:
         return str(error)
+    return image
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Name the input in the errors of the core, which knows no files."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
 
 
 def _write_picture(
@@ -300,7 +317,8 @@ def _infer_volumes(
     for task, reading in _read_ahead(tasks):
         try:
             image = reading.result()
-            labels = segmenter.segment_volume(image, report=progress.within(task.name))
+            with _naming(task.file):
+                labels = segmenter.segment_volume(image, report=progress.within(task.name))
             _write_volume(task, image, labels, segmenter)
         except DataError as error:
             problems.append(str(error))

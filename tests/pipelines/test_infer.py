@@ -26,7 +26,10 @@ AFFINE = np.array(
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> Path:
     """A run whose checkpoint is a small random network."""
-    folder = tmp_path_factory.mktemp("run")
+    return write_model(tmp_path_factory.mktemp("run"), RECIPE)
+
+
+def write_model(folder, recipe):
     model = build_unet(
         image_size=(SIZE, SIZE), image_channels=1, num_layers=2, base_filters=4, seed=5
     )
@@ -34,7 +37,7 @@ def run_dir(tmp_path_factory) -> Path:
         {"value": s.value, "key": s.key, "name": s.name, "color": list(s.color)}
         for s in HVSMR.structures
     ]
-    save_model(model, folder / "best.keras", {"recipe": RECIPE.to_dict(), "labels": labels})
+    save_model(model, folder / "best.keras", {"recipe": recipe.to_dict(), "labels": labels})
     return folder
 
 
@@ -210,6 +213,26 @@ def test_bad_files_are_told_at_the_end_and_the_others_are_done(config, tmp_path)
     names = {f.name for f in (tmp_path / "out").iterdir()}
     expected = {"0.png", "2.png", "3.png", "good_seg.nii.gz", "good_preview.png", "volumes.csv"}
     assert names == expected
+
+
+def test_an_input_that_is_too_large_for_the_recipe_is_named_and_the_others_are_done(
+    tmp_path,
+):
+    fine = SliceRecipe(
+        fit="pad", spacing_mm=0.0001, image_height=SIZE, image_width=SIZE, image_channels=1
+    )
+    write_model(tmp_path / "run", fine)
+    pictures = [write_picture(tmp_path / "a.png"), write_picture(tmp_path / "b.png", (2, 9000))]
+    scan = write_scan(tmp_path / "c.nii.gz")
+
+    with pytest.raises(BatchError) as caught:
+        run_infer(make_config(tmp_path / "run"), [*pictures, scan], output_dir=tmp_path / "out")
+
+    told = caught.value.problems
+    assert len(told) == 2
+    assert "b.png: " in told[0]
+    assert "c.nii.gz: " in told[1]
+    assert [f.name for f in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
 def test_volumes_of_earlier_calls_are_kept(config, tmp_path):
