@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from heartseg.evaluation.mesh import build_mesh, coarsen
-from heartseg.evaluation.scoring import ABSENT, WHOLE_HEART, Scores
+from heartseg.evaluation.scoring import ABSENT, WHOLE_HEART, Scores, StructureScore
 from heartseg.evaluation.views import CaseView
 from heartseg.labels import LabelTable
 
@@ -89,16 +90,33 @@ def bland_altman(scores: Scores) -> go.Figure:
             marker=_marker(structure.color),
             **place,
         )
-        if differences.size:
-            bias = float(differences.mean())
-            figure.add_hline(bias, line={"color": OUTLINE, "width": 1}, **place)
-        if differences.size > 1:
-            spread = LIMITS * float(differences.std(ddof=1))
-            for limit in (bias - spread, bias + spread):
-                line = {"color": OUTLINE, "width": 1, "dash": "dash"}
-                figure.add_hline(limit, line=line, **place)
+        for level, dash in _agreement(differences):
+            figure.add_scatter(
+                x=_ends(scored),
+                y=[level, level],
+                mode="lines",
+                line={"color": OUTLINE, "width": 1, "dash": dash},
+                hoverinfo="y",
+                **place,
+            )
     figure.update_layout(showlegend=False)
     return _finish(figure, height=250 * rows + 60, margin_left=70)
+
+
+def _agreement(differences: NDArray[np.float64]) -> list[tuple[float, str]]:
+    """Return the mean difference and the limits of agreement, as far as they can be told."""
+    if not differences.size:
+        return []
+    bias = float(differences.mean())
+    if differences.size == 1:
+        return [(bias, "solid")]
+    spread = LIMITS * float(differences.std(ddof=1))
+    return [(bias, "solid"), (bias - spread, "dash"), (bias + spread, "dash")]
+
+
+def _ends(rows: Sequence[StructureScore]) -> list[float]:
+    means = [(row.volume_prediction_ml + row.volume_reference_ml) / 2 for row in rows]
+    return [min(means), max(means)]
 
 
 def confusion(scores: Scores) -> go.Figure:
@@ -199,7 +217,8 @@ def _finish(figure: go.Figure, *, height: int, margin_left: int = 60) -> go.Figu
         height=height,
         margin={"l": margin_left, "r": 20, "t": 40, "b": 60},
         font={"family": "system-ui, sans-serif", "size": 12},
-        legend={"orientation": "v"},
+        # White and yellow must show.
+        legend={"orientation": "v", "bgcolor": "#e6eaf0"},
     )
     return figure
 

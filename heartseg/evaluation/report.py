@@ -29,9 +29,8 @@ SUMMARY_COLUMNS = (
     ("hd95_mm", "HD95 (mm)", 1),
     ("assd_mm", "ASSD (mm)", 2),
     ("nsd", "NSD", 3),
-    ("precision", "precision", 3),
-    ("recall", "recall", 3),
 )
+"""What the page's summary shows; the other measures are in ``summary.json``."""
 
 
 @dataclass(frozen=True)
