@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,8 @@ def _train(config: Config, slices: _Slices, track: Track) -> TrainingResult:
             model = load_state(run_dir, precision.policy)
         else:
             model = _build_model(config, precision)
-    batch_size = train.batch_size * strategy.num_replicas_in_sync
+    replicas = strategy.num_replicas_in_sync
+    batch_size = train.batch_size * replicas
     steps = train.steps_per_epoch or -(-len(slices.train) // batch_size)
     write_config(config, run_dir / CONFIG)
     write_json(run_dir / ENVIRONMENT, describe_environment(config, precision))
@@ -171,12 +173,13 @@ def _train(config: Config, slices: _Slices, track: Track) -> TrainingResult:
         build_training_dataset(
             slices.train,
             **batches,
-            steps_per_epoch=train.steps_per_epoch,
+            # Several replicas need whole batches: a few slices then come twice in an epoch.
+            steps_per_epoch=steps if replicas > 1 else train.steps_per_epoch,
             seed=train.seed,
             first_epoch=len(history),
             augmentation=Augmentation(**train.augment.model_dump()),
         ),
-        build_dataset(slices.valid, **batches),
+        build_dataset(_fill_up(slices.valid, replicas), **batches),
         run_dir=run_dir,
         settings=FitSettings(
             epochs=train.epochs,
@@ -195,6 +198,12 @@ def _train(config: Config, slices: _Slices, track: Track) -> TrainingResult:
         track=track,
         after_epoch=_EpochInference(config, slices.valid) if train.epoch_change_infer else None,
     )
+
+
+def _fill_up(pairs: list[SlicePair], replicas: int) -> list[SlicePair]:
+    """Repeat the first slices until each replica gets as many: none may be left with nothing."""
+    total = -(-len(pairs) // replicas) * replicas
+    return list(islice(cycle(pairs), total))
 
 
 def describe_run(
@@ -379,8 +388,10 @@ class _EpochInference:
     def __call__(self, epoch: int, model: keras.Model) -> None:
         """Write the masks of one epoch."""
         for pair, image in zip(self._pairs, self._images, strict=True):
-            # One slice at a time: no more memory than a training step has.
-            probabilities = model.predict(image[np.newaxis], verbose=0)
+            # Called as it is, one slice at a time: `predict` would trace another graph, and on
+            # several devices leave all but one of them without a slice.
+            output = model(image[np.newaxis], training=False)
+            probabilities = keras.ops.convert_to_numpy(output)
             labels = probabilities[0].argmax(axis=-1).astype(np.uint8)
             file = self._folder / f"Epoch_{epoch}_{pair.name}.png"
             write_color(file, self._table.colorize(labels))

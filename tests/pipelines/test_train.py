@@ -262,6 +262,33 @@ def test_two_runs_do_not_share_a_folder(dataset_dir, tmp_path):
     train(dataset_dir, tmp_path, train={"epochs": 1})
 
 
+MIRRORED = """
+import sys, yaml
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from heartseg.config.schema import Config
+from heartseg.model.devices import build_strategy
+from heartseg.pipelines import train
+train.build_strategy = lambda: build_strategy(["CPU:0", "CPU:1"])
+for epochs in (1, 2):
+    config = Config(**yaml.safe_load(open(sys.argv[1])))
+    section = config.train.model_copy(update={"epochs": epochs})
+    result = train.run_training(config.model_copy(update={"train": section}), resume=True)
+print(result.history[-1].logs["val_loss"] < result.history[0].logs["loss"], len(result.history))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_share_a_batch_and_resume_together(dataset_dir, tmp_path):
+    # 7 and 3 slices: neither divides evenly.
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings(dataset_dir, tmp_path / "run")))
+    command = [sys.executable, "-c", MIRRORED, str(tmp_path / "run.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "True 2", done.stderr[-2000:]
+
+
 WORKER = """
 import sys, yaml
 from heartseg.config.schema import Config
