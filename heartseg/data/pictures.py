@@ -75,12 +75,12 @@ def draw_bar_charts(file: Path, charts: Mapping[str, Mapping[str, float]], *, ti
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.2 * len(charts)), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_plain(title))
     for axes, (label, bars) in zip(
         np.atleast_1d(figure.subplots(len(charts))), charts.items(), strict=True
     ):
-        drawn = axes.bar(list(bars), list(bars.values()), color="#4878a8")
-        axes.set_ylabel(label)
+        drawn = axes.bar([_plain(name) for name in bars], list(bars.values()), color="#4878a8")
+        axes.set_ylabel(_plain(label))
         if len(bars) <= 20:
             axes.bar_label(drawn, fmt="{:,.0f}")
         else:
@@ -88,3 +88,8 @@ def draw_bar_charts(file: Path, charts: Mapping[str, Mapping[str, float]], *, ti
         axes.spines[["top", "right"]].set_visible(False)
     with replacing(file) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
+
+
+def _plain(text: str) -> str:
+    """Keep matplotlib from reading a formula between dollar signs."""
+    return text.replace("$", r"\$")

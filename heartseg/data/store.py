@@ -1,6 +1,7 @@
 """Slices on disk: PNG files, and the manifest that ties each of them to its volume."""
 
 import csv
+import math
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -77,14 +78,32 @@ def read_manifest(file: Path) -> list[SliceRecord]:
             missing = set(types) - set(rows.fieldnames or ())
             if missing:
                 raise DataError(f"{file}: lacks the columns {', '.join(sorted(missing))}")
-            return [
+            records = [
                 SliceRecord(**{name: kind(row[name]) for name, kind in types.items()})
                 for row in rows
             ]
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; run `heartseg prepare` first") from None
     except (ValueError, TypeError, OSError, csv.Error) as error:
-        raise DataError(f"{file}: not a manifest ({error})") from error
+        raise DataError(f"{file}: not a manifest ({' '.join(str(error).split())})") from error
+    _check_records(records, file)
+    return records
+
+
+def _check_records(records: Iterable[SliceRecord], file: Path) -> None:
+    """Refuse what would read or write outside the folders, or cannot be the size of a slice."""
+    seen: set[str] = set()
+    for record in records:
+        name = record.file
+        if not name.isprintable() or name in ("", ".", "..") or {"/", "\\"} & set(name):
+            raise DataError(f"{file}: {name!r} is not the name of a file")
+        if name in seen:
+            raise DataError(f"{file}: {name} occurs twice")
+        spacings = (record.spacing_row_mm, record.spacing_col_mm)
+        counts = (record.slice, record.foreground, record.height - 1, record.width - 1)
+        if min(counts) < 0 or not all(0 < spacing < math.inf for spacing in spacings):
+            raise DataError(f"{file}: the numbers of {name} make no sense")
+        seen.add(name)
 
 
 def write_gray(file: Path, image: NDArray[np.uint8]) -> None:
