@@ -1,0 +1,142 @@
+"""Who may import whom, what the core may not do, and what `heartseg --help` may not load."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import heartseg
+
+PACKAGE = Path(heartseg.__file__).parent
+BASE = {"labels", "errors", "files", "progress", "parallel", "hashing", "lock"}
+MAY_IMPORT = {
+    "cli": {"pipelines", "config", "data", "model", "inference", "evaluation"},
+    "pipelines": {"config", "data", "model", "inference", "evaluation"},
+    "inference": {"data"},
+    "data": set(),
+    "model": set(),
+    "evaluation": set(),
+    "config": set(),
+}
+HEAVY = ["tensorflow", "keras", "cv2", "sklearn", "scipy", "pydantic", "nibabel", "matplotlib"]
+
+
+def imported_modules(tree):
+    """Yield the full name of everything a module imports, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                yield "." * node.level
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def find_violations(module, source):
+    """Return what a module's source does against the rules.
+
+    Args:
+        module: Dotted name below ``heartseg``, such as ``data.volume``.
+        source: Its text.
+    """
+    tree = ast.parse(source)
+    room = module.split(".")[0]
+    violations = []
+    for name in imported_modules(tree):
+        if name.startswith("."):
+            violations.append(f"{module}: relative import")
+        if name.split(".")[0] == "rich" and room != "cli":
+            violations.append(f"{module}: imports rich")
+        target = name.split(".")[1] if name.startswith("heartseg.") else None
+        if target is None or target in BASE or target == "__version__":
+            continue
+        if room == "pipelines" and target == "pipelines":
+            violations.append(f"{module}: a pipeline imports {name}")
+        elif target != room and target not in MAY_IMPORT.get(room, set()):
+            violations.append(f"{module}: imports {name}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            violations.append(f"{module}: asserts")
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in ("eval", "exec"):
+                violations.append(f"{module}: calls {node.func.id}")
+            if node.func.id == "print" and room != "cli":
+                violations.append(f"{module}: prints")
+        elif isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            if caught in ("everything", "Exception", "BaseException"):
+                violations.append(f"{module}: catches {caught}")
+    return violations
+
+
+def modules():
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = file.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+        if name not in ("__init__", "__main__"):
+            yield pytest.param(name, file, id=name)
+
+
+@pytest.mark.parametrize(("module", "file"), list(modules()))
+def test_a_module_keeps_to_the_rules(module, file):
+    assert find_violations(module, file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("data.volume", "from heartseg.config.schema import Config"),
+        ("data.volume", "import heartseg.pipelines.prepare"),
+        ("data.volume", "def read():\n    from heartseg.model import unet"),
+        ("data.volume", "from heartseg import inference"),
+        ("model.training", "from heartseg.data.dataset import build_dataset"),
+        ("evaluation.report", "from heartseg.data.volume import Volume"),
+        ("evaluation.report", "from heartseg.inference.predict import predict"),
+        ("inference.predict", "from heartseg.evaluation import overlap"),
+        ("inference.predict", "from heartseg.config.schema import Config"),
+        ("pipelines.evaluate", "from heartseg.pipelines.infer import run_infer"),
+        ("pipelines.evaluate", "from heartseg.cli import console"),
+        ("config.schema", "from heartseg.data.geometry import Plane"),
+        ("files", "from heartseg.data.volume import Volume"),
+        ("labels", "from heartseg.config.schema import Config"),
+        ("data.volume", "from .store import read_gray"),
+        ("data.volume", "print('done')"),
+        ("pipelines.train", "from rich.console import Console"),
+        ("cli.app", "eval('1')"),
+        ("data.volume", "assert True"),
+        ("data.volume", "try:\n    pass\nexcept:\n    pass"),
+        ("data.volume", "try:\n    pass\nexcept Exception:\n    pass"),
+    ],
+)
+def test_the_guard_finds_a_breach(module, source):
+    assert len(find_violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("cli.app", "from heartseg.pipelines.train import run_training\nprint(1)\nimport rich"),
+        ("pipelines.train", "from heartseg.config.schema import Config"),
+        ("inference.predict", "from heartseg.data.slicing import SliceRecipe"),
+        (
+            "model.training",
+            "from heartseg.errors import ModelError\nfrom heartseg.model import unet",
+        ),
+        ("evaluation.report", "import numpy as np\nfrom heartseg.labels import LabelTable"),
+    ],
+)
+def test_the_guard_lets_the_right_way_pass(module, source):
+    assert find_violations(module, source) == []
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys\nsys.argv = ['heartseg', '--help']\n"
+        "from heartseg.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
+        f"print('LOADED', code, sorted(set({HEAVY}) & set(sys.modules)))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert ran.stdout.splitlines()[-1] == "LOADED 0 []", ran.stderr
+    assert "prepare" in ran.stdout
