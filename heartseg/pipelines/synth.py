@@ -1,0 +1,129 @@
+"""synth: phantom patients as NIfTI files, named and laid out as HVSMR-2.0 is."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from heartseg.data.phantom import MIN_SIZE, make_phantom
+from heartseg.data.phantom_anatomy import Category
+from heartseg.data.volume import write_image
+from heartseg.errors import BatchError, DataError
+from heartseg.files import filling, replacing
+from heartseg.parallel import map_cases
+from heartseg.progress import Report, silent
+
+CLINICAL_FILE = "hvsmr_clinical.csv"
+_OWNED = ("pat*_cropped_norm.nii.gz", "pat*_cropped_seg*.nii.gz", CLINICAL_FILE)
+
+
+@dataclass(frozen=True)
+class _Job:
+    output_dir: Path
+    seed: int
+    patient: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"pat{self.patient}"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the clinical table."""
+
+    patient: int
+    age_years: int
+    category: Category
+    single_ventricle: bool
+    common_atrium: bool
+
+
+def run_synth(
+    output_dir: Path,
+    *,
+    patients: int,
+    size: int,
+    seed: int,
+    overwrite: bool,
+    jobs: int = -1,
+    report: Report = silent,
+) -> None:
+    """Write phantom patients and their clinical table.
+
+    Patient k of a seed is the same, byte for byte, however many are made and by however many
+    processes.
+
+    Args:
+        output_dir: Folder for ``patN_cropped_norm.nii.gz``, ``patN_cropped_seg.nii.gz``,
+            ``patN_cropped_seg_endpoints.nii.gz`` and ``hvsmr_clinical.csv``.
+        patients: How many, 1 at least; numbered from 0.
+        size: Voxels along the longest axis, 32 at least.
+        seed: Seed of the cohort.
+        overwrite: Whether phantoms that the folder holds are replaced.
+        jobs: Processes at once; -1 is one a core.
+        report: Told after each patient.
+
+    Raises:
+        DataError: If an argument is out of range, or the folder holds something and ``overwrite``
+            is not set.
+        BatchError: If some files could not be written.
+    """
+    if patients < 1 or size < MIN_SIZE or seed < 0:
+        raise DataError(
+            f"synth: expected patients >= 1, size >= {MIN_SIZE} and seed >= 0, got patients "
+            f"{patients}, size {size}, seed {seed}"
+        )
+    _check_only_phantoms(output_dir)
+    with filling(output_dir, _OWNED, overwrite=overwrite):
+        work = [_Job(output_dir, seed, patient, size) for patient in range(patients)]
+        outcomes = map_cases(_write_patient, work, jobs=jobs, report=report)
+        problems = [outcome.problem for outcome in outcomes if outcome.problem]
+        if problems:
+            raise BatchError(
+                f"{len(problems)} of {patients} phantoms could not be written", problems
+            )
+        _write_clinical_table(
+            output_dir / CLINICAL_FILE, [outcome.result for outcome in outcomes if outcome.result]
+        )
+
+
+def _check_only_phantoms(output_dir: Path) -> None:
+    """Refuse to overwrite a folder of real scans: their names are the same."""
+    technical = output_dir / "hvsmr_technical.csv"
+    if technical.exists():
+        raise DataError(
+            f"{output_dir}: holds {technical.name}, so it looks like the real HVSMR-2.0; phantoms "
+            "have the same file names and would replace it. Choose another folder"
+        )
+
+
+def _write_patient(job: _Job) -> _Row:
+    phantom = make_phantom(job.seed, job.patient, size=job.size)
+    stem = f"pat{job.patient}_cropped"
+    for name, voxels in (
+        (f"{stem}_norm.nii.gz", phantom.image),
+        (f"{stem}_seg.nii.gz", phantom.labels),
+        (f"{stem}_seg_endpoints.nii.gz", phantom.endpoints),
+    ):
+        write_image(job.output_dir / name, np.asarray(voxels), affine=phantom.affine)
+    return _Row(
+        job.patient,
+        phantom.age_years,
+        phantom.category,
+        single_ventricle=phantom.missing == "RV",
+        common_atrium=phantom.missing == "RA",
+    )
+
+
+def _write_clinical_table(file: Path, rows: list[_Row]) -> None:
+    with (
+        replacing(file) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["Pat", "Age", "Category", "SingleVentricle", "CommonAtrium"])
+        for row in rows:
+            marks = ["X" if mark else "" for mark in (row.single_ventricle, row.common_atrium)]
+            table.writerow([row.patient, row.age_years, row.category, *marks])
