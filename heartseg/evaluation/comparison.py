@@ -89,7 +89,9 @@ def read_cases(file: Path) -> Table:
         if key in table:
             raise DataError(f"{file}: {' '.join(key)} occurs twice")
         try:
-            table[key] = {name: float(row[name]) if row[name] else math.nan for name in COMPARED}
+            table[key] = {
+                name: math.nan if row[name] == "" else float(row[name]) for name in COMPARED
+            }
         except (TypeError, ValueError) as error:
             raise DataError(f"{file}: {' '.join(key)}: expected numbers ({error})") from error
     return table

@@ -121,7 +121,9 @@ def _ends(rows: Sequence[StructureScore]) -> list[float]:
 
 def confusion(scores: Scores) -> go.Figure:
     """Draw where the voxels of each reference structure went, in percent of its voxels."""
-    counts = np.sum([case.confusion for case in scores.cases], axis=0).astype(np.float64)
+    counts = np.zeros((scores.table.num_classes,) * 2)
+    for case in scores.cases:
+        counts += case.confusion
     totals = counts.sum(axis=1, keepdims=True)
     share = np.divide(100 * counts, totals, out=np.zeros_like(counts), where=totals > 0)
     names = [structure.key for structure in scores.table.structures]
