@@ -1,6 +1,7 @@
 """``heartseg prepare``: volumes to slices, masks and the manifest that ties them together."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heartseg.config.schema import Config, PrepareConfig
+from heartseg.config.schema import Config
 from heartseg.data.cases import CaseFiles, find_cases
 from heartseg.data.pictures import contact_sheet, draw_bar_charts, evenly_spaced
 from heartseg.data.slicing import PreparedVolume, SliceRecipe
@@ -83,20 +84,6 @@ class PreparedCase:
     affine: tuple[tuple[float, ...], ...]
 
 
-def build_recipe(prepare: PrepareConfig, *, image_channels: int) -> SliceRecipe:
-    """Build the recipe that training and inference share from the configuration."""
-    return SliceRecipe(
-        plane=prepare.plane,
-        fit=prepare.fit,
-        image_height=prepare.image_height,
-        image_width=prepare.image_width,
-        spacing_mm=prepare.spacing_mm,
-        window=prepare.window,
-        window_range=prepare.window_range,
-        image_channels=image_channels,
-    )
-
-
 def run_prepare(
     config: Config, *, overwrite: bool = False, report: Report = silent
 ) -> PrepareResult:
@@ -121,7 +108,7 @@ def run_prepare(
     cases, problems = find_cases(
         data.source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
     )
-    recipe = build_recipe(config.prepare, image_channels=config.model.image_channels)
+    recipe = SliceRecipe.from_dict(config.recipe_values)
     plan: dict[str, object] = {
         "recipe": {k: v for k, v in recipe.to_dict().items() if k != "image_channels"},
         "keep_empty": config.prepare.keep_empty,
@@ -256,7 +243,9 @@ def _open_master(
             f"{master_dir}: was prepared with other settings; pass --overwrite to prepare it "
             "again, or choose another data.master_dir"
         )
-    known = state.get("cases", {})
+    known = state.get("cases")
+    if not isinstance(known, dict):
+        raise DataError(f"{state_file}: is damaged; pass --overwrite to prepare the cases again")
     unchanged = [name for name, value in fingerprints.items() if known.get(name) == value]
     finished = state.get("complete") and set(known) == set(unchanged) == set(fingerprints)
     if finished and _is_whole(master_dir):
@@ -265,7 +254,19 @@ def _open_master(
         )
     for folder in (master_dir, master_dir / "images", master_dir / "masks"):
         remove_unfinished(folder)
+    # Before the new state is written: a run that ends early must not leave slices of an earlier
+    # source that the next run would take for its own.
+    for name in fingerprints.keys() - set(unchanged):
+        _remove_slices(master_dir, name)
     return unchanged
+
+
+def _remove_slices(master_dir: Path, case: str) -> None:
+    pattern = re.compile(rf"{re.escape(case)}_\d+\.png")
+    for part in ("images", "masks"):
+        for file in (master_dir / part).glob(f"{case}_*.png"):
+            if pattern.fullmatch(file.name):
+                file.unlink(missing_ok=True)
 
 
 def _is_whole(master_dir: Path) -> bool:
@@ -278,8 +279,11 @@ def _is_whole(master_dir: Path) -> bool:
 
 
 def _fingerprint(case: CaseFiles) -> str:
-    """Return what changes when a source file is replaced."""
-    stats = [file.stat() for file in (case.image_file, case.label_file)]
+    """Return what changes when a source file is replaced; empty if one is not there."""
+    try:
+        stats = [file.stat() for file in (case.image_file, case.label_file)]
+    except OSError:
+        return ""
     return ",".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
 
 
