@@ -171,10 +171,9 @@ def train(
     config = _begin(config_file, overrides, quiet, log_file)
     from heartseg.cli import console
 
-    console.load_tensorflow()
-    from heartseg.pipelines.train import run_training
+    with console.tensorflow_notes_hidden(), console.training() as track:
+        from heartseg.pipelines.train import run_training
 
-    with console.training() as track:
         result = run_training(config, resume=resume, overwrite=overwrite, track=track)
     console.say(
         f"best loss {result.best_loss:.4f} in epoch {result.best_epoch} of "
@@ -231,10 +230,10 @@ def evaluate(
         console.show_scores(scored.summary, scored.output_dir)
         return
 
-    console.load_tensorflow()
-    from heartseg.pipelines.evaluate_run import run_evaluation
+    with console.tensorflow_notes_hidden(), console.progress("evaluate") as report:
+        report(0, 0, "loading TensorFlow")
+        from heartseg.pipelines.evaluate_run import run_evaluation
 
-    with console.progress("evaluate") as report:
         result = run_evaluation(config, output_dir=output_dir, overwrite=overwrite, report=report)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in result.published.items())
     console.say(f"over the test slices, as published: {figures}")
@@ -261,11 +260,9 @@ def infer(
     config_file, files = _split_config(inputs or [])
     config = _begin(config_file, overrides, quiet, log_file)
     from heartseg.cli import console
-
-    console.load_tensorflow()
     from heartseg.pipelines.infer import run_infer
 
-    with console.progress("infer") as report:
+    with console.tensorflow_notes_hidden(), console.progress("infer") as report:
         result = run_infer(config, files, output_dir=output_dir, overwrite=overwrite, report=report)
     console.say(
         f"{result.num_volumes} volumes and {result.num_pictures} pictures segmented in "
@@ -329,10 +326,10 @@ def inspect(
     config = _begin(config_file, overrides, quiet, None)
     from heartseg.cli import console
 
-    console.load_tensorflow()
-    from heartseg.pipelines.inspect import run_inspect
+    with console.tensorflow_notes_hidden():
+        from heartseg.pipelines.inspect import run_inspect
 
-    summary, diagram = run_inspect(config, output_dir=output_dir)
+        summary, diagram = run_inspect(config, output_dir=output_dir)
     console.say(summary)
     if diagram is not None:
         console.say(f"diagram: {diagram}")

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from heartseg.errors import HeartsegError
 from heartseg.progress import Report, silent
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 logger = logging.getLogger("heartseg")
 
 
-class _PlainFormatter(logging.Formatter):
-    """Plain lines for a log; a warning says that it is one."""
+class _PlainLines(logging.Handler):
+    """One line a notice, as wide as it is; a warning says that it is one."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        return f"{record.levelname.capitalize()}: {text}" if record.levelno > logging.INFO else text
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}: "
+        # The console finds the stderr of the moment, which hidden notes exchange for a while.
+        err.print(f"{level}{self.format(record)}", markup=False)
 
 
 def configure(*, quiet: bool, log_file: Path | None) -> None:
@@ -43,10 +45,11 @@ def configure(*, quiet: bool, log_file: Path | None) -> None:
     logger.handlers.clear()
     logger.propagate = False
     out.quiet = quiet
-    handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(_PlainFormatter())
-    if err.is_terminal:
-        handler = RichHandler(console=err, show_time=False, show_path=False)
+    handler = (
+        RichHandler(console=err, show_time=False, show_path=False)
+        if err.is_terminal
+        else _PlainLines()
+    )
     handler.setLevel(logging.WARNING if quiet else logging.INFO)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -70,30 +73,32 @@ def fail(text: str) -> None:
     _to_file(logging.ERROR, text)
 
 
-def load_tensorflow() -> None:
-    """Tell that TensorFlow is being loaded, and keep its start-up notes off the terminal.
+@contextmanager
+def tensorflow_notes_hidden() -> Iterator[None]:
+    """Keep the start-up notes of TensorFlow's C++ part off the terminal.
 
-    They are written by its C++ part to the process's stderr, and ``TF_CPP_MIN_LOG_LEVEL`` no
-    longer silences them (tensorflow/tensorflow#100442). If loading fails, they are shown.
+    They go to the process's stderr, whatever ``TF_CPP_MIN_LOG_LEVEL`` says
+    (tensorflow/tensorflow#100442). What Python writes still reaches the terminal. If the block
+    ends in an error that is not the user's, the notes are shown.
     """
-    logger.info("loading TensorFlow")
     sys.stderr.flush()
-    terminal = os.dup(2)
+    terminal, python_stderr = os.dup(2), sys.stderr
     with tempfile.TemporaryFile() as notes:
+        sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1, errors="backslashreplace")
         os.dup2(notes.fileno(), 2)
-        loaded = False
         try:
-            import tensorflow as tf
-
-            # Looking for GPUs is what writes the last of them.
-            tf.config.list_physical_devices()
-            loaded = True
+            yield
+        except (HeartsegError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            notes.seek(0)
+            err.print(notes.read().decode(errors="replace"), markup=False)
+            raise
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
-            if not loaded:
-                notes.seek(0)
-                err.print(notes.read().decode(errors="replace"), markup=False)
+            sys.stderr.close()
+            sys.stderr = python_stderr
 
 
 def show_scores(summary: Mapping[str, Any], output_dir: Path) -> None:
@@ -169,6 +174,7 @@ def progress(what: str) -> Iterator[Report]:
 def training() -> "Iterator[Callable[[TrainingProgress], None]]":
     """Yield a progress callable for training: a live line of steps, then a line an epoch."""
     if out.quiet or not err.is_terminal:
+        logger.info("loading TensorFlow")
         yield lambda progress: _tell_epoch(progress) if progress.is_epoch_end else None
         return
     columns = (
@@ -216,7 +222,8 @@ def _format_logs(progress: "TrainingProgress") -> str:
 
 
 def _plain_report(what: str) -> Report:
-    last = time.monotonic()
+    # The first line comes at once: it tells that work has begun.
+    last = -_LOG_EVERY_S
 
     def report(done: int, total: int, item: str) -> None:
         nonlocal last

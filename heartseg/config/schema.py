@@ -329,6 +329,12 @@ class Config(Section):
         return folder / f"fold_{self.split.fold}" if self.split.folds else folder
 
     @property
+    def recipe_values(self) -> dict[str, object]:
+        """The plain values of the recipe that training and inference share."""
+        settings = self.prepare.model_dump(exclude={"keep_empty", "num_samples"})
+        return {**settings, "image_channels": self.model.image_channels}
+
+    @property
     def label_table(self) -> LabelTable:
         """The label map that the `labels` section describes."""
         return LabelTable(
@@ -344,6 +350,16 @@ class Config(Section):
             _ = self.label_table
         except ConfigError as error:
             raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _dropout_stays_below_one(self) -> "Config":
+        deepest = self.model.dropout_rate * (self.model.num_layers - 1)
+        if deepest >= 1:
+            raise ValueError(
+                "model.dropout_rate: expected less than 1 at the deepest level "
+                f"(dropout_rate * (num_layers - 1)), got {deepest:g}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -99,14 +99,16 @@ class SliceGrid:
         native_shape: Height and width of the slice in the scan.
         resized_shape: Height and width after resampling.
         network_shape: Height and width that the network sees.
+        averages: Whether an image that shrinks is averaged rather than sampled.
     """
 
     native_shape: tuple[int, int]
     resized_shape: tuple[int, int]
     network_shape: tuple[int, int]
+    averages: bool = False
 
     def image_to_network(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Resize intensities bilinearly (averaging when a padded slice shrinks); pad with 0.
+        """Resize intensities bilinearly, or by averaging where the grid says so; pad with 0.
 
         Args:
             image: ``native_shape`` intensities.
@@ -142,9 +144,7 @@ class SliceGrid:
         shrinks = all(
             new < old for new, old in zip(self.resized_shape, self.native_shape, strict=True)
         )
-        # A stretched slice is always bilinear: the published pictures were made so.
-        padded = self.resized_shape != self.network_shape
-        return int(cv2.INTER_AREA if shrinks and padded else cv2.INTER_LINEAR)
+        return int(cv2.INTER_AREA if shrinks and self.averages else cv2.INTER_LINEAR)
 
     def _windows(self) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Return where the resized slice and the network's grid overlap, in each of them."""

@@ -79,6 +79,7 @@ class SliceRecipe:
         """
         network = (self.image_height, self.image_width)
         if self.fit == "stretch":
+            # Bilinear however small: the published pictures were made so.
             return SliceGrid(shape, network, network)
         height, width = (
             max(1, round(size * spacing / self.spacing_mm))
@@ -90,7 +91,7 @@ class SliceRecipe:
                 f"become {height} x {width} of prepare.spacing_mm = {self.spacing_mm:.6g}; a side "
                 f"has at most {MAX_RESAMPLED_SIDE}"
             )
-        return SliceGrid(shape, (height, width), network)
+        return SliceGrid(shape, (height, width), network, averages=True)
 
 
 class PreparedVolume:

@@ -102,7 +102,7 @@ def build_canvas(grid: SliceGrid, *, stretched: bool) -> SliceGrid:
     height, width = (
         max(size, network) for size, network in zip(own, grid.network_shape, strict=True)
     )
-    return SliceGrid(grid.native_shape, own, (height, width))
+    return SliceGrid(grid.native_shape, own, (height, width), averages=grid.averages)
 
 
 def _starts(size: int, tile: int, overlap: float) -> list[int]:

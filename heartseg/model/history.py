@@ -32,6 +32,11 @@ class EpochRecord:
     learning_rate: float
     seconds: float
 
+    @property
+    def judged_loss(self) -> float:
+        """The loss by which epochs are compared: of the validation if there is one."""
+        return self.logs.get("val_loss", self.logs["loss"])
+
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON, which has no NaN."""
         logs = {name: value if math.isfinite(value) else None for name, value in self.logs.items()}
@@ -58,8 +63,8 @@ History = tuple[EpochRecord, ...]
 
 
 def best_of(history: Sequence[EpochRecord]) -> EpochRecord:
-    """Return the first record with the lowest validation loss."""
-    return min(history, key=lambda record: record.logs["val_loss"])
+    """Return the first record with the lowest loss, of the validation if there is one."""
+    return min(history, key=lambda record: record.judged_loss)
 
 
 def write_history(run_dir: Path, history: Sequence[EpochRecord]) -> None:
@@ -68,8 +73,8 @@ def write_history(run_dir: Path, history: Sequence[EpochRecord]) -> None:
     Raises:
         DataError: If a file cannot be written.
     """
-    names = [name.removeprefix("val_") for name in history[0].logs if name.startswith("val_")]
-    metrics = [name for name in names if name != "loss"]
+    logged = history[0].logs
+    metrics = [name for name in logged if name != "loss" and not name.startswith("val_")]
     _write_csv(run_dir / LOSSES_CSV, history, ["loss"])
     _write_csv(run_dir / METRICS_CSV, history, metrics)
     _draw_curves(run_dir / LOSSES_PLOT, history, ["loss"])

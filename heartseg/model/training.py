@@ -67,9 +67,9 @@ class TrainingResult:
     """What came of training.
 
     Attributes:
-        best_file: The model of the epoch with the lowest validation loss.
+        best_file: The model of the epoch with the lowest loss, of the validation if there is one.
         best_epoch: That epoch, from 1.
-        best_loss: Its validation loss.
+        best_loss: That loss.
         history: Every epoch, those before a resumption included.
         stopped_early: Whether training ended before its upper bound of epochs.
     """
@@ -154,7 +154,7 @@ def is_finished(history: History, settings: FitSettings) -> bool:
 def fit(
     model: keras.Model,
     train: Batches,
-    valid: Batches,
+    valid: "Batches | None",
     *,
     run_dir: Path,
     settings: FitSettings,
@@ -173,7 +173,7 @@ def fit(
     Args:
         model: A new model, or that of ``load_state``.
         train: Endless batches that begin with epoch ``len(history)``.
-        valid: One pass over the validation slices.
+        valid: One pass over the validation slices; None judges epochs by the training loss.
         run_dir: Where the files go.
         settings: How the model is fitted.
         metadata: What the model files say beside the weights.
@@ -218,7 +218,9 @@ def fit(
             epochs=settings.epochs,
             initial_epoch=len(records),
             steps_per_epoch=settings.steps_per_epoch,
-            callbacks=_build_callbacks(run_dir, settings, history, watch),
+            callbacks=_build_callbacks(
+                run_dir, settings, history, watch, monitor="loss" if valid is None else "val_loss"
+            ),
             shuffle=False,
             verbose=0,
         )
@@ -226,22 +228,27 @@ def fit(
     return TrainingResult(
         best_file=run_dir / BEST,
         best_epoch=best.epoch,
-        best_loss=best.logs["val_loss"],
+        best_loss=best.judged_loss,
         history=tuple(records),
         stopped_early=len(records) < settings.epochs,
     )
 
 
 def _build_callbacks(
-    run_dir: Path, settings: FitSettings, history: History, watch: WatchTraining
+    run_dir: Path,
+    settings: FitSettings,
+    history: History,
+    watch: WatchTraining,
+    *,
+    monitor: str,
 ) -> list[keras.callbacks.Callback]:
     judges: list[keras.callbacks.Callback] = [
-        keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, mode="min")
+        keras.callbacks.EarlyStopping(monitor, patience=settings.patience, mode="min")
     ]
     if settings.reduce_learning_rate:
         judges.append(
             keras.callbacks.ReduceLROnPlateau(
-                "val_loss",
+                monitor,
                 factor=settings.reducer_factor,
                 patience=settings.reducer_patience,
                 mode="min",

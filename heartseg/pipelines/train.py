@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
@@ -101,7 +101,7 @@ MAY_CHANGE = frozenset(
 
 @dataclass(frozen=True)
 class _Slices:
-    """The slices that train and validate the model."""
+    """The slices that train and validate the model; there may be none for validation."""
 
     train: list[SlicePair]
     valid: list[SlicePair]
@@ -179,7 +179,7 @@ def _train(config: Config, slices: _Slices, track: Track) -> TrainingResult:
             first_epoch=len(history),
             augmentation=Augmentation(**train.augment.model_dump()),
         ),
-        build_dataset(_fill_up(slices.valid, replicas), **batches),
+        build_dataset(_fill_up(slices.valid, replicas), **batches) if slices.valid else None,
         run_dir=run_dir,
         settings=FitSettings(
             epochs=train.epochs,
@@ -196,7 +196,9 @@ def _train(config: Config, slices: _Slices, track: Track) -> TrainingResult:
         metadata=metadata,
         history=history,
         track=track,
-        after_epoch=_EpochInference(config, slices.valid) if train.epoch_change_infer else None,
+        after_epoch=_EpochInference(config, slices.valid or slices.train)
+        if train.epoch_change_infer
+        else None,
     )
 
 
@@ -210,16 +212,7 @@ def describe_run(
     config: Config, train: list[SlicePair], valid: list[SlicePair]
 ) -> dict[str, object]:
     """Say what a model file must know beside its weights: recipe, labels, network, training."""
-    recipe = SliceRecipe.from_dict(
-        {
-            **{
-                field.name: getattr(config.prepare, field.name)
-                for field in fields(SliceRecipe)
-                if field.name != "image_channels"
-            },
-            "image_channels": config.model.image_channels,
-        }
-    )
+    recipe = SliceRecipe.from_dict(config.recipe_values)
     described = {
         "heartseg": __version__,
         "recipe": recipe.to_dict(),
@@ -261,7 +254,16 @@ def _find_slices(config: Config) -> _Slices:
     folder = config.dataset_dir
     if not (folder / "train").is_dir() or not (folder / "valid").is_dir():
         raise DataError(f"{folder}: no train/ and valid/ slices; run `heartseg split` first")
-    return _Slices(find_pairs(folder / "train"), find_pairs(folder / "valid"))
+    train = find_pairs(folder / "train")
+    # A split of two patients has none for validation, and says so by an empty folder.
+    if not any((folder / "valid").glob("*/*.png")):
+        logger.warning(
+            "%s: no validation slices; epochs are judged by the training loss, so nothing tells "
+            "when the network begins to learn the patients by heart",
+            folder / "valid",
+        )
+        return _Slices(train, [])
+    return _Slices(train, find_pairs(folder / "valid"))
 
 
 def _claim_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
