@@ -144,9 +144,9 @@ def _part_sizes(total: int, train_fraction: float, valid_fraction: float) -> tup
     valid = int(round(valid_fraction * total, 9))
     test = total - train - valid
     if total >= 3:
-        # The largest part, training, gives where another would stay empty.
+        # Where a part would stay empty another gives: the test part if it can, else training.
         if valid == 0 and valid_fraction > 0:
-            train, valid = train - 1, 1
+            train, valid, test = (train, 1, test - 1) if test > 1 else (train - 1, 1, test)
         if test == 0 and train_fraction + valid_fraction < 1:
             train, test = train - 1, 1
     while train < 1:

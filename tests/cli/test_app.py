@@ -1,0 +1,100 @@
+"""The command line: exit codes, messages, where they go."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from heartseg import __version__
+from heartseg.cli import app as cli
+from heartseg.cli.app import app
+from heartseg.errors import BatchError
+
+runner = CliRunner()
+COMMANDS = (
+    "synth",
+    "prepare",
+    "split",
+    "train",
+    "evaluate",
+    "infer",
+    "colorize",
+    "inspect",
+)
+
+
+def test_version_is_the_packages():
+    result = runner.invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout.strip()) == (0, f"heartseg {__version__}")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    result = runner.invoke(app, [command, "--help"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+def test_wrong_usage_is_exit_code_2():
+    assert runner.invoke(app, ["prepare"]).exit_code == 2
+    assert runner.invoke(app, ["prepare", "a.yaml", "--no-such-option"]).exit_code == 2
+    assert runner.invoke(app, ["evaluate"]).exit_code == 2
+    assert runner.invoke(app, ["evaluate", "--predictions", "x"]).exit_code == 2
+
+
+def test_what_the_user_can_mend_is_one_message_on_stderr(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("train:\n  reduer_patience: 3\n")
+    result = runner.invoke(app, ["train", str(config)])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "did you mean reducer_patience?" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_settings_on_the_command_line_win_over_the_file(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("data:\n  source_dir: in_the_file\n")
+    result = runner.invoke(app, ["prepare", str(config), "--set", "data.source_dir=on_the_line"])
+    assert result.exit_code == 1
+    assert "on_the_line" in result.stderr
+
+
+def test_every_problem_of_a_batch_is_told(monkeypatch, tmp_path):
+    def fail(*_arguments, **_options):
+        raise BatchError("2 of 3 cases failed", ["a.nii.gz: [broken]", "b.nii.gz: truncated"])
+
+    monkeypatch.setattr("heartseg.pipelines.prepare.run_prepare", fail)
+    config = tmp_path / "config.yaml"
+    config.write_text("")
+    result = runner.invoke(app, ["prepare", str(config)])
+    assert result.exit_code == 1
+    # Brackets are text, not markup.
+    for text in ("2 of 3 cases failed", "a.nii.gz: [broken]", "b.nii.gz: truncated"):
+        assert text in result.stderr
+
+
+def test_interruption_is_exit_code_130_and_says_how_to_go_on(monkeypatch, tmp_path):
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heartseg.pipelines.prepare.run_prepare", interrupt)
+    config = tmp_path / "config.yaml"
+    config.write_text("")
+    result = runner.invoke(app, ["prepare", str(config)])
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
+    assert "--resume" in cli._how_to_go_on("train")
+
+
+def test_a_log_file_keeps_what_is_told(tmp_path):
+    log_file = tmp_path / "logs/run.log"
+    result = runner.invoke(
+        app,
+        [
+            *("synth", str(tmp_path / "out"), "--patients", "1", "--size", "32"),
+            *("--quiet", "--log-file", str(log_file)),
+        ],
+    )
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert re.search(r"INFO 1 phantom patients in", log_file.read_text())
