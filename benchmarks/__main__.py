@@ -1,0 +1,22 @@
+"""Run the benchmarks: all of them, or those that are named (`python -m benchmarks evaluation`)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+KNOWN = sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
+
+
+def main(names: list[str]) -> int:
+    unknown = sorted(set(names) - set(KNOWN))
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; known: {', '.join(KNOWN)}", file=sys.stderr)
+        return 2
+    # A process each: no benchmark measures what another has loaded.
+    codes = [subprocess.call([sys.executable, FOLDER / f"{name}.py"]) for name in names or KNOWN]
+    return max(codes, default=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
