@@ -15,6 +15,7 @@ from heartseg.data.cases import CaseFiles, find_cases, find_volumes
 from heartseg.data.clinical import read_groups
 from heartseg.data.dataset import build_dataset, data_errors, find_pairs
 from heartseg.data.geometry import SliceLayout
+from heartseg.data.intensity import apply_window, find_window
 from heartseg.data.store import (
     MANIFEST,
     PREPARE_STATE,
@@ -32,9 +33,10 @@ from heartseg.data.volume import (
 )
 from heartseg.errors import BatchError, DataError, HeartsegError
 from heartseg.evaluation.leakage import audit_split
-from heartseg.evaluation.report import write_evaluation
+from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scoring import LabelPair, score_cases
 from heartseg.evaluation.summary import Context
+from heartseg.evaluation.views import CaseView, build_view
 from heartseg.files import claim_folder, read_json, replacing
 from heartseg.hashing import hash_labels
 from heartseg.inference.network import compile_predict
@@ -50,6 +52,8 @@ logger = logging.getLogger(__name__)
 BEST = "best.keras"
 EVALUATION = "evaluation"
 SPLIT = "split.json"
+HISTORY = "history.json"
+ENVIRONMENT = "environment.json"
 OWNED = ("*.csv", "*.json", "*.html", "predictions/*.nii.gz")
 PUBLISHED_METRIC = "dice_coef_multiclass"
 
@@ -140,17 +144,14 @@ def run_evaluation(
         logger.warning("%s", warning)
     context = Context(
         warnings=tuple(warnings),
-        provenance={
-            "model": str(model_file),
-            "published_measures": dict(published),
-            "config": dump_config(config),
-        },
+        provenance={"model": str(model_file), "published_measures": dict(published)},
         problems=tuple(test_set.problems),
         groups=read_groups(config.data.clinical_file) if config.data.clinical_file else {},
         num_resamples=config.evaluate.num_bootstrap,
         seed=config.evaluate.seed,
     )
-    summary = write_evaluation(output_dir, scores, context)
+    material = _gather_material(config, test_set, segmenter.model, output_dir)
+    summary = write_evaluation(output_dir, scores, context, material)
     if test_set.problems:
         raise BatchError(
             f"{len(test_set.problems)} of {len(test_set.cases)} test cases could not be scored "
@@ -183,6 +184,52 @@ def _find_test_set(config: Config, split: Mapping[str, Any]) -> _TestSet:
             records.setdefault(record.case, []).append(record)
         grids = read_json(data.master_dir / PREPARE_STATE).get("grids", {})
     return _TestSet(cases, sources, endpoints, records, grids, data.master_dir)
+
+
+def _gather_material(
+    config: Config, test_set: _TestSet, model: ModelDescription, output_dir: Path
+) -> Material:
+    """Collect what the report shows beside scores: pictures, curves, settings."""
+
+    def read_view(case: str) -> CaseView | None:
+        if case not in test_set.sources:
+            return None
+        files = test_set.sources[case]
+        image = read_image(files.image_file)
+        recipe = model.recipe
+        limits = find_window(image.voxels, recipe.window, recipe.window_range)
+        return build_view(
+            case,
+            read_label_map(_prediction_file(output_dir, case), model.table).voxels,
+            read_label_map(files.label_file, model.table).voxels,
+            affine=image.affine,
+            image=np.clip(apply_window(image.voxels, limits), 0, 1),
+        )
+
+    history_file, environment_file = (config.run_dir / name for name in (HISTORY, ENVIRONMENT))
+    epochs = read_json(history_file)["epochs"] if history_file.is_file() else []
+    # One curve a structure would hide the others.
+    left_out = {
+        "epoch",
+        "seconds",
+        "learning_rate",
+        *(f"dice_{s.key}" for s in model.table.structures),
+    }
+    names = [n for n in (epochs[0] if epochs else ()) if n.removeprefix("val_") not in left_out]
+    details = {"Configuration": dump_config(config)}
+    if environment_file.is_file():
+        details["Environment of training"] = environment_file.read_text(encoding="utf-8")
+    return Material(
+        read_view=read_view,
+        training={
+            name: [float("nan") if e[name] is None else e[name] for e in epochs] for name in names
+        },
+        details=details,
+    )
+
+
+def _prediction_file(output_dir: Path, case: str) -> Path:
+    return output_dir / "predictions" / f"{case}_seg.nii.gz"
 
 
 def _measure_published(
@@ -236,9 +283,7 @@ def _predict_source(
     check_same_grid(image, reference, names=(str(files.image_file), str(files.label_file)))
     test_set.hashes[case] = hash_labels(reference.voxels, reference.spacing_mm)
     labels = segmenter.segment_volume(image)
-    write_label_map(
-        output_dir / "predictions" / f"{case}_seg.nii.gz", labels, like=image, table=table
-    )
+    write_label_map(_prediction_file(output_dir, case), labels, like=image, table=table)
     endpoints = None
     if case in test_set.endpoints:
         zones = read_label_map(test_set.endpoints[case], table)
