@@ -199,20 +199,32 @@ def evaluate(
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring predictions onto the references' grids.")
     ] = False,
+    compare: Annotated[
+        Optional[tuple[Path, Path]],  # noqa: UP045
+        typer.Option(metavar="RUN_A RUN_B", help="Compare two evaluations of the same patients."),
+    ] = None,
     output_dir: OutputDir = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
-    """Score a run on its test cases, or the label maps of any tool."""
+    """Score a run on its test cases, or the label maps of any tool; compare two runs."""
     if (predictions is None) != (references is None):
         raise typer.BadParameter("--predictions and --references go together")
-    if config_file is None and predictions is None:
-        raise typer.BadParameter("give a CONFIG, or --predictions and --references")
+    if config_file is None and predictions is None and compare is None:
+        raise typer.BadParameter("give a CONFIG, or --predictions and --references, or --compare")
     config = _begin(config_file, overrides, quiet, log_file)
     from heartseg.cli import console
 
+    if compare is not None:
+        from heartseg.pipelines.evaluate import run_comparison
+
+        compared = run_comparison(config, *compare, output_dir=output_dir, overwrite=overwrite)
+        console.show_comparison(compared.comparison)
+        if compared.output_dir is not None:
+            console.say(f"tables in {compared.output_dir}")
+        return
     if predictions is not None and references is not None:
         from heartseg.pipelines.evaluate import run_scoring
 

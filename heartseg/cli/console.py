@@ -1,6 +1,7 @@
 """What the terminal shows: results on stdout; progress, warnings and errors on stderr."""
 
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from heartseg.errors import HeartsegError
 from heartseg.progress import Report, silent
 
 if TYPE_CHECKING:
+    from heartseg.evaluation.comparison import Comparison
     from heartseg.model.callbacks import TrainingProgress
 
 _LOG_EVERY_S = 5.0
@@ -117,6 +119,30 @@ def show_scores(summary: Mapping[str, Any], output_dir: Path) -> None:
     say(f"tables and report in {output_dir}")
 
 
+def show_comparison(comparison: "Comparison") -> None:
+    """Print the tests of two runs: Dice, each scope."""
+    for scope in dict.fromkeys(row.scope for row in comparison.rows):
+        rows = [
+            (
+                row.structure,
+                str(row.test.n),
+                _number(row.test.mean_a, 3),
+                _number(row.test.mean_b, 3),
+                f"{_number(row.test.ci95_low, 3)} to {_number(row.test.ci95_high, 3)}",
+                _number(row.test.p_holm, 4),
+                _number(row.test.effect_size, 2),
+                row.better or "-",
+            )
+            for row in comparison.rows
+            if row.scope == scope and row.measure == "dice"
+        ]
+        show_table(
+            f"Dice over {len(comparison.cases)} cases that both runs scored, scope {scope}",
+            ("structure", "n", "A", "B", "B - A, 95 %", "p (Holm)", "effect", "better"),
+            rows,
+        )
+
+
 def _figures(entry: Mapping[str, Mapping[str, float | None]]) -> tuple[str, ...]:
     """Format the means of a row; a dash where there is nothing to tell."""
     dice, hd95, assd = entry["dice"], entry["hd95_mm"], entry["assd_mm"]
@@ -130,7 +156,7 @@ def _figures(entry: Mapping[str, Mapping[str, float | None]]) -> tuple[str, ...]
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
