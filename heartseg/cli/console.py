@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 _LOG_EVERY_S = 5.0
 SHOWN_LOGS = ("loss", "dice_mean", "dice_coef_multiclass", "accuracy")
 
-out = Console(highlight=False, soft_wrap=True)
+# A file or pipe has no width: wide enough that no column of a table is cut.
+_WIDTH = None if sys.stdout.isatty() else 120
+out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 logger = logging.getLogger("heartseg")
 
