@@ -2,6 +2,7 @@
 
 import csv
 import math
+import struct
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -18,8 +19,13 @@ MANIFEST = "manifest.csv"
 PREPARE_STATE = "prepare.json"
 """Settings, sources and hashes of a prepared folder, and whether it is complete."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+MAX_DEFLATE_RATIO = 1032
+"""Deflate, by which PNG and gzip pack, makes at most so many bytes of one."""
+MAX_FILE_BYTES = 2**28
+"""A larger file is no picture of one slice."""
 MAX_PIXELS = 2**26
 """A larger picture is taken for a broken or hostile header."""
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -159,11 +165,15 @@ def _as_bytes(image: NDArray[Any], file: Path) -> NDArray[np.uint8]:
 
 def _read(file: Path, flags: int) -> NDArray[Any]:
     try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(f"{file}: is too large for a picture")
         content = np.fromfile(file, np.uint8)
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
+    if _png_lies(content.tobytes()):
+        raise DataError(f"{file}: not a readable picture (too short for what it claims)")
     try:
         # Decoding from memory works with any path on any system.
         image = cv2.imdecode(content, flags) if content.size else None
@@ -174,6 +184,28 @@ def _read(file: Path, flags: int) -> NDArray[Any]:
     if image.shape[0] * image.shape[1] > MAX_PIXELS:
         raise DataError(f"{file}: {image.shape[1]} x {image.shape[0]} pixels are more than can be")
     return np.asarray(image)
+
+
+def _png_lies(content: bytes) -> bool:
+    """Tell whether a PNG claims more pixels, or longer chunks, than its bytes can hold.
+
+    OpenCV would set aside up to 4 GB for them before it finds out.
+    """
+    if not content.startswith(_PNG_SIGNATURE):
+        return False
+    if len(content) < 25:
+        return True
+    width, height, bits = struct.unpack_from(">2IB", content, 16)
+    if width * height * bits > 8 * MAX_DEFLATE_RATIO * len(content):
+        return True
+    position = len(_PNG_SIGNATURE)
+    while position + 12 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, position)
+        # Length, kind and checksum take 12 bytes.
+        position += 12 + length
+        if kind == b"IEND":
+            break
+    return position > len(content)
 
 
 def _write(file: Path, image: NDArray[np.uint8]) -> None:

@@ -43,7 +43,7 @@ def record(case="pat1", index=3, **changes):
     return SliceRecord(**{**values, **changes})
 
 
-def png(width, height, depth, color, rows=b"", palette=b""):
+def png(width, height, depth, color, rows=b"", palette=b"", packed=None):
     """Return a PNG file made by hand."""
 
     def chunk(kind, content):
@@ -55,7 +55,7 @@ def png(width, height, depth, color, rows=b"", palette=b""):
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
         + (chunk(b"PLTE", palette) if palette else b"")
-        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IDAT", packed or zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
 
@@ -140,13 +140,27 @@ def test_missing_files_and_folders_are_named(tmp_path, read):
         read(tmp_path)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
-@pytest.mark.parametrize("reader", ["read_gray", "read_color"])
-def test_a_picture_of_20000_by_20000_is_refused_before_it_takes_memory(tmp_path, reader):
+def huge_picture():
+    """Return a PNG of 20000 x 20000 pixels that is honest about it, in little space."""
     rows = zlib.compressobj(1)
-    packed = b"".join(rows.compress(bytes(60001)) for _ in range(2000)) + rows.flush()
-    content = png(20000, 20000, 8, 2).replace(zlib.compress(b""), packed)
-    (tmp_path / "a.png").write_bytes(content)
+    packed = b"".join(rows.compress(bytes(600_010)) for _ in range(2000)) + rows.flush()
+    return png(20000, 20000, 8, 2, packed=packed)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("make", "reader"),
+    [
+        (huge_picture, "read_gray"),
+        (huge_picture, "read_color"),
+        (lambda: png(20000, 20000, 8, 2), "read_color"),
+        # A chunk that claims 3.7 GB.
+        (lambda: png(7, 9, 8, 2).replace(b"\0\0\0\x08IDAT", b"\xdd\0\0\0IDAT"), "read_color"),
+    ],
+    ids=["honest gray", "honest color", "short", "chunk"],
+)
+def test_a_picture_that_claims_too_much_is_refused_before_it_takes_memory(tmp_path, make, reader):
+    (tmp_path / "a.png").write_bytes(make())
     script = (
         "import sys\nfrom pathlib import Path\n"
         f"from heartseg.data.store import {reader} as read\n"
