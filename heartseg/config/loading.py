@@ -110,24 +110,25 @@ def _parse(text: str, source: str) -> Any:  # noqa: ANN401 - YAML holds anything
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
+    source = f"--set {_printable(override)}"
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: expected section.key=value")
+        raise ConfigError(f"{source}: expected section.key=value")
     section = values
     for key in keys[:-1]:
         child = section.get(key)
         if child is None:
             child = section[key] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override}: {key} is not a section")
+            raise ConfigError(f"{source}: {key} is not a section")
         section = child
-    section[keys[-1]] = _parse(text, f"--set {override}")
+    section[keys[-1]] = _parse(text, source)
 
 
 def _explain(error: ValidationError, file: Path | None) -> str:
     problems = []
     for detail in error.errors(include_url=False):
-        key = ".".join(str(part) for part in detail["loc"])
+        key = _printable(".".join(str(part) for part in detail["loc"]))
         if detail["type"] == "extra_forbidden":
             problems.append(f"{key}: unknown key{_suggest(detail['loc'])}")
             continue
@@ -159,6 +160,11 @@ def _suggest(location: tuple[int | str, ...]) -> str:
 def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def _printable(text: str) -> str:
+    """Keep a message on its line, whatever characters it quotes."""
+    return text if text.isprintable() else repr(text)
 
 
 def _kind(value: object) -> str:

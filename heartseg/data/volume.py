@@ -30,6 +30,8 @@ MAX_HEADER_BYTES = 2**24
 """Voxels that start later are taken for a broken header: extensions hold some kB."""
 MAX_SPACING_MM = 1000.0
 """Longer voxels are taken for a broken header."""
+MAX_INTENSITY = 1e30
+"""What lies beyond stands for no value, as the largest float does in some programs."""
 _MAX_GZIP_RATIO = 1032
 """Deflate packs no more bytes than this into one."""
 GRID_TOLERANCE = 1e-4
@@ -71,7 +73,7 @@ def is_nifti(file: Path) -> bool:
 def read_image(file: Path) -> Volume:
     """Read intensities.
 
-    Voxels that are not finite become 0, with a warning.
+    Voxels that are not finite, or beyond ``MAX_INTENSITY``, become 0, with a warning.
 
     Args:
         file: A ``.nii`` or ``.nii.gz`` file that holds one 3D image.
@@ -84,7 +86,7 @@ def read_image(file: Path) -> Volume:
     """
     volume = _read(file, np.float32)
     voxels = volume.voxels
-    finite = np.isfinite(voxels)
+    finite = (voxels > -MAX_INTENSITY) & (voxels < MAX_INTENSITY)
     if not finite.all():
         if not finite.any():
             raise DataError(f"{file}: no voxel is a finite number")
