@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from builders import make_config, make_scan, read_tree, rotate, write_case, write_nifti
 
+from heartseg.data.slicing import SliceRecipe
 from heartseg.data.store import read_color, read_gray, read_manifest
 from heartseg.errors import BatchError, DataError
 from heartseg.labels import HVSMR
-from heartseg.pipelines.prepare import build_recipe, run_prepare
+from heartseg.pipelines.prepare import run_prepare
 
 COLUMNS = [
     "file", "case", "slice", "plane", "source", "height", "width",
@@ -77,7 +78,7 @@ def test_the_manifest_ties_each_slice_to_its_volume(tmp_path, volumes):
 def test_a_label_volume_is_rebuilt_from_its_slices(tmp_path, volumes):
     config = make_config(tmp_path)
     run_prepare(config)
-    recipe = build_recipe(config.prepare, image_channels=1)
+    recipe = SliceRecipe.from_dict(config.recipe_values)
     scan = volumes["pat1"]
     rebuilt = np.zeros_like(scan.labels)
     for record in read_manifest(tmp_path / "master" / "manifest.csv"):
