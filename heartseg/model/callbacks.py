@@ -117,11 +117,12 @@ class WatchTraining(keras.callbacks.Callback):
         self._report(batch + 1, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Check the validation loss and hand over the epoch."""
+        """Check the losses and hand over the epoch."""
         values = {
             name: float(value) for name, value in (logs or {}).items() if name != "learning_rate"
         }
-        self._check(values, "val_loss")
+        for name in values.keys() & {"loss", "val_loss"}:
+            self._check(values, name)
         seconds = round(time.monotonic() - self._started, 3)
         self._finish(EpochRecord(epoch + 1, values, self._learning_rate, seconds))
         self._report(self._steps, values, is_epoch_end=True)

@@ -217,6 +217,22 @@ def test_training_stops_early_and_says_so_again_when_resumed(dataset_dir, tmp_pa
     assert again.history == result.history
 
 
+def test_without_validation_slices_epochs_are_judged_by_the_training_loss(
+    dataset_dir, tmp_path, caplog
+):
+    write_slices(tmp_path / "set/train", 5, seed=3)
+    for kind in ("images", "masks"):
+        (tmp_path / "set/valid" / kind).mkdir(parents=True)
+    result = train(tmp_path / "set", tmp_path / "run", train={"epochs": 2})
+    losses = [record.logs["loss"] for record in result.history]
+    assert result.best_loss == min(losses)
+    assert not any("val_loss" in record.logs for record in result.history)
+    assert "no validation slices" in caplog.text
+    resumed = train(tmp_path / "set", tmp_path / "run", train={"epochs": 3}, resume=True)
+    assert [record.epoch for record in resumed.history] == [1, 2, 3]
+    assert (tmp_path / "run/epoch_change_infer").is_dir()
+
+
 def test_a_loss_that_is_no_number_names_the_epoch_and_keeps_the_last_state(dataset_dir, tmp_path):
     options = {"epochs": 3, "precision": "float32"}
     train(dataset_dir, tmp_path, train=options | {"epochs": 1})
