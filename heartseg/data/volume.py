@@ -28,8 +28,8 @@ MAX_BYTES = 2**29
 """More bytes of voxels are refused, so that reading a file never takes 2 GB."""
 MAX_HEADER_BYTES = 2**24
 """Voxels that start later are taken for a broken header: extensions hold some kB."""
-MAX_SPACING_MM = 1000.0
-"""Longer voxels are taken for a broken header."""
+MIN_SPACING_MM, MAX_SPACING_MM = 1e-6, 1e3
+"""Shorter and longer voxels are taken for a broken header."""
 MAX_INTENSITY = 1e30
 """What lies beyond stands for no value, as the largest float does in some programs."""
 _MAX_GZIP_RATIO = 1032
@@ -278,8 +278,9 @@ def _check_affine(affine: NDArray[np.float64], file: Path) -> None:
         solidity = abs(np.linalg.det(affine[:3, :3])) / np.prod(spacing)
     if not (np.isfinite(affine).all() and solidity > 1e-6):
         raise DataError(f"{file}: the affine {_one_line(affine)} is singular or not finite")
-    if spacing.max() > MAX_SPACING_MM:
-        raise DataError(f"{file}: the header claims a spacing of {spacing.max():.6g} mm")
+    if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
+        claimed = " x ".join(f"{step:.6g}" for step in spacing)
+        raise DataError(f"{file}: the header claims a spacing of {claimed} mm")
 
 
 def _write(image: nibabel.Nifti1Image, file: Path) -> None:

@@ -210,9 +210,11 @@ def test_an_affine_that_maps_nowhere_is_refused(tmp_path, row):
     check_error(tmp_path / "a.nii", "the affine .* is singular or not finite")
 
 
-def test_voxels_as_long_as_a_street_are_refused(tmp_path):
-    file = write_nifti(tmp_path / "a.nii", SCAN.image, make_affine(spacing_mm=(1e4, 1, 1)))
-    check_error(file, "claims a spacing of 10000 mm")
+@pytest.mark.parametrize("step", [1e4, 1e-9, 1e-100])
+def test_voxels_as_long_as_a_street_or_as_short_as_an_atom_are_refused(tmp_path, step):
+    image = nibabel.Nifti2Image(SCAN.image, make_affine(spacing_mm=(step, 1, 1)))
+    nibabel.save(image, tmp_path / "a.nii")
+    check_error(tmp_path / "a.nii", f"claims a spacing of {step:.6g} x 1 x 1|singular")
 
 
 @pytest.mark.parametrize("sign", [-1, np.nan, 0])
