@@ -151,7 +151,7 @@ def _figures(entry: Mapping[str, Mapping[str, float | None]]) -> tuple[str, ...]
     low, high = (_number(dice[end], 2) for end in ("ci95_low", "ci95_high"))
     return (
         _number(dice["mean"], 3),
-        f"{low} to {high}",
+        "-" if low == "-" else f"{low} to {high}",
         _number(hd95["mean"], 1),
         _number(assd["mean"], 1),
     )
