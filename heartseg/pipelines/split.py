@@ -82,8 +82,8 @@ def run_split(config: Config, *, overwrite: bool = False, report: Report = silen
         for fold, partition in enumerate(partitions):
             folder = dataset_dir / f"fold_{fold}" if config.split.folds else dataset_dir
             parts = {
-                part: [r for r in records if (r.file if by_slice else r.case) in set(chosen)]
-                for part, chosen in partition.parts().items()
+                part: [r for r in records if (r.file if by_slice else r.case) in chosen]
+                for part, chosen in ((part, set(c)) for part, c in partition.parts().items())
             }
             for done, (part, chosen) in enumerate(parts.items()):
                 _fill_part(master_dir, folder / part, chosen)
