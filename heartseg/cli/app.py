@@ -5,8 +5,11 @@ valid: ``heartseg --help`` answers at once, and so does a mistake in a configura
 """
 
 import os
+import signal
+import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 from typer.core import TyperGroup
@@ -28,7 +31,11 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+PATIENCE_S = 1.5
+"""How long an interrupted command may take to end by itself."""
 CONFIG_SUFFIXES = (".yaml", ".yml")
+
+_leaving = threading.Event()
 
 
 class Commands(TyperGroup):
@@ -43,9 +50,8 @@ class Commands(TyperGroup):
         except HeartsegError as error:
             console.fail(str(error))
             raise typer.Exit(EXIT_FAILED) from error
-        except KeyboardInterrupt as error:
-            console.fail(_how_to_go_on(ctx.invoked_subcommand))
-            raise typer.Exit(EXIT_INTERRUPTED) from error
+        except KeyboardInterrupt:
+            console.leave_at_once(_how_to_go_on(ctx.invoked_subcommand), EXIT_INTERRUPTED)
 
 
 def _how_to_go_on(command: str | None) -> str:
@@ -171,7 +177,7 @@ def train(
     config = _begin(config_file, overrides, quiet, log_file)
     from heartseg.cli import console
 
-    with console.tensorflow_notes_hidden(), console.training() as track:
+    with console.training() as track:
         from heartseg.pipelines.train import run_training
 
         result = run_training(config, resume=resume, overwrite=overwrite, track=track)
@@ -242,7 +248,7 @@ def evaluate(
         console.show_scores(scored.summary, scored.output_dir)
         return
 
-    with console.tensorflow_notes_hidden(), console.progress("evaluate") as report:
+    with console.progress("evaluate") as report:
         report(0, 0, "loading TensorFlow")
         from heartseg.pipelines.evaluate_run import run_evaluation
 
@@ -259,7 +265,8 @@ def infer(
         typer.Argument(
             metavar="[CONFIG] [INPUT]...",
             help="Pictures, NIfTI volumes, folders of them; a first argument that ends in .yaml "
-            "is the configuration.",
+            "is the configuration of a trained run. Without one the packaged model is used, which "
+            "takes volumes and writes to ./heartseg_output.",
         ),
     ] = None,
     output_dir: OutputDir = None,
@@ -271,11 +278,21 @@ def infer(
     """Segment slices, folders of slices and NIfTI volumes."""
     config_file, files = _split_config(inputs or [])
     config = _begin(config_file, overrides, quiet, log_file)
+    packaged = config_file is None and not any(
+        override.startswith("run_dir=") for override in overrides or ()
+    )
     from heartseg.cli import console
     from heartseg.pipelines.infer import run_infer
 
-    with console.tensorflow_notes_hidden(), console.progress("infer") as report:
-        result = run_infer(config, files, output_dir=output_dir, overwrite=overwrite, report=report)
+    with console.progress("infer") as report:
+        result = run_infer(
+            config,
+            files,
+            output_dir=output_dir,
+            packaged=packaged,
+            overwrite=overwrite,
+            report=report,
+        )
     console.say(
         f"{result.num_volumes} volumes and {result.num_pictures} pictures segmented in "
         f"{result.output_dir}"
@@ -338,13 +355,22 @@ def inspect(
     config = _begin(config_file, overrides, quiet, None)
     from heartseg.cli import console
 
-    with console.tensorflow_notes_hidden():
+    with console.native_notes_hidden():
         from heartseg.pipelines.inspect import run_inspect
 
         summary, diagram = run_inspect(config, output_dir=output_dir)
     console.say(summary)
     if diagram is not None:
         console.say(f"diagram: {diagram}")
+
+
+@app.command()
+def info() -> None:
+    """Print the card of the packaged model: what it is for, its limits, scores and licence."""
+    from heartseg.cli import console
+    from heartseg.model.packaged import render_card
+
+    console.say(render_card())
 
 
 def _split_config(arguments: list[Path]) -> tuple[Path | None, list[Path]]:
@@ -359,4 +385,26 @@ def main() -> None:
     # Before TensorFlow loads: its start-up notes are not for the terminal of a user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    signal.signal(signal.SIGINT, _interrupt)
     app()
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    """End soon after Ctrl-C; a second one ends at once.
+
+    Python code is interrupted as usual. But an exception that is raised while C++ code calls back
+    may be lost, and TensorFlow's threads take seconds to end. Every file is whole at any moment,
+    so that the process may then be left.
+    """
+    from heartseg.cli import console
+
+    command = next((name for name in sys.argv[1:] if not name.startswith("-")), None)
+    if _leaving.is_set():
+        console.leave_at_once(_how_to_go_on(command), EXIT_INTERRUPTED)
+    _leaving.set()
+    timer = threading.Timer(
+        PATIENCE_S, console.leave_at_once, (_how_to_go_on(command), EXIT_INTERRUPTED)
+    )
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -65,6 +65,15 @@ def configure(*, quiet: bool, log_file: Path | None) -> None:
         logger.addHandler(stream)
 
 
+def leave_at_once(text: str, code: int) -> NoReturn:
+    """End the process now, with a message and a clean terminal, whatever its threads do."""
+    err.show_cursor(show=True)
+    fail(text)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
 def say(text: str) -> None:
     """Print one line of result, and keep it in the log file."""
     out.print(text, markup=False)
@@ -78,12 +87,13 @@ def fail(text: str) -> None:
 
 
 @contextmanager
-def tensorflow_notes_hidden() -> Iterator[None]:
-    """Keep the start-up notes of TensorFlow's C++ part off the terminal.
+def native_notes_hidden() -> Iterator[None]:
+    """Keep what C++ code and worker processes write to stderr off the terminal.
 
-    They go to the process's stderr, whatever ``TF_CPP_MIN_LOG_LEVEL`` says
-    (tensorflow/tensorflow#100442). What Python writes still reaches the terminal. If the block
-    ends in an error that is not the user's, the notes are shown.
+    TensorFlow writes start-up notes there, whatever ``TF_CPP_MIN_LOG_LEVEL`` says
+    (tensorflow/tensorflow#100442), and workers that are interrupted write tracebacks. What this
+    process writes from Python still reaches the terminal. If the block ends in an error that is
+    not the user's, the notes are shown.
     """
     sys.stderr.flush()
     terminal, python_stderr = os.dup(2), sys.stderr
@@ -176,12 +186,18 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 @contextmanager
 def progress(what: str) -> Iterator[Report]:
     """Yield a progress callable: a bar on a terminal, a plain line now and then in a log."""
-    if out.quiet:
-        yield silent
-        return
-    if not err.is_terminal:
-        yield _plain_report(what)
-        return
+    with native_notes_hidden():
+        if out.quiet:
+            yield silent
+        elif not err.is_terminal:
+            yield _plain_report(what)
+        else:
+            with _bar(what) as report:
+                yield report
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -201,10 +217,17 @@ def progress(what: str) -> Iterator[Report]:
 @contextmanager
 def training() -> "Iterator[Callable[[TrainingProgress], None]]":
     """Yield a progress callable for training: a live line of steps, then a line an epoch."""
-    if out.quiet or not err.is_terminal:
-        logger.info("loading TensorFlow")
-        yield lambda progress: _tell_epoch(progress) if progress.is_epoch_end else None
-        return
+    logger.info("loading TensorFlow")
+    with native_notes_hidden():
+        if out.quiet or not err.is_terminal:
+            yield lambda progress: _tell_epoch(progress) if progress.is_epoch_end else None
+        else:
+            with _training_bars() as track:
+                yield track
+
+
+@contextmanager
+def _training_bars() -> "Iterator[Callable[[TrainingProgress], None]]":
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -1,6 +1,8 @@
 """The command line: exit codes, messages, where they go."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -74,16 +76,39 @@ def test_every_problem_of_a_batch_is_told(monkeypatch, tmp_path):
         assert text in result.stderr
 
 
-def test_interruption_is_exit_code_130_and_says_how_to_go_on(monkeypatch, tmp_path):
-    def interrupt(*_arguments, **_options):
-        raise KeyboardInterrupt
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+@pytest.mark.parametrize("heeds", [True, False], ids=["heeded", "lost in a callback"])
+def test_interruption_is_exit_code_130_and_says_how_to_go_on(tmp_path, heeds):
+    (tmp_path / "config.yaml").write_text("")
+    script = f"""
+import os, signal, sys, time
+from heartseg.cli import app
+from heartseg.pipelines import prepare
 
-    monkeypatch.setattr("heartseg.pipelines.prepare.run_prepare", interrupt)
-    config = tmp_path / "config.yaml"
-    config.write_text("")
-    result = runner.invoke(app, ["prepare", str(config)])
-    assert result.exit_code == 130
-    assert "interrupted" in result.stderr
+def work(*_arguments, **_options):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        if {heeds}:
+            raise
+        time.sleep(60)
+
+prepare.run_prepare = work
+sys.argv = ["heartseg", "prepare", "config.yaml"]
+app.main()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ran.returncode == 130
+    assert ran.stderr.count("interrupted") == 1
+    assert "Traceback" not in ran.stderr
     assert "--resume" in cli._how_to_go_on("train")
 
 
