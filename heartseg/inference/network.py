@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from heartseg.data.slicing import SliceRecipe
 from heartseg.errors import ModelError
 from heartseg.inference.predict import Predict
+from heartseg.inference.whole_heart import PredictVolume
 
 
 def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int) -> Predict:
@@ -34,6 +35,21 @@ def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int)
     if keras.backend.backend() == "tensorflow":
         return _compile_tensorflow(model, expected)
     return _compile_padded(model, batch_size)
+
+
+def compile_volume_predict(model: keras.Model) -> PredictVolume:
+    """Wrap a model of whole volumes as a plain function, compiled once."""
+    if keras.backend.backend() != "tensorflow":
+        return lambda images: np.asarray(
+            keras.ops.convert_to_numpy(model.predict_on_batch(images)), np.float32
+        )
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)]
+    compiled = tf.function(
+        lambda images: model(images, training=False), input_signature=signature, autograph=False
+    )
+    return lambda images: np.asarray(compiled(tf.constant(images)), np.float32)
 
 
 def _compile_tensorflow(model: keras.Model, image_shape: tuple[int, int, int]) -> Predict:

@@ -6,8 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from heartseg.labels import LabelTable
+
+# There may be a superior vena cava on each side: its second piece is no debris.
+_BILATERAL = {"SVC": 0.2}
 TOUCHING = np.ones((3, 3, 3), bool)
 """Voxels that share a face, an edge or a corner belong to one piece (26-connectivity)."""
+
+
+def pieces_kept(table: LabelTable) -> dict[int, float]:
+    """Return what ``keep_largest_components`` is to know of the structures that may be double."""
+    return {s.value: _BILATERAL[s.key] for s in table.foreground if s.key in _BILATERAL}
 
 
 def keep_largest_components(

@@ -7,12 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.data.volume import Volume
-from heartseg.inference.postprocess import keep_largest_components
+from heartseg.inference.postprocess import keep_largest_components, pieces_kept
 from heartseg.inference.predict import ModelDescription, Predict, predict_slices, predict_volume
 from heartseg.progress import Report, silent
-
-# There may be a superior vena cava on each side: its second piece is no debris.
-_BILATERAL = {"SVC": 0.2}
 
 
 @dataclass(frozen=True)
@@ -58,5 +55,4 @@ class Segmenter:
         )
         if not self.largest_component:
             return labels
-        fractions = {s.value: _BILATERAL[s.key] for s in table.foreground if s.key in _BILATERAL}
-        return keep_largest_components(labels, keep_fraction=fractions)
+        return keep_largest_components(labels, keep_fraction=pieces_kept(table))

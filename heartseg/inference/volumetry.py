@@ -24,7 +24,10 @@ class VolumeRow:
         volume_ml: Its volume.
         voxels: Its number of voxels.
         flags: ``absent`` without a voxel; ``truncated`` where it reaches the border of the scan,
-            so that part of it may lie outside; else empty.
+            so that part of it may lie outside; ``doubtful`` where the model does not trust its
+            own answer; joined by semicolons.
+        quality: How far the model's looks at the structure agree, 0 to 1; None where it is absent
+            or the model looks once only.
     """
 
     case: str
@@ -32,10 +35,17 @@ class VolumeRow:
     volume_ml: float
     voxels: int
     flags: str
+    quality: float | None = None
 
 
 def measure_volumes(
-    case: str, labels: NDArray[np.uint8], affine: NDArray[np.float64], table: LabelTable
+    case: str,
+    labels: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    table: LabelTable,
+    *,
+    quality: NDArray[np.float64] | None = None,
+    doubtful: NDArray[np.bool_] | None = None,
 ) -> list[VolumeRow]:
     """Measure each structure of a label map, background left out.
 
@@ -44,15 +54,33 @@ def measure_volumes(
         labels: ``(X, Y, Z)`` label map.
         affine: ``(4, 4)`` from voxel indices to millimetres.
         table: The structures.
+        quality: ``(structures,)`` what stands in the column ``quality``; NaN leaves it empty.
+        doubtful: ``(structures,)`` which structures are flagged.
     """
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     counts = np.bincount(labels.ravel(), minlength=table.num_classes)
     truncated = touches_border(labels, table.num_classes)
     rows = []
-    for structure in table.foreground:
+    for index, structure in enumerate(table.foreground):
         voxels = int(counts[structure.value])
-        flags = "absent" if not voxels else "truncated" if truncated[structure.value] else ""
-        rows.append(VolumeRow(case, structure.key, round(voxels * voxel_ml, 4), voxels, flags))
+        flags = []
+        if not voxels:
+            flags.append("absent")
+        elif truncated[structure.value]:
+            flags.append("truncated")
+        if voxels and doubtful is not None and doubtful[index]:
+            flags.append("doubtful")
+        known = voxels > 0 and quality is not None and not np.isnan(quality[index])
+        rows.append(
+            VolumeRow(
+                case,
+                structure.key,
+                round(voxels * voxel_ml, 4),
+                voxels,
+                ";".join(flags),
+                round(float(quality[index]), 3) if known and quality is not None else None,
+            )
+        )
     return rows
 
 
@@ -66,7 +94,8 @@ def read_volumes(file: Path) -> list[VolumeRow]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.DictReader(stream)
-            if list(rows.fieldnames or ()) != names:
+            # Tables of earlier versions end before the quality.
+            if list(rows.fieldnames or ()) not in (names, names[:-1]):
                 raise DataError(f"{file}: expected the columns {', '.join(names)}")
             return [
                 VolumeRow(
@@ -75,6 +104,7 @@ def read_volumes(file: Path) -> list[VolumeRow]:
                     float(row["volume_ml"]),
                     int(row["voxels"]),
                     row["flags"],
+                    float(row["quality"]) if row.get("quality") else None,
                 )
                 for row in rows
             ]

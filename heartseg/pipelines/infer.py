@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from heartseg.data.slicing import SliceRecipe
 from heartseg.data.store import read_gray, write_color
 from heartseg.data.views import overlay_slices, preview_sheet, to_true_aspect
 from heartseg.data.volume import Volume, is_nifti, read_image, write_label_map
-from heartseg.errors import BatchError, ConfigError, DataError
+from heartseg.errors import BatchError, DataError
 from heartseg.files import UNFINISHED, image_stem, remove_unfinished, replacing
 from heartseg.inference.predict import ModelDescription, lay_picture
 from heartseg.inference.segmenter import Segmenter
@@ -31,12 +32,17 @@ from heartseg.inference.volumetry import (
     read_volumes,
     write_volumes,
 )
+from heartseg.inference.whole_heart import WholeHeartSegmenter, is_doubtful
+from heartseg.labels import HVSMR, LabelTable
+from heartseg.model.packaged import describe_packaged
 from heartseg.progress import Report, silent
 
 logger = logging.getLogger(__name__)
 
 BEST_MODEL = "best.keras"
 VOLUMES = "volumes.csv"
+OUTPUT_DIR = Path("heartseg_output")
+"""Where results go, below the working directory, when the packaged model made them."""
 LABEL_MAP_SUFFIX = "_seg"
 # A GIF keeps the noise of a scan: 120 slices take 12 MB at 384 pixels, 5 MB at 256.
 MOVIE_SIDE = {".mp4": 384, ".gif": 256}
@@ -79,45 +85,55 @@ def run_infer(
     inputs: Sequence[Path] = (),
     *,
     output_dir: Path | None = None,
+    packaged: bool = False,
     overwrite: bool = False,
     report: Report = silent,
 ) -> InferResult:
-    """Segment pictures and volumes with the best checkpoint of a run.
+    """Segment pictures and volumes with the best checkpoint of a run, or with the packaged model.
 
     Recipe and labels are those of the checkpoint, whatever the configuration says. In
     ``volumes.csv`` the rows of cases that earlier calls wrote to the same folder are kept.
 
     Args:
-        config: Names the run; uses the sections ``infer`` and ``data`` (suffixes).
+        config: Names the run; uses the sections ``infer`` and ``data`` (suffixes). None: the
+            packaged model with the default settings; it takes volumes only.
         inputs: Pictures, NIfTI volumes, and folders of them; none: ``infer.images_dir``.
-        output_dir: Where results go; None: ``infer.output_dir``, else ``RUN_DIR/inference``.
+        output_dir: Where results go; None: ``infer.output_dir``, else ``RUN_DIR/inference``, or
+            ``heartseg_output`` with the packaged model.
+        packaged: Use the packaged model, whatever run the configuration names; of its section
+            ``infer`` then only what is read and written counts, not how slices are predicted.
         overwrite: Replace results of an earlier call.
         report: Told after each slice of a volume and after each input; counts inputs.
 
     Raises:
-        ConfigError: If there is no configuration.
         DataError: If there is no trained model, nothing to segment, or a result would be lost.
         ModelError: If the model cannot be used.
         BatchError: If some inputs cannot be segmented; the others are.
     """
-    if config is None:
-        raise ConfigError("infer: expected the CONFIG of a trained run as the first argument")
-    output_dir = output_dir or config.infer.output_dir or config.run_dir / "inference"
-    model_file = config.run_dir / BEST_MODEL
-    if not model_file.is_file():
-        raise DataError(f"{model_file}: no such file; run `heartseg train` first")
+    packaged = packaged or config is None
+    config = config or Config()
+    default_dir = OUTPUT_DIR if packaged else config.run_dir / "inference"
+    output_dir = output_dir or config.infer.output_dir or default_dir
+    if packaged:
+        describe_packaged()
+    elif not (config.run_dir / BEST_MODEL).is_file():
+        raise DataError(f"{config.run_dir / BEST_MODEL}: no such file; run `heartseg train` first")
     tasks, problems = _plan(config, inputs, output_dir)
+    if packaged:
+        tasks, refused = _without_pictures(tasks)
+        problems += refused
     known_rows = read_volumes(output_dir / VOLUMES)
     _check_outputs(output_dir, tasks, overwrite=overwrite)
 
     report(0, len(tasks), "loading the model")
-    segmenter = _load_segmenter(config, model_file)
+    slices = None if packaged else _load_segmenter(config, config.run_dir / BEST_MODEL)
+    engine = _PackagedEngine.load() if slices is None else _SliceEngine(slices)
     _mark_unfinished(output_dir, tasks)
     progress = _Progress(report, len(tasks))
     pictures = [task for task in tasks if not is_nifti(task.file)]
-    failed = _infer_pictures(segmenter, pictures, progress)
+    failed = [] if slices is None else _infer_pictures(slices, pictures, progress)
     volumes = [task for task in tasks if is_nifti(task.file)]
-    rows, failed_volumes = _infer_volumes(segmenter, volumes, progress)
+    rows, failed_volumes = _infer_volumes(engine, volumes, progress)
     if rows:
         write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, rows))
     (output_dir / UNFINISHED).unlink(missing_ok=True)
@@ -194,6 +210,80 @@ def _plan_task(file: Path, config: Config, output_dir: Path) -> Task:
         endings = [f"{LABEL_MAP_SUFFIX}.nii.gz", "_preview.png"]
         endings += [] if settings.movie == "none" else [f"_overlay.{settings.movie}"]
     return Task(file, name, tuple(output_dir / f"{name}{ending}" for ending in endings))
+
+
+def _without_pictures(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
+    """Return the volumes, and one message a picture; pictures alone are an error."""
+    hint = (
+        "the packaged model needs the whole heart as a NIfTI volume; for pictures name the CONFIG "
+        "of a run that was trained on slices"
+    )
+    volumes = [task for task in tasks if is_nifti(task.file)]
+    if not volumes:
+        raise DataError(f"{tasks[0].file}: {hint}")
+    return volumes, [f"{task.file}: {hint}" for task in tasks if not is_nifti(task.file)]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What is known of a segmented volume.
+
+    Attributes:
+        labels: ``(X, Y, Z)`` label map.
+        quality: ``(structures,)`` agreement of several looks; None where there was one only.
+        notices: What makes the result doubtful.
+    """
+
+    labels: NDArray[np.uint8]
+    quality: NDArray[np.float64] | None = None
+    notices: tuple[str, ...] = ()
+
+
+class _Engine(Protocol):
+    """A model that segments volumes, and how they are shown."""
+
+    @property
+    def recipe(self) -> SliceRecipe: ...
+
+    @property
+    def table(self) -> LabelTable: ...
+
+    def segment(self, image: Volume, *, report: Report) -> _Answer: ...
+
+
+class _SliceEngine:
+    """The model of a run, which sees slices."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self.recipe, self.table = segmenter.model.recipe, segmenter.model.table
+
+    def segment(self, image: Volume, *, report: Report) -> _Answer:
+        return _Answer(self._segmenter.segment_volume(image, report=report))
+
+
+class _PackagedEngine:
+    """The packaged model, which sees a heart at once."""
+
+    # How scans of any scanner are shown: only the plane and the window count.
+    recipe = SliceRecipe(plane="axial", window="percentile", window_range=(0.5, 99.5))
+    table = HVSMR
+
+    def __init__(self, segmenter: WholeHeartSegmenter) -> None:
+        self._segmenter = segmenter
+
+    @classmethod
+    def load(cls) -> "_PackagedEngine":
+        # TensorFlow takes seconds to load: only now, when the inputs are known to be there.
+        from heartseg.inference.network import compile_volume_predict
+        from heartseg.model.packaged import load_packaged
+
+        predict = compile_volume_predict(load_packaged())
+        return cls(WholeHeartSegmenter(predict, describe_packaged().grid, cls.table))
+
+    def segment(self, image: Volume, *, report: Report) -> _Answer:
+        found = self._segmenter.segment(image, report=report)
+        return _Answer(found.labels, found.quality, found.notices)
 
 
 def _check_outputs(output_dir: Path, tasks: Sequence[Task], *, overwrite: bool) -> None:
@@ -309,7 +399,7 @@ def _write_picture(
 
 
 def _infer_volumes(
-    segmenter: Segmenter, tasks: Sequence[Task], progress: _Progress
+    engine: _Engine, tasks: Sequence[Task], progress: _Progress
 ) -> tuple[list[VolumeRow], list[str]]:
     """Segment volumes; return their rows and one message a volume that failed."""
     rows: list[VolumeRow] = []
@@ -318,14 +408,33 @@ def _infer_volumes(
         try:
             image = reading.result()
             with _naming(task.file):
-                labels = segmenter.segment_volume(image, report=progress.within(task.name))
-            _write_volume(task, image, labels, segmenter)
+                answer = engine.segment(image, report=progress.within(task.name))
+            _write_volume(task, image, answer.labels, engine)
         except DataError as error:
             problems.append(str(error))
         else:
-            rows += measure_volumes(task.name, labels, image.affine, segmenter.model.table)
+            rows += _measure(task, image, answer, engine.table)
         progress.finish(task.name)
     return rows, problems
+
+
+def _measure(task: Task, image: Volume, answer: _Answer, table: LabelTable) -> list[VolumeRow]:
+    """Return the rows of a volume, and tell what makes it doubtful."""
+    doubtful = None if answer.quality is None else is_doubtful(answer.quality)
+    rows = measure_volumes(
+        task.name, answer.labels, image.affine, table, quality=answer.quality, doubtful=doubtful
+    )
+    for notice in answer.notices:
+        logger.warning("%s: %s", task.file, notice)
+    uncertain = [row.structure for row in rows if "doubtful" in row.flags]
+    if uncertain and not answer.notices:
+        logger.warning(
+            "%s: the looks at the scan agree poorly on %s; flagged doubtful in %s",
+            task.file,
+            ", ".join(uncertain),
+            VOLUMES,
+        )
+    return rows
 
 
 def _read_ahead(tasks: Sequence[Task]) -> Iterator[tuple[Task, "Future[Volume]"]]:
@@ -339,10 +448,8 @@ def _read_ahead(tasks: Sequence[Task]) -> Iterator[tuple[Task, "Future[Volume]"]
             yield task, reading
 
 
-def _write_volume(
-    task: Task, image: Volume, labels: NDArray[np.uint8], segmenter: Segmenter
-) -> None:
-    recipe, table = segmenter.model.recipe, segmenter.model.table
+def _write_volume(task: Task, image: Volume, labels: NDArray[np.uint8], engine: _Engine) -> None:
+    recipe, table = engine.recipe, engine.table
     limits = find_window(image.voxels, recipe.window, recipe.window_range)
     label_file, preview_file, *movie_files = task.outputs
     write_label_map(label_file, labels, like=image, table=table)

@@ -44,7 +44,31 @@ def test_a_table_is_read_as_it_was_written_with_cases_in_natural_order(tmp_path)
     write_volumes(file, rows)
 
     assert read_volumes(file) == rows[::-1]
-    assert file.read_text().splitlines()[0] == "case,structure,volume_ml,voxels,flags"
+    assert file.read_text().splitlines()[0] == "case,structure,volume_ml,voxels,flags,quality"
+
+
+def test_quality_and_doubt_stand_beside_the_volume_and_are_read_back(tmp_path):
+    labels = np.zeros((4, 5, 6), np.uint8)
+    labels[0, 2, 2] = 1
+    labels[2, 2, 2] = 2
+
+    rows = measure_volumes(
+        "a",
+        labels,
+        np.eye(4),
+        TABLE,
+        quality=np.array([0.51234, 0.9, np.nan]),
+        doubtful=np.array([True, False, True]),
+    )
+    write_volumes(tmp_path / "v.csv", rows)
+
+    told = [(row.flags, row.quality) for row in read_volumes(tmp_path / "v.csv")]
+    assert told == [("truncated;doubtful", 0.512), ("", 0.9), ("absent", None)]
+
+
+def test_a_table_of_an_earlier_version_is_read(tmp_path):
+    (tmp_path / "v.csv").write_text("case,structure,volume_ml,voxels,flags\na,LV,1.5,3,truncated\n")
+    assert read_volumes(tmp_path / "v.csv") == [VolumeRow("a", "LV", 1.5, 3, "truncated")]
 
 
 def test_a_missing_table_has_no_rows(tmp_path):
