@@ -1,6 +1,7 @@
 """One way to do the same work for many cases: in parallel, with progress, none lost to another."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -47,6 +48,9 @@ def map_cases(
 
     Returns:
         One outcome an item, in the order of the items.
+
+    Raises:
+        HeartsegError: If a worker process is killed.
     """
     from joblib import Parallel, cpu_count, delayed
 
@@ -57,11 +61,17 @@ def map_cases(
     backend = "sequential" if jobs == 1 and backend == "loky" else backend
     pool = Parallel(n_jobs=jobs, backend=backend, return_as="generator_unordered")
     outcomes: dict[int, Outcome[Item, Result]] = {}
-    for position, outcome in pool(
-        delayed(_attempt)(work, position, item) for position, item in enumerate(items)
-    ):
-        outcomes[position] = outcome
-        report(len(outcomes), len(items), describe(items[position]))
+    try:
+        for position, outcome in pool(
+            delayed(_attempt)(work, position, item) for position, item in enumerate(items)
+        ):
+            outcomes[position] = outcome
+            report(len(outcomes), len(items), describe(items[position]))
+    except BrokenProcessPool as error:
+        raise HeartsegError(
+            "a worker process was killed, most likely because memory ran out; free memory, or use "
+            "fewer processes (parallel.jobs), and run the command again"
+        ) from error
     return [outcomes[position] for position in range(len(items))]
 
 

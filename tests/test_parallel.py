@@ -1,6 +1,10 @@
+import os
+import signal
+import sys
+
 import pytest
 
-from heartseg.errors import DataError
+from heartseg.errors import DataError, HeartsegError
 from heartseg.parallel import map_cases
 
 
@@ -32,6 +36,16 @@ def test_a_failure_stops_no_other_item_and_the_order_stays(jobs):
 @pytest.mark.parametrize("jobs", [-1000, -1, 0, 1, 1000])
 def test_any_number_of_jobs_is_brought_into_range(jobs):
     assert [o.result for o in map_cases(halve, [2], jobs=jobs)] == [1]
+
+
+def die(_number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+def test_a_killed_worker_is_an_error_that_says_what_to_do():
+    with pytest.raises(HeartsegError, match=r"worker process was killed.*parallel\.jobs"):
+        map_cases(die, [1, 2, 3], jobs=2)
 
 
 def test_nothing_to_do_gives_nothing():
