@@ -1,0 +1,292 @@
+import nibabel
+import numpy as np
+import pytest
+from builders import make_affine, rotate
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+
+from heartseg.data.volume import Volume, read_image, read_label_map
+from heartseg.errors import DataError, ModelError
+from heartseg.evaluation.overlap import dice_per_label
+from heartseg.inference.network import compile_volume_predict
+from heartseg.inference.whole_heart import (
+    View,
+    WholeHeartSegmenter,
+    is_doubtful,
+    measure_agreement,
+    obliqueness_deg,
+    resample,
+    sampling_matrix,
+    segment_whole_heart,
+    softmax,
+)
+from heartseg.labels import HVSMR
+from heartseg.model.packaged import describe_packaged, is_installed, load_packaged
+
+GRID = (16, 24, 20)
+SHAPE = (30, 41, 36)
+SPACING_MM = (1.6, 1.2, 1.4)
+
+
+def predict_by_brightness(images):
+    """Stand in for a network that knows places: bright is 1 behind and 2 in front, grey is 3."""
+    value = images[..., 0]
+    front = (np.arange(value.shape[1]) < value.shape[1] // 2)[None, :, None, None]
+    scores = np.stack(
+        [
+            np.full_like(value, 0.35),
+            np.where(front, 0, value - 0.4),
+            np.where(front, value - 0.4, 0),
+            0.6 - np.abs(value - 0.5) * 4,
+        ],
+        axis=-1,
+    )
+    return (20 * scores).astype(np.float32)
+
+
+def make_heart(shape=SHAPE, *, share=0.88, center=(0.5, 0.5, 0.5)):
+    """Return a bright ball that fills its box as hearts do, and a grey one within it."""
+    axes = [(np.arange(n) + 0.5) / n - c for n, c in zip(shape, center, strict=True)]
+    place = np.stack(np.meshgrid(*axes, indexing="ij"))
+    image = np.where(np.linalg.norm(place / (share / 2), axis=0) < 1, 1.0, 0.05)
+    grey = np.linalg.norm((place.T - np.array([0, 0.05, 0.1]) * share).T / (share / 6), axis=0) < 1
+    return np.where(grey, 0.5, image).astype(np.float32)
+
+
+def make_volume(voxels, affine=None):
+    return Volume(
+        voxels,
+        make_affine("PIR", SPACING_MM) if affine is None else affine,
+        nibabel.Nifti1Header(),
+    )
+
+
+def segment(volume, predict=predict_by_brightness, **options):
+    return segment_whole_heart(predict, volume, grid=GRID, num_classes=4, **options)
+
+
+def expected_labels(image):
+    front = np.arange(image.shape[0]) < image.shape[0] / 2
+    bright = np.where(front, 2, 1)[:, None, None]
+    return np.where(image > 0.75, bright, np.where(image > 0.3, 3, 0)).astype(np.uint8)
+
+
+def test_labels_lie_where_the_image_says():
+    image = make_heart()
+
+    result = segment(make_volume(image))
+
+    assert result.labels.shape == SHAPE
+    assert result.labels.dtype == np.uint8
+    assert dice_per_label(result.labels, expected_labels(image), 4).min() > 0.8
+    assert result.quality.min() > 0.7
+    assert result.notices == ()
+
+
+@pytest.mark.parametrize("axes", ["LPS", "RAS", "ASL", "SLP", "IRP", "PRI"])
+def test_every_orientation_gives_the_same_labels_for_the_same_anatomy(axes):
+    volume = make_volume(make_heart())
+    turn = ornt_transform(io_orientation(volume.affine), axcodes2ornt(tuple(axes)))
+    turned = make_volume(
+        np.ascontiguousarray(apply_orientation(volume.voxels, turn)),
+        volume.affine @ inv_ornt_aff(turn, SHAPE),
+    )
+
+    plain, result = segment(volume), segment(turned)
+
+    np.testing.assert_array_equal(result.labels, apply_orientation(plain.labels, turn))
+    np.testing.assert_allclose(result.quality, plain.quality, atol=1e-6)
+
+
+@pytest.mark.parametrize("degrees", [(8, -6, 5), (40, 10, -30)])
+def test_an_oblique_scan_gets_labels_on_its_own_grid(degrees):
+    # A ball, so that the anatomy is the same however the grid is turned.
+    image = make_heart(share=0.8)
+    affine = rotate(make_affine("PIR", SPACING_MM), degrees)
+
+    result = segment(make_volume(image, affine))
+
+    assert result.labels.shape == SHAPE
+    found, wanted = (result.labels > 0), (image > 0.3)
+    assert dice_per_label(found.astype(np.uint8), wanted.astype(np.uint8), 2)[0] > 0.85
+
+
+def test_obliqueness_is_the_angle_to_the_nearest_axes():
+    assert obliqueness_deg(make_affine("LPS")) == pytest.approx(0, abs=1e-5)
+    assert obliqueness_deg(rotate(make_affine("PIR"), (0, 0, 30))) == pytest.approx(30)
+
+
+@pytest.mark.parametrize("factor", [0.001, 1000])
+def test_the_unit_of_the_intensities_does_not_matter(factor):
+    image = make_heart()
+    plain, scaled = segment(make_volume(image)), segment(make_volume(image * np.float32(factor)))
+    np.testing.assert_array_equal(scaled.labels, plain.labels)
+
+
+def test_intensities_below_zero_are_lifted():
+    image = make_heart()
+    plain, scored = segment(make_volume(image)), segment(make_volume((image - 0.4) * 3))
+    assert (scored.labels == plain.labels).mean() > 0.97
+
+
+def test_a_heart_in_a_larger_scan_is_found():
+    shape = (70, 90, 80)
+    image = make_heart(shape, share=0.55, center=(0.4, 0.55, 0.6))
+    volume = make_volume(image)
+
+    result = segment(volume)
+
+    found, wanted = (result.labels > 0), (image > 0.3)
+    assert dice_per_label(found.astype(np.uint8), wanted.astype(np.uint8), 2)[0] > 0.9
+    # The place in the heart's own box decides the names, not the place in the scan.
+    middle = round(0.4 * 70)
+    assert (result.labels[middle - 8] == 2).sum() > (result.labels[middle - 8] == 1).sum()
+    assert (result.labels[middle + 8] == 1).sum() > (result.labels[middle + 8] == 2).sum()
+
+
+def test_a_scan_without_anything_is_refused():
+    def find_nothing(images):
+        logits = np.zeros((*images.shape[:4], 4), np.float32)
+        logits[..., 0] = 9
+        return logits
+
+    with pytest.raises(DataError, match="found no heart"):
+        segment(make_volume(make_heart()), find_nothing)
+
+
+def test_looks_that_disagree_are_refused_or_noticed():
+    rng = np.random.default_rng(0)
+
+    def guess(images):
+        return rng.normal(0, 5, (*images.shape[:4], 4)).astype(np.float32)
+
+    with pytest.raises(DataError, match="found no heart"):
+        segment(make_volume(make_heart()), guess)
+
+
+def test_ct_single_slices_and_constant_images_are_refused_in_words():
+    heart = make_heart()
+    ct = np.interp(heart, [0, 0.1, 0.5, 1], [-1000, -800, 40, 250]).astype(np.float32)
+    with pytest.raises(DataError, match="looks like CT"):
+        segment(make_volume(ct))
+    with pytest.raises(DataError, match=r"expected a volume, found 3 slices"):
+        segment(make_volume(heart[..., :3]))
+    with pytest.raises(DataError, match="same intensity"):
+        segment(make_volume(np.ones(SHAPE, np.float32)))
+
+
+def test_a_volume_that_no_heart_has_is_noticed():
+    result = segment(make_volume(make_heart(), make_affine("PIR", (0.0016, 0.0012, 0.0014))))
+    assert "no volume of a heart" in result.notices[0]
+
+
+def test_a_network_of_other_classes_is_an_error():
+    with pytest.raises(ModelError, match="expected logits of shape"):
+        segment_whole_heart(
+            predict_by_brightness, make_volume(make_heart()), grid=GRID, num_classes=5
+        )
+
+
+def test_agreement_is_the_mean_dice_of_each_view_with_the_average():
+    average = np.array([[[1, 1, 0, 2]]])
+    everywhere = np.ones(average.shape, bool)
+    same = (average.astype(np.uint8), everywhere)
+    # One of two voxels of 1 missed: Dice 2 / 3; 2 missed: 0; 3 is in no map that counts.
+    other = (np.array([[[1, 0, 0, 3]]], np.uint8), everywhere)
+    blind = (average.astype(np.uint8), np.zeros(average.shape, bool))
+
+    quality = measure_agreement(average, [same, other, blind], num_classes=4)
+
+    np.testing.assert_allclose(quality, [(1 + 2 / 3) / 2, 0.5, np.nan])
+
+
+def test_all_structures_are_doubtful_where_the_whole_is():
+    np.testing.assert_array_equal(is_doubtful(np.array([0.95, 0.7, np.nan])), [False, True, False])
+    np.testing.assert_array_equal(is_doubtful(np.array([0.85, 0.5, np.nan])), [True, True, False])
+
+
+def test_sampling_keeps_a_constant_and_a_straight_line():
+    matrix = sampling_matrix(40, 20)
+    np.testing.assert_allclose(matrix.sum(axis=1), 1, rtol=1e-6)
+    places = matrix @ np.arange(20, dtype=np.float32)
+    # Sample i of 40 lies at voxel (i + 0.5) / 2 - 0.5; the ends repeat the outermost voxel.
+    np.testing.assert_allclose(places, np.clip((np.arange(40) + 0.5) / 2 - 0.5, 0, 19), atol=1e-5)
+
+
+def test_a_view_and_its_opposite_cancel():
+    there = sampling_matrix(64, 64, zoom=0.8, shift=0.05)
+    back = sampling_matrix(64, 64, zoom=1 / 0.8, shift=-0.05 / 0.8)
+    line = np.sin(np.linspace(0, 3, 64, dtype=np.float32))
+    inside = np.abs((np.arange(64) + 0.5) / 64 - 0.5 - 0.05) < 0.38
+    np.testing.assert_allclose((back @ (there @ line))[inside], line[inside], atol=0.01)
+
+
+def test_resampling_keeps_the_order_of_the_axes():
+    volume = np.arange(3 * 4 * 5 * 2, dtype=np.float32).reshape(3, 4, 5, 2)
+    identity = [np.eye(n, dtype=np.float32) for n in (3, 4, 5)]
+    np.testing.assert_array_equal(resample(volume, identity), volume)
+    pick = [identity[0][:2], identity[1][1:], identity[2][::-1]]
+    np.testing.assert_array_equal(resample(volume, pick), volume[:2, 1:, ::-1])
+
+
+def test_softmax_of_large_logits_is_finite():
+    np.testing.assert_allclose(softmax(np.array([[1000.0, 1000.0]], np.float32)), [[0.5, 0.5]])
+
+
+def test_a_view_of_a_view_is_placed_in_the_outer_one():
+    inner = View((0.5, 1.0, 2.0), (0.1, 0.0, 0.0))
+    outer = View((0.5, 0.5, 0.5), (0.2, -0.1, 0.0))
+    assert inner.within(outer) == View((0.25, 0.5, 1.0), (0.25, -0.1, 0.0))
+
+
+@pytest.fixture(scope="module")
+def packaged():
+    if not is_installed():
+        pytest.skip("no trained model is packaged yet")
+    predict = compile_volume_predict(load_packaged())
+    return WholeHeartSegmenter(predict, describe_packaged().grid, HVSMR)
+
+
+@pytest.fixture(scope="module")
+def pat4(hvsmr2):
+    folder = hvsmr2 / "cropped_norm"
+    labels = read_label_map(folder / "pat4_cropped_seg.nii.gz", HVSMR)
+    return read_image(folder / "pat4_cropped_norm.nii.gz"), labels.voxels
+
+
+def test_the_packaged_model_segments_a_real_heart(packaged, pat4):
+    image, reference = pat4
+
+    result = packaged.segment(image)
+
+    # The first weights, which saw no real image, had 0.724 and a quality of 0.91.
+    assert np.nanmean(dice_per_label(result.labels, reference, 9)) >= 0.65
+    assert np.nanmean(result.quality) >= 0.85
+    assert result.notices == ()
+
+
+def test_the_packaged_model_finds_a_real_heart_in_a_larger_scan(packaged, pat4):
+    image, reference = pat4
+    # Twice as long along each axis, dark and noisy around the scan.
+    pads = [(n // 3, n - n // 3) for n in reference.shape]
+    noise = np.random.default_rng(0).normal(0, 0.03, [2 * n for n in reference.shape])
+    voxels = np.abs(np.pad(image.voxels, pads) + noise).astype(np.float32)
+
+    result = packaged.segment(Volume(voxels, image.affine, image.header))
+
+    # Measured with the first weights: 0.63 to 0.69.
+    dice = dice_per_label(result.labels, np.pad(reference, pads), 9)
+    assert np.nanmean(dice) >= 0.55
+
+
+def test_the_packaged_model_refuses_shuffled_voxels(packaged, pat4):
+    image, _ = pat4
+    shuffled = np.random.default_rng(0).permutation(image.voxels.ravel())
+
+    with pytest.raises(DataError, match="found no heart"):
+        packaged.segment(Volume(shuffled.reshape(image.voxels.shape), image.affine, image.header))
