@@ -27,7 +27,7 @@ from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scoring import CaseScores, LabelPair, Scores, collect_scores, score_case
 from heartseg.evaluation.summary import Context
 from heartseg.evaluation.views import CaseView, build_view
-from heartseg.files import claim_folder, image_stem, natural_key
+from heartseg.files import filling, image_stem, natural_key
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
 from heartseg.parallel import map_cases
@@ -122,51 +122,53 @@ def run_scoring(
     )
     output_dir = output_dir or predictions_dir / EVALUATION
     groups = read_groups(config.data.clinical_file) if config.data.clinical_file else {}
-    claim_folder(output_dir, OWNED, overwrite=overwrite)
-    outcomes = map_cases(
-        partial(
-            _score_files,
-            table=config.label_table,
+    with filling(output_dir, OWNED, overwrite=overwrite):
+        outcomes = map_cases(
+            partial(
+                _score_files,
+                table=config.label_table,
+                tolerance_mm=config.evaluate.tolerance_mm,
+                resample=resample,
+            ),
+            jobs,
+            jobs=config.parallel.jobs,
+            backend=config.parallel.backend,
+            report=report,
+            describe=lambda job: job.case,
+        )
+        done = [outcome.result for outcome in outcomes if outcome.result is not None]
+        problems += [outcome.problem for outcome in outcomes if outcome.problem is not None]
+        if not done:
+            raise BatchError("no case could be scored", problems)
+        scores = collect_scores(
+            [case for case, _ in done],
+            config.label_table,
             tolerance_mm=config.evaluate.tolerance_mm,
-            resample=resample,
-        ),
-        jobs,
-        jobs=config.parallel.jobs,
-        backend=config.parallel.backend,
-        report=report,
-        describe=lambda job: job.case,
-    )
-    done = [outcome.result for outcome in outcomes if outcome.result is not None]
-    problems += [outcome.problem for outcome in outcomes if outcome.problem is not None]
-    if not done:
-        raise BatchError("no case could be scored", problems)
-    scores = collect_scores(
-        [case for case, _ in done], config.label_table, tolerance_mm=config.evaluate.tolerance_mm
-    )
-    warnings = _warnings(scores, jobs, unpaired, dict(pair for _, pair in done), endpoints_dir)
-    for warning in warnings:
-        logger.warning("%s", warning)
-    context = Context(
-        warnings=(*warnings, *problems),
-        provenance={
-            "predictions": str(predictions_dir),
-            "references": str(references_dir),
-            "endpoints": None if endpoints_dir is None else str(endpoints_dir),
-            "resampled": resample,
-        },
-        unpaired_predictions=tuple(unpaired),
-        problems=tuple(problems),
-        groups=groups,
-        num_resamples=config.evaluate.num_bootstrap,
-        seed=config.evaluate.seed,
-    )
-    files_of = {job.case: job for job in jobs}
+        )
+        warnings = _warnings(scores, jobs, unpaired, dict(pair for _, pair in done), endpoints_dir)
+        for warning in warnings:
+            logger.warning("%s", warning)
+        context = Context(
+            warnings=(*warnings, *problems),
+            provenance={
+                "predictions": str(predictions_dir),
+                "references": str(references_dir),
+                "endpoints": None if endpoints_dir is None else str(endpoints_dir),
+                "resampled": resample,
+            },
+            unpaired_predictions=tuple(unpaired),
+            problems=tuple(problems),
+            groups=groups,
+            num_resamples=config.evaluate.num_bootstrap,
+            seed=config.evaluate.seed,
+        )
+        files_of = {job.case: job for job in jobs}
 
-    def read_view(case: str) -> CaseView:
-        return _read_view(files_of[case], config.label_table, resample=resample)
+        def read_view(case: str) -> CaseView:
+            return _read_view(files_of[case], config.label_table, resample=resample)
 
-    material = Material(read_view=read_view, details={"Configuration": dump_config(config)})
-    summary = write_evaluation(output_dir, scores, context, material)
+        material = Material(read_view=read_view, details={"Configuration": dump_config(config)})
+        summary = write_evaluation(output_dir, scores, context, material)
     if problems:
         raise BatchError(
             f"{len(problems)} problems; {len(done)} cases are scored, see {output_dir}", problems
@@ -204,8 +206,8 @@ def run_comparison(
     for warning in comparison.warnings:
         logger.warning("%s", warning)
     if output_dir is not None:
-        claim_folder(output_dir, COMPARISON_OWNED, overwrite=overwrite)
-        write_comparison(output_dir, comparison, names=(str(first), str(second)))
+        with filling(output_dir, COMPARISON_OWNED, overwrite=overwrite):
+            write_comparison(output_dir, comparison, names=(str(first), str(second)))
     return ComparisonResult(output_dir, comparison)
 
 

@@ -37,7 +37,7 @@ from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scoring import LabelPair, score_cases
 from heartseg.evaluation.summary import Context
 from heartseg.evaluation.views import CaseView, build_view
-from heartseg.files import claim_folder, read_json, replacing
+from heartseg.files import filling, read_json, replacing
 from heartseg.hashing import hash_labels
 from heartseg.inference.network import compile_predict
 from heartseg.inference.predict import ModelDescription
@@ -123,35 +123,34 @@ def run_evaluation(
     split = read_json(split_file)
     test_set = _find_test_set(config, split)
     output_dir = output_dir or config.run_dir / EVALUATION
-    claim_folder(output_dir, OWNED, overwrite=overwrite)
-
-    model = load_model(model_file)
-    published = _measure_published(model, description, config)
-    # As the published program writes it: no header, four digits.
-    lines = [f"{name},{value:.4f}\n" for name, value in published.items()]
-    with replacing(output_dir / "evaluation.csv") as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
-    segmenter = Segmenter(
-        compile_predict(model, description.recipe, batch_size=config.evaluate.batch_size),
-        description,
-        batch_size=config.evaluate.batch_size,
-        largest_component=config.infer.largest_component,
-    )
-    pairs = _predict_cases(test_set, segmenter, output_dir, report)
-    scores = score_cases(pairs, description.table, tolerance_mm=config.evaluate.tolerance_mm)
-    warnings = [*audit_split(split, test_hashes=test_set.hashes), *test_set.warnings]
-    for warning in warnings:
-        logger.warning("%s", warning)
-    context = Context(
-        warnings=tuple(warnings),
-        provenance={"model": str(model_file), "published_measures": dict(published)},
-        problems=tuple(test_set.problems),
-        groups=read_groups(config.data.clinical_file) if config.data.clinical_file else {},
-        num_resamples=config.evaluate.num_bootstrap,
-        seed=config.evaluate.seed,
-    )
-    material = _gather_material(config, test_set, segmenter.model, output_dir)
-    summary = write_evaluation(output_dir, scores, context, material)
+    with filling(output_dir, OWNED, overwrite=overwrite):
+        model = load_model(model_file)
+        published = _measure_published(model, description, config)
+        # As the published program writes it: no header, four digits.
+        lines = [f"{name},{value:.4f}\n" for name, value in published.items()]
+        with replacing(output_dir / "evaluation.csv") as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
+        segmenter = Segmenter(
+            compile_predict(model, description.recipe, batch_size=config.evaluate.batch_size),
+            description,
+            batch_size=config.evaluate.batch_size,
+            largest_component=config.infer.largest_component,
+        )
+        pairs = _predict_cases(test_set, segmenter, output_dir, report)
+        scores = score_cases(pairs, description.table, tolerance_mm=config.evaluate.tolerance_mm)
+        warnings = [*audit_split(split, test_hashes=test_set.hashes), *test_set.warnings]
+        for warning in warnings:
+            logger.warning("%s", warning)
+        context = Context(
+            warnings=tuple(warnings),
+            provenance={"model": str(model_file), "published_measures": dict(published)},
+            problems=tuple(test_set.problems),
+            groups=read_groups(config.data.clinical_file) if config.data.clinical_file else {},
+            num_resamples=config.evaluate.num_bootstrap,
+            seed=config.evaluate.seed,
+        )
+        material = _gather_material(config, test_set, segmenter.model, output_dir)
+        summary = write_evaluation(output_dir, scores, context, material)
     if test_set.problems:
         raise BatchError(
             f"{len(test_set.problems)} of {len(test_set.cases)} test cases could not be scored "
