@@ -11,7 +11,11 @@ import pytest
 from builders import make_config, make_scan, read_tree, write_case
 
 from heartseg.errors import HeartsegError
+from heartseg.pipelines.evaluate_run import run_evaluation
+from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.prepare import run_prepare
+from heartseg.pipelines.split import run_split
+from heartseg.pipelines.train import run_training
 
 
 @contextmanager
@@ -45,3 +49,44 @@ def test_prepare_says_what_cannot_be_written_and_is_completed_later(tmp_path, op
         result = read_tree(disk / "master")
     run_prepare(make_config(tmp_path))
     assert result == read_tree(tmp_path / "master")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with slices, their split, and a run of one epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    for index in range(4):
+        write_case(folder / "volumes", f"pat{index}", make_scan((18, 15, 13), seed=index))
+    config = tiny_config(folder)
+    run_prepare(config)
+    run_split(config)
+    run_training(config)
+    return folder
+
+
+def tiny_config(folder):
+    network = {"image_channels": 1, "base_filters": 2, "num_layers": 2}
+    train = {"epochs": 1, "precision": "float32", "tensorboard": False}
+    return make_config(folder, {"model": network, "train": train})
+
+
+@pytest.mark.parametrize("options", ["size=20k", "ro"], ids=["full", "read-only"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "infer"])
+def test_other_commands_complete_when_there_is_room(trained, tmp_path, command, options):
+    config, output = tiny_config(trained), tmp_path / "disk" / "out"
+
+    def run():
+        if command == "train":
+            run_training(config.model_copy(update={"run_dir": output}), resume=True)
+        elif command == "evaluate":
+            run_evaluation(config, output_dir=output)
+        else:
+            run_infer(config, [trained / "master" / "images"], output_dir=output)
+
+    with mounted(tmp_path / "disk", options) as mount:
+        with pytest.raises(HeartsegError, match=r"cannot be (written|used as a folder)"):
+            run()
+        subprocess.run([mount, "-o", "remount,rw,size=64m", tmp_path / "disk"], check=True)
+        run()
+        main = {"train": "best.keras", "evaluate": "cases.csv", "infer": "pat0_004.png"}[command]
+        assert (output / main).stat().st_size
