@@ -270,12 +270,41 @@ class InferConfig(Section):
 
 
 class ParallelConfig(Section):
-    """How work over cases is spread."""
+    """How work is spread over processes and machines."""
 
     jobs: int = -1
-    """Processes at once; -1 is one a core."""
+    """Processes that work on cases at once; -1 is one a core."""
     backend: Literal["loky", "multiprocessing", "threading", "dask"] = "loky"
-    """Backend of joblib."""
+    """Backend of joblib for work on cases; dask: the workers of a cluster."""
+    address: str | None = None
+    """Where the scheduler of the Dask cluster listens: HOST:PORT, for backend: dask."""
+    num_processes: PositiveInt = 1
+    """Processes that train one network together, as a rule one a host; several need JAX."""
+    process_index: Annotated[int, Field(ge=0)] = 0
+    """Which of them this is, from 0; the first one writes the files."""
+    coordinator: str | None = None
+    """Where they meet: HOST:PORT, a free port of the first one's host."""
+
+    @field_validator("address", "coordinator")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        host, _, port = (value or "host:1").rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise ValueError("expected HOST:PORT, such as node01:8786")
+        return value
+
+    @model_validator(mode="after")
+    def _addresses_are_there(self) -> "ParallelConfig":
+        if self.backend == "dask" and self.address is None:
+            raise ValueError("backend: dask needs address, the HOST:PORT of the scheduler")
+        if self.num_processes > 1 and self.coordinator is None:
+            raise ValueError("num_processes: several need coordinator, HOST:PORT of the first")
+        if self.process_index >= self.num_processes:
+            raise ValueError(
+                f"process_index: expected less than num_processes ({self.num_processes}), got "
+                f"{self.process_index}"
+            )
+        return self
 
 
 class StructureConfig(Section):
@@ -318,7 +347,7 @@ class Config(Section):
     infer: InferConfig = InferConfig()
     """What is predicted, and what is written beside it."""
     parallel: ParallelConfig = ParallelConfig()
-    """How work over cases is spread."""
+    """How work is spread over processes and machines."""
     labels: tuple[StructureConfig, ...] = Field(default_factory=_hvsmr_structures)
     """The classes of the label map, background first."""
 

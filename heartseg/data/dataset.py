@@ -46,6 +46,40 @@ class SlicePair:
         return self.image_file.stem
 
 
+@dataclass(frozen=True)
+class Share:
+    """The part of every batch that one of several processes reads.
+
+    Attributes:
+        index: Which process, from 0.
+        count: How many there are; each reads as many slices of a batch.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def positions(self, num_slices: int, batch_size: int) -> NDArray[np.int64]:
+        """Return which of the slices of an epoch this process reads, in order.
+
+        Args:
+            num_slices: Slices of the epoch.
+            batch_size: Slices in a batch of all processes together.
+
+        Raises:
+            ValueError: If a batch, the last one too, cannot be divided evenly.
+        """
+        if batch_size % self.count or num_slices % self.count:
+            raise ValueError(
+                f"{num_slices} slices in batches of {batch_size} do not divide among "
+                f"{self.count} processes"
+            )
+        batches = np.split(np.arange(num_slices), range(batch_size, num_slices, batch_size))
+        return np.concatenate([np.split(batch, self.count)[self.index] for batch in batches])
+
+
+ALL = Share()
+
+
 def find_pairs(part_dir: Path) -> list[SlicePair]:
     """Pair the PNG files in ``images/`` with those of the same name in ``masks/``.
 
@@ -133,6 +167,7 @@ def build_dataset(
     image_size: tuple[int, int],
     image_channels: int,
     batch_size: int,
+    share: Share = ALL,
 ) -> Batches:
     """Build the batches of one pass over the slices, in the order given.
 
@@ -142,6 +177,7 @@ def build_dataset(
         image_size: Height and width of every slice.
         image_channels: Channels of a slice; several are copies.
         batch_size: Slices in a batch; the last one may hold fewer.
+        share: The part of each batch that is read here.
 
     Returns:
         Batches of images, float32 ``(B, H, W, C)`` in [0, 1], and labels, uint8 ``(B, H, W)``.
@@ -149,8 +185,9 @@ def build_dataset(
         ``data_errors()`` to see the ``DataError``.
     """
     reader = _Reader(pairs, table, image_size, image_channels)
-    indices = tf.data.Dataset.range(len(pairs)).map(lambda index: (index, index, index))
-    return _batches(reader, indices, batch_size).prefetch(2)
+    positions = share.positions(len(pairs), batch_size)
+    indices = tf.data.Dataset.from_tensor_slices(positions).map(lambda index: (index,) * 3)
+    return _batches(reader, indices, batch_size // share.count).prefetch(2)
 
 
 def build_training_dataset(
@@ -164,6 +201,7 @@ def build_training_dataset(
     seed: int,
     first_epoch: int = 0,
     augmentation: Augmentation | None = None,
+    share: Share = ALL,
 ) -> Batches:
     """Build endless batches, epoch after epoch; see ``build_dataset`` for what they hold.
 
@@ -180,21 +218,27 @@ def build_training_dataset(
         seed: Seed of the run.
         first_epoch: Epoch to begin with, from 0.
         augmentation: What may be done to a slice; None leaves all as they are.
+        share: The part of each batch that is read here. All shares together are the batches that
+            one process alone would read.
     """
     reader = _Reader(pairs, table, image_size, image_channels, seed, augmentation)
     count = len(pairs) if steps_per_epoch is None else steps_per_epoch * batch_size
 
+    positions = share.positions(count, batch_size)
+
     def order(epoch: np.int64) -> NDArray[np.int64]:
-        return order_of_epoch(len(pairs), count, seed=seed, epoch=int(epoch))
+        return order_of_epoch(len(pairs), count, seed=seed, epoch=int(epoch))[positions]
 
     def batches_of_epoch(epoch: tf.Tensor) -> Batches:
         # Shuffling names, not pixels: the whole set is shuffled at no cost of memory.
         indices = tf.ensure_shape(
-            tf.numpy_function(order, [epoch], tf.int64, stateful=False), [count]
+            tf.numpy_function(order, [epoch], tf.int64, stateful=False), [len(positions)]
         )
-        samples = tf.data.Dataset.from_tensor_slices(indices).enumerate()
+        samples = tf.data.Dataset.from_tensor_slices((positions, indices))
         return _batches(
-            reader, samples.map(lambda position, index: (epoch, position, index)), batch_size
+            reader,
+            samples.map(lambda position, index: (epoch, position, index)),
+            batch_size // share.count,
         )
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)

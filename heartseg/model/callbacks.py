@@ -64,6 +64,24 @@ class SeedEpochs(keras.callbacks.Callback):
                 generator.state.assign(rng.integers(0, 2**31, 2))
 
 
+class AgreeOnLogs(keras.callbacks.Callback):
+    """Give the callbacks behind this one the same losses in every process that takes part.
+
+    All processes compute the same sums, though not of necessity to the last bit; stopping and
+    reducing the rate must not hang on that.
+    """
+
+    def __init__(self, agree: Callable[[Mapping[str, float]], Mapping[str, float]]) -> None:
+        super().__init__()
+        self._agree = agree
+
+    def on_epoch_end(self, _epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Replace the values in the dict that all callbacks share."""
+        if logs is not None:
+            values = {name: float(value) for name, value in logs.items()}
+            logs.update(self._agree(values))
+
+
 class ReplayHistory(keras.callbacks.Callback):
     """Put early stopping and the learning-rate reducer where the past epochs had brought them.
 

@@ -124,8 +124,10 @@ class DicePerStructure(keras.metrics.Metric):
 
     def result(self) -> dict[str, KerasTensor]:
         """Return Dice by ``dice_KEY`` and their mean by ``dice_mean``."""
-        seen = self.total > 0
-        dice = 2.0 * self.shared / ops.where(seen, self.total, 1.0)
+        # JAX's functions take no variable in place of its value.
+        shared, total = (ops.convert_to_tensor(count) for count in (self.shared, self.total))
+        seen = total > 0
+        dice = 2.0 * shared / ops.where(seen, total, 1.0)
         num_seen = ops.sum(ops.cast(seen, self.dtype))
         # 0 / 0 gives the NaN of a mean over nothing.
         mean = ops.sum(ops.where(seen, dice, 0.0)) / num_seen

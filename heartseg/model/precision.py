@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import tensorflow as tf
+
+from heartseg.model.devices import find_gpus
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 AMPERE = (8, 0)
@@ -44,12 +45,10 @@ def choose_precision(name: str) -> Precision:
         if name not in POLICIES:
             raise ValueError(f"precision: expected auto or {', '.join(POLICIES)}, got {name!r}")
         return Precision(POLICIES[name], f"{name}, as configured")
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = find_gpus()
     if gpus:
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        capabilities = [entry.get("compute_capability", (0, 0)) for entry in details]
-        device = f"{details[0].get('device_name', 'GPU')} (compute capability {capabilities[0]})"
-        has_bfloat16 = min(capabilities) >= AMPERE
+        device = f"{gpus[0].name} (compute capability {gpus[0].compute_capability})"
+        has_bfloat16 = min(gpu.compute_capability for gpu in gpus) >= AMPERE
     else:
         device = platform.processor() or platform.machine() or "processor"
         has_bfloat16 = bool(CPU_FLAGS & processor_flags())

@@ -10,6 +10,7 @@ import keras
 from heartseg.errors import ModelError
 from heartseg.files import remove_unfinished
 from heartseg.model.callbacks import (
+    AgreeOnLogs,
     ReplayHistory,
     SeedEpochs,
     Track,
@@ -18,6 +19,7 @@ from heartseg.model.callbacks import (
 )
 from heartseg.model.checkpoint import load_model, read_metadata, save_model
 from heartseg.model.history import EpochRecord, History, best_of, write_history
+from heartseg.model.placement import Placement
 from heartseg.model.precision import dtype_policy
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ Batches: TypeAlias = "tf.data.Dataset[Any]"
 BEST = "best.keras"
 LAST = "last/state.keras"
 TENSORBOARD = "tensorboard"
+ALONE = Placement()
 
 AfterEpoch = Callable[[int, keras.Model], None]
 """Called with the number of an epoch, from 1, and the model, when its state has been saved."""
@@ -162,6 +165,7 @@ def fit(
     history: History = (),
     track: Track = ignore_progress,
     after_epoch: AfterEpoch | None = None,
+    placement: Placement = ALONE,
 ) -> TrainingResult:
     """Fit a compiled model and keep the best and the last state on disk.
 
@@ -180,6 +184,8 @@ def fit(
         history: The epochs behind; those of ``read_state`` when resuming.
         track: Told after each step and each epoch.
         after_epoch: Called when the state of an epoch has been saved.
+        placement: The processes that fit the model together; the first one alone writes files,
+            calls ``after_epoch`` and is listened to.
 
     Returns:
         The best epoch and the record of all.
@@ -188,15 +194,16 @@ def fit(
         ModelError: If a loss is no number, or ``best.keras`` does not fit the record.
         DataError: If a file cannot be written.
     """
-    remove_unfinished(run_dir)
-    remove_unfinished((run_dir / LAST).parent)
     records = list(history)
-    if records:
-        _restore_best(model, run_dir, records, metadata)
-        write_history(run_dir, records)
 
-    def finish_epoch(record: EpochRecord) -> None:
-        records.append(record)
+    def begin() -> None:
+        remove_unfinished(run_dir)
+        remove_unfinished((run_dir / LAST).parent)
+        if records:
+            _restore_best(model, run_dir, records, metadata)
+            write_history(run_dir, records)
+
+    def save(record: EpochRecord) -> None:
         entries = [entry.to_dict() for entry in records]
         save_model(model, run_dir / LAST, {**metadata, "history": entries}, with_optimizer=True)
         if best_of(records) is record:
@@ -205,11 +212,16 @@ def fit(
         if after_epoch is not None:
             after_epoch(record.epoch, model)
 
+    def finish_epoch(record: EpochRecord) -> None:
+        records.append(record)
+        placement.in_first(lambda: save(record))
+
+    placement.in_first(begin)
     if not is_finished(tuple(records), settings):
         watch = WatchTraining(
             epochs=settings.epochs,
             steps=settings.steps_per_epoch,
-            track=track,
+            track=track if placement.is_first else ignore_progress,
             finish=finish_epoch,
         )
         model.fit(
@@ -219,7 +231,12 @@ def fit(
             initial_epoch=len(records),
             steps_per_epoch=settings.steps_per_epoch,
             callbacks=_build_callbacks(
-                run_dir, settings, history, watch, monitor="loss" if valid is None else "val_loss"
+                run_dir,
+                settings,
+                history,
+                watch,
+                monitor="loss" if valid is None else "val_loss",
+                placement=placement,
             ),
             shuffle=False,
             verbose=0,
@@ -241,6 +258,7 @@ def _build_callbacks(
     watch: WatchTraining,
     *,
     monitor: str,
+    placement: Placement,
 ) -> list[keras.callbacks.Callback]:
     judges: list[keras.callbacks.Callback] = [
         keras.callbacks.EarlyStopping(monitor, patience=settings.patience, mode="min")
@@ -257,13 +275,14 @@ def _build_callbacks(
             )
         )
     boards = []
-    if settings.tensorboard:
+    if settings.tensorboard and placement.is_first:
         boards = [
             keras.callbacks.TensorBoard(str(run_dir / TENSORBOARD), write_graph=False),
         ]
     # The watch comes last: what it saves has the learning rate of the next epoch.
     return [
         SeedEpochs(settings.seed),
+        AgreeOnLogs(placement.agree),
         *boards,
         *judges,
         ReplayHistory(history, judges, settings.learning_rate),

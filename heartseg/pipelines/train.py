@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import cycle, islice
@@ -13,13 +14,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from heartseg import __version__
 from heartseg.config.loading import load_config, write_config
 from heartseg.config.schema import Config
 from heartseg.data.augment import Augmentation
 from heartseg.data.dataset import (
+    Share,
     SlicePair,
     build_dataset,
     build_training_dataset,
@@ -33,7 +34,13 @@ from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.files import claim_folder, replacing, write_json
 from heartseg.lock import locked
 from heartseg.model.callbacks import Track, ignore_progress
-from heartseg.model.devices import build_strategy, set_seeds
+from heartseg.model.devices import (
+    find_backend,
+    find_gpus,
+    list_devices,
+    memory_errors,
+    set_seeds,
+)
 from heartseg.model.history import (
     HISTORY_JSON,
     LOSSES_CSV,
@@ -45,6 +52,7 @@ from heartseg.model.history import (
 from heartseg.model.losses import build_loss
 from heartseg.model.memory import available_bytes, estimate_training_bytes
 from heartseg.model.metrics import build_metrics
+from heartseg.model.placement import Hosts, Placement, placed
 from heartseg.model.plan import plan_levels
 from heartseg.model.precision import Precision, choose_precision, dtype_policy
 from heartseg.model.training import (
@@ -133,40 +141,41 @@ def run_training(
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite replaces it: give one of them")
     slices = _find_slices(config)
-    with locked(config.run_dir):
-        _claim_run_dir(config, resume=resume, overwrite=overwrite)
-        try:
-            with data_errors():
-                return _train(config, slices, track)
-        except tf.errors.ResourceExhaustedError as error:
-            raise ModelError(f"out of memory; {_MEMORY_ADVICE}") from error
+    set_seeds(config.train.seed, deterministic=config.train.deterministic)
+    parallel = config.parallel
+    hosts = Hosts(parallel.num_processes, parallel.process_index, parallel.coordinator)
+    with ExitStack() as stack:
+        placement = stack.enter_context(placed(hosts))
+
+        def claim() -> None:
+            stack.enter_context(locked(config.run_dir))
+            _claim_run_dir(config, resume=resume, overwrite=overwrite)
+
+        placement.in_first(claim)
+        stack.enter_context(memory_errors(_MEMORY_ADVICE))
+        stack.enter_context(data_errors())
+        return _train(config, slices, placement, track)
 
 
-def _train(config: Config, slices: _Slices, track: Track) -> TrainingResult:
+def _train(config: Config, slices: _Slices, placement: Placement, track: Track) -> TrainingResult:
     train, run_dir, table = config.train, config.run_dir, config.label_table
     metadata = describe_run(config, slices.train, slices.valid)
     history = _read_history(run_dir, metadata)
-    set_seeds(train.seed, deterministic=train.deterministic)
     precision = choose_precision(train.precision)
     logger.info("precision: %s", precision.reason)
-    strategy = build_strategy()
     _check_memory(config, precision)
-    with strategy.scope():
-        if history:
-            model = load_state(run_dir, precision.policy)
-        else:
-            model = _build_model(config, precision)
-    replicas = strategy.num_replicas_in_sync
+    placement.check_equal(_describe_plan(config, slices, history, precision))
+    model = load_state(run_dir, precision.policy) if history else _build_model(config, precision)
+    replicas = placement.num_replicas
     batch_size = train.batch_size * replicas
     steps = train.steps_per_epoch or -(-len(slices.train) // batch_size)
-    write_config(config, run_dir / CONFIG)
-    write_json(run_dir / ENVIRONMENT, describe_environment(config, precision))
-    _describe_model(model, run_dir)
-    batches = {
+    placement.in_first(lambda: _describe(model, config, precision))
+    batches: dict[str, Any] = {
         "table": table,
         "image_size": (config.prepare.image_height, config.prepare.image_width),
         "image_channels": config.model.image_channels,
         "batch_size": batch_size,
+        "share": Share(placement.process_index, placement.num_processes),
     }
     return fit(
         model,
@@ -196,9 +205,10 @@ def _train(config: Config, slices: _Slices, track: Track) -> TrainingResult:
         metadata=metadata,
         history=history,
         track=track,
-        after_epoch=_EpochInference(config, slices.valid or slices.train)
-        if train.epoch_change_infer
+        after_epoch=_EpochInference(config, slices.valid or slices.train, placement)
+        if train.epoch_change_infer and placement.is_first
         else None,
+        placement=placement,
     )
 
 
@@ -231,18 +241,27 @@ def describe_run(
     return plain
 
 
+def _describe_plan(config: Config, slices: _Slices, history: History, precision: Precision) -> str:
+    """Say all that the processes of one training must have in common."""
+    names = [[pair.name for pair in pairs] for pairs in (slices.train, slices.valid)]
+    settings = config.model_dump(mode="json", exclude={"run_dir", "data", "parallel"})
+    return json.dumps([settings, names, len(history), precision.policy, __version__])
+
+
 def describe_environment(config: Config, precision: Precision) -> dict[str, object]:
     """Say with what a run was computed, for the reader of its results."""
-    packages = ("tensorflow", "keras", "numpy", "opencv-python")
+    backend = find_backend()
+    packages = dict.fromkeys((backend, "tensorflow", "keras", "numpy", "opencv-python"))
     return {
         "heartseg": __version__,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in packages},
-        "keras_backend": keras.backend.backend(),
+        "keras_backend": backend,
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "devices": [f"{d.device_type} {d.name}" for d in tf.config.list_physical_devices()],
+        "devices": list_devices(),
+        "processes": config.parallel.num_processes,
         "precision": precision.policy,
         "precision_reason": precision.reason,
         "seed": config.train.seed,
@@ -297,6 +316,7 @@ def _check_same_run(before: Config, now: Config) -> None:
 def _flatten(config: Config) -> dict[str, object]:
     """Return the settings that make a run what it is, by dotted key."""
     sections = config.model_dump(mode="json", include={"prepare", "model", "train", "labels"})
+    sections["parallel"] = {"num_processes": config.parallel.num_processes}
     flat: dict[str, object] = {"labels": sections.pop("labels")}
     for name, section in sections.items():
         for key, value in section.items():
@@ -323,7 +343,7 @@ def _read_history(run_dir: Path, metadata: Mapping[str, Any]) -> History:
 
 def _check_memory(config: Config, precision: Precision) -> None:
     """Refuse what cannot fit, before it is allocated; a GPU's free memory is not known ahead."""
-    if tf.config.list_physical_devices("GPU"):
+    if find_gpus():
         return
     options = config.model.model_dump()
     channels, normalization = options.pop("image_channels"), options.pop("normalization")
@@ -364,7 +384,10 @@ def _build_model(config: Config, precision: Precision) -> keras.Model:
     return model
 
 
-def _describe_model(model: keras.Model, run_dir: Path) -> None:
+def _describe(model: keras.Model, config: Config, precision: Precision) -> None:
+    run_dir = config.run_dir
+    write_config(config, run_dir / CONFIG)
+    write_json(run_dir / ENVIRONMENT, describe_environment(config, precision))
     with replacing(run_dir / SUMMARY) as temporary:
         temporary.write_text(summarize(model), encoding="utf-8")
     draw_architecture(model, run_dir / ARCHITECTURE)
@@ -376,7 +399,8 @@ class _EpochInference:
     Writes ``epoch_change_infer/Epoch_N_NAME.png`` (and ``Reference_NAME.png`` once).
     """
 
-    def __init__(self, config: Config, valid: list[SlicePair]) -> None:
+    def __init__(self, config: Config, valid: list[SlicePair], placement: Placement) -> None:
+        self._placement = placement
         self._folder = config.run_dir / EPOCH_CHANGE_INFER
         self._table = config.label_table
         self._pairs = valid[: config.train.num_infer_images]
@@ -390,10 +414,7 @@ class _EpochInference:
     def __call__(self, epoch: int, model: keras.Model) -> None:
         """Write the masks of one epoch."""
         for pair, image in zip(self._pairs, self._images, strict=True):
-            # Called as it is, one slice at a time: `predict` would trace another graph, and on
-            # several devices leave all but one of them without a slice.
-            output = model(image[np.newaxis], training=False)
-            probabilities = keras.ops.convert_to_numpy(output)
+            probabilities = self._placement.predict(model, image[np.newaxis])
             labels = probabilities[0].argmax(axis=-1).astype(np.uint8)
             file = self._folder / f"Epoch_{epoch}_{pair.name}.png"
             write_color(file, self._table.colorize(labels))

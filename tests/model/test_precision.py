@@ -1,12 +1,13 @@
 import keras
 import pytest
+import tensorflow as tf
 
 from heartseg.model import precision
 from heartseg.model.precision import choose_precision, dtype_policy
 
 
 def test_auto_takes_bfloat16_only_where_the_processor_computes_in_it(monkeypatch):
-    monkeypatch.setattr(precision.tf.config, "list_physical_devices", lambda _: [])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     for flags, policy in (({"avx2", "avx512_bf16"}, "mixed_bfloat16"), ({"avx2"}, "float32")):
         monkeypatch.setattr(precision, "processor_flags", lambda flags=flags: frozenset(flags))
         chosen = choose_precision("auto")
@@ -18,7 +19,7 @@ def test_auto_takes_bfloat16_only_where_the_processor_computes_in_it(monkeypatch
     ("capability", "policy"), [((8, 0), "mixed_bfloat16"), ((7, 5), "float32")]
 )
 def test_auto_asks_the_gpu_where_there_is_one(monkeypatch, capability, policy):
-    config = precision.tf.config
+    config = tf.config
     details = {"device_name": "Card", "compute_capability": capability}
     monkeypatch.setattr(config, "list_physical_devices", lambda _: ["gpu"])
     monkeypatch.setattr(config.experimental, "get_device_details", lambda _: details)

@@ -280,14 +280,15 @@ def test_two_runs_do_not_share_a_folder(dataset_dir, tmp_path):
 
 MIRRORED = """
 import sys, yaml
+from functools import partial
 import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 from heartseg.config.schema import Config
-from heartseg.model.devices import build_strategy
+from heartseg.model.placement import placed
 from heartseg.pipelines import train
-train.build_strategy = lambda: build_strategy(["CPU:0", "CPU:1"])
+train.placed = partial(placed, devices=["CPU:0", "CPU:1"])
 for epochs in (1, 2):
     config = Config(**yaml.safe_load(open(sys.argv[1])))
     section = config.train.model_copy(update={"epochs": epochs})
