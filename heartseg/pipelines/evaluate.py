@@ -117,8 +117,12 @@ def run_scoring(
         DataError: If a folder is missing or holds no label map.
         BatchError: If some cases cannot be scored; the others are, and are written.
     """
+    # Absolute paths: the workers of a cluster have working directories of their own.
     jobs, problems, unpaired = _pair_files(
-        predictions_dir, references_dir, endpoints_dir, config.data
+        predictions_dir.absolute(),
+        references_dir.absolute(),
+        endpoints_dir and endpoints_dir.absolute(),
+        config.data,
     )
     output_dir = output_dir or predictions_dir / EVALUATION
     groups = read_groups(config.data.clinical_file) if config.data.clinical_file else {}
@@ -133,6 +137,7 @@ def run_scoring(
             jobs,
             jobs=config.parallel.jobs,
             backend=config.parallel.backend,
+            address=config.parallel.address,
             report=report,
             describe=lambda job: job.case,
         )

@@ -1,8 +1,9 @@
 """``heartseg evaluate CONFIG``: the test cases of a run, predicted and scored on their own grid."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ from heartseg.data.volume import (
     spacing_of,
     write_label_map,
 )
-from heartseg.errors import BatchError, DataError, HeartsegError
+from heartseg.errors import BatchError, DataError
 from heartseg.evaluation.leakage import audit_split
 from heartseg.evaluation.report import Material, write_evaluation
-from heartseg.evaluation.scoring import LabelPair, score_cases
+from heartseg.evaluation.scoring import CaseScores, LabelPair, collect_scores, score_case
 from heartseg.evaluation.summary import Context
 from heartseg.evaluation.views import CaseView, build_view
 from heartseg.files import filling, read_json, replacing
@@ -45,6 +46,7 @@ from heartseg.inference.segmenter import Segmenter
 from heartseg.model.checkpoint import load_model, read_metadata
 from heartseg.model.losses import build_loss
 from heartseg.model.metrics import build_metrics
+from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 
 logger = logging.getLogger(__name__)
@@ -73,9 +75,9 @@ class EvaluationResult:
     summary: Mapping[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _TestSet:
-    """The test cases, where their volumes or slices are, and what was noticed on the way."""
+    """The test cases, and where their volumes or slices are."""
 
     cases: Sequence[str]
     sources: Mapping[str, CaseFiles]
@@ -83,9 +85,21 @@ class _TestSet:
     records: Mapping[str, Sequence[SliceRecord]]
     grids: Mapping[str, Any]
     master_dir: Path
-    hashes: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What came of one test case.
+
+    Attributes:
+        scores: Its scores.
+        sha256: Hash of its reference, if that was read from the source volume.
+        warning: What was noticed on the way.
+    """
+
+    scores: CaseScores
+    sha256: str | None = None
+    warning: str | None = None
 
 
 def run_evaluation(
@@ -130,32 +144,32 @@ def run_evaluation(
         lines = [f"{name},{value:.4f}\n" for name, value in published.items()]
         with replacing(output_dir / "evaluation.csv") as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
-        segmenter = Segmenter(
-            compile_predict(model, description.recipe, batch_size=config.evaluate.batch_size),
-            description,
-            batch_size=config.evaluate.batch_size,
-            largest_component=config.infer.largest_component,
+        done, problems = _score_cases(config, test_set, model, output_dir, report)
+        scores = collect_scores(
+            [case.scores for case in done.values()],
+            description.table,
+            tolerance_mm=config.evaluate.tolerance_mm,
         )
-        pairs = _predict_cases(test_set, segmenter, output_dir, report)
-        scores = score_cases(pairs, description.table, tolerance_mm=config.evaluate.tolerance_mm)
-        warnings = [*audit_split(split, test_hashes=test_set.hashes), *test_set.warnings]
+        hashes = {name: case.sha256 for name, case in done.items() if case.sha256 is not None}
+        warnings = audit_split(split, test_hashes=hashes)
+        warnings += [case.warning for case in done.values() if case.warning is not None]
         for warning in warnings:
             logger.warning("%s", warning)
         context = Context(
             warnings=tuple(warnings),
             provenance={"model": str(model_file), "published_measures": dict(published)},
-            problems=tuple(test_set.problems),
+            problems=tuple(problems),
             groups=read_groups(config.data.clinical_file) if config.data.clinical_file else {},
             num_resamples=config.evaluate.num_bootstrap,
             seed=config.evaluate.seed,
         )
-        material = _gather_material(config, test_set, segmenter.model, output_dir)
+        material = _gather_material(config, test_set, description, output_dir)
         summary = write_evaluation(output_dir, scores, context, material)
-    if test_set.problems:
+    if problems:
         raise BatchError(
-            f"{len(test_set.problems)} of {len(test_set.cases)} test cases could not be scored "
+            f"{len(problems)} of {len(test_set.cases)} test cases could not be scored "
             f"(the scores of the others are in {output_dir})",
-            test_set.problems,
+            problems,
         )
     return EvaluationResult(output_dir, published, summary)
 
@@ -164,17 +178,18 @@ def _find_test_set(config: Config, split: Mapping[str, Any]) -> _TestSet:
     cases = split.get("cases", {}).get("test", [])
     if not cases:
         raise DataError(f"{config.dataset_dir / SPLIT}: the test part is empty")
-    data = config.data
+    # Absolute paths: the workers of a cluster have working directories of their own.
+    data, source_dir = config.data, config.data.source_dir.absolute()
     sources: dict[str, CaseFiles] = {}
     endpoints: dict[str, Path] = {}
-    if data.source_dir.is_dir():
+    if source_dir.is_dir():
         found, _ = find_cases(
-            data.source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+            source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
         )
         sources = {case.name: case for case in found}
         endpoints = {
             name: files[0]
-            for name, files in find_volumes(data.source_dir, data.endpoints_suffix).items()
+            for name, files in find_volumes(source_dir, data.endpoints_suffix).items()
         }
     records: dict[str, list[SliceRecord]] = {}
     grids: Mapping[str, Any] = {}
@@ -182,7 +197,7 @@ def _find_test_set(config: Config, split: Mapping[str, Any]) -> _TestSet:
         for record in read_manifest(data.master_dir / MANIFEST):
             records.setdefault(record.case, []).append(record)
         grids = read_json(data.master_dir / PREPARE_STATE).get("grids", {})
-    return _TestSet(cases, sources, endpoints, records, grids, data.master_dir)
+    return _TestSet(cases, sources, endpoints, records, grids, data.master_dir.absolute())
 
 
 def _gather_material(
@@ -255,32 +270,79 @@ def _measure_published(
     }
 
 
-def _predict_cases(
-    test_set: _TestSet, segmenter: Segmenter, output_dir: Path, report: Report
-) -> Iterator[LabelPair]:
-    """Predict one case after the other; what fails is noted and left out."""
-    for done, case in enumerate(test_set.cases, 1):
-        try:
-            if case in test_set.sources:
-                pair = _predict_source(test_set, case, segmenter, output_dir)
-            else:
-                pair = _predict_prepared(test_set, case, segmenter)
-        except HeartsegError as error:
-            test_set.problems.append(str(error))
-        else:
-            yield pair
-        report(done, len(test_set.cases), case)
+def _score_cases(
+    config: Config, test_set: _TestSet, model: keras.Model, output_dir: Path, report: Report
+) -> tuple[dict[str, _Scored], list[str]]:
+    """Predict and score each case; return those by name, and one message a case that failed.
+
+    One after the other here, where the network uses all cores, or one on each worker of a cluster.
+    """
+    known: dict[str, Any] = {
+        "test_set": test_set,
+        "output_dir": output_dir.absolute(),
+        "tolerance_mm": config.evaluate.tolerance_mm,
+    }
+    if config.parallel.backend == "dask":
+        config = config.model_copy(update={"run_dir": config.run_dir.absolute()})
+        stamp = (config.run_dir / BEST).stat().st_mtime_ns
+        work = partial(_score_on_worker, config=config, stamp=stamp, **known)
+    else:
+        work = partial(_score_case, segmenter=_build_segmenter(config, model), **known)
+    outcomes = map_cases(
+        work,
+        test_set.cases,
+        jobs=1,
+        backend="dask" if config.parallel.backend == "dask" else "loky",
+        address=config.parallel.address,
+        report=report,
+    )
+    return (
+        {outcome.item: outcome.result for outcome in outcomes if outcome.result is not None},
+        [outcome.problem for outcome in outcomes if outcome.problem is not None],
+    )
+
+
+def _score_on_worker(case: str, *, config: Config, stamp: int, **known: Any) -> _Scored:  # noqa: ANN401
+    return _score_case(case, segmenter=_load_segmenter_once(config, stamp), **known)
+
+
+@lru_cache(maxsize=1)
+def _load_segmenter_once(config: Config, _stamp: int) -> Segmenter:
+    return _build_segmenter(config, load_model(config.run_dir / BEST))
+
+
+def _build_segmenter(config: Config, model: keras.Model) -> Segmenter:
+    model_file, batch_size = config.run_dir / BEST, config.evaluate.batch_size
+    description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
+    return Segmenter(
+        compile_predict(model, description.recipe, batch_size=batch_size),
+        description,
+        batch_size=batch_size,
+        largest_component=config.infer.largest_component,
+    )
+
+
+def _score_case(
+    case: str, *, test_set: _TestSet, segmenter: Segmenter, output_dir: Path, tolerance_mm: float
+) -> _Scored:
+    if case in test_set.sources:
+        pair, digest = _predict_source(test_set, case, segmenter, output_dir)
+        warning = None
+    else:
+        pair, warning = _predict_prepared(test_set, case, segmenter)
+        digest = None
+    scores = score_case(pair, segmenter.model.table, tolerance_mm=tolerance_mm)
+    return _Scored(scores, digest, warning)
 
 
 def _predict_source(
     test_set: _TestSet, case: str, segmenter: Segmenter, output_dir: Path
-) -> LabelPair:
-    """Predict a case from its source volume, and keep the prediction."""
+) -> tuple[LabelPair, str]:
+    """Predict a case from its source volume, keep the prediction, and hash the reference."""
     files, table = test_set.sources[case], segmenter.model.table
     image = read_image(files.image_file)
     reference = read_label_map(files.label_file, table)
     check_same_grid(image, reference, names=(str(files.image_file), str(files.label_file)))
-    test_set.hashes[case] = hash_labels(reference.voxels, reference.spacing_mm)
     labels = segmenter.segment_volume(image)
     write_label_map(_prediction_file(output_dir, case), labels, like=image, table=table)
     endpoints = None
@@ -290,11 +352,12 @@ def _predict_source(
             zones, reference, names=(str(test_set.endpoints[case]), str(files.label_file))
         )
         endpoints = zones.voxels
-    return LabelPair(case, labels, reference.voxels, reference.spacing_mm, endpoints)
+    pair = LabelPair(case, labels, reference.voxels, reference.spacing_mm, endpoints)
+    return pair, hash_labels(reference.voxels, reference.spacing_mm)
 
 
-def _predict_prepared(test_set: _TestSet, case: str, segmenter: Segmenter) -> LabelPair:
-    """Predict a case whose source volume is gone, from its prepared slices."""
+def _predict_prepared(test_set: _TestSet, case: str, segmenter: Segmenter) -> tuple[LabelPair, str]:
+    """Predict a case whose source volume is gone, from its prepared slices, with a warning."""
     records, grid_facts = test_set.records.get(case), test_set.grids.get(case)
     if not records or not grid_facts:
         raise DataError(f"{case}: neither its source volume nor its prepared slices are there")
@@ -312,9 +375,9 @@ def _predict_prepared(test_set: _TestSet, case: str, segmenter: Segmenter) -> La
         mask = table.decode(read_color(mask_file), source=str(mask_file))
         layout.stack(prediction)[record.slice] = grid.labels_to_native(answer)
         layout.stack(reference)[record.slice] = grid.labels_to_native(mask)
-    test_set.warnings.append(
+    warning = (
         f"{case}: the source volume is not in data.source_dir; scored from {len(records)} "
         f"prepared slices of {len(layout.stack(reference))}, so false alarms in the others do "
         "not count"
     )
-    return LabelPair(case, prediction, reference, spacing_of(affine))
+    return LabelPair(case, prediction, reference, spacing_of(affine)), warning

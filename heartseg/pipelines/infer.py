@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,7 @@ from heartseg.inference.volumetry import (
 from heartseg.inference.whole_heart import WholeHeartSegmenter, is_doubtful
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.model.packaged import describe_packaged
+from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 
 logger = logging.getLogger(__name__)
@@ -95,8 +97,9 @@ def run_infer(
     ``volumes.csv`` the rows of cases that earlier calls wrote to the same folder are kept.
 
     Args:
-        config: Names the run; uses the sections ``infer`` and ``data`` (suffixes). None: the
-            packaged model with the default settings; it takes volumes only.
+        config: Names the run; uses the sections ``infer``, ``parallel`` (volumes go to a cluster,
+            if it names one) and ``data`` (suffixes). None: the packaged model with the default
+            settings; it takes volumes only.
         inputs: Pictures, NIfTI volumes, and folders of them; none: ``infer.images_dir``.
         output_dir: Where results go; None: ``infer.output_dir``, else ``RUN_DIR/inference``, or
             ``heartseg_output`` with the packaged model.
@@ -126,14 +129,19 @@ def run_infer(
     _check_outputs(output_dir, tasks, overwrite=overwrite)
 
     report(0, len(tasks), "loading the model")
-    slices = None if packaged else _load_segmenter(config, config.run_dir / BEST_MODEL)
-    engine = _PackagedEngine.load() if slices is None else _SliceEngine(slices)
+    pictures = [task for task in tasks if not is_nifti(task.file)]
+    volumes = [task for task in tasks if is_nifti(task.file)]
+    on_cluster = config.parallel.backend == "dask"
+    engine = None if on_cluster and not pictures else _load_engine(config, packaged=packaged)
     _mark_unfinished(output_dir, tasks)
     progress = _Progress(report, len(tasks))
-    pictures = [task for task in tasks if not is_nifti(task.file)]
-    failed = [] if slices is None else _infer_pictures(slices, pictures, progress)
-    volumes = [task for task in tasks if is_nifti(task.file)]
-    rows, failed_volumes = _infer_volumes(engine, volumes, progress)
+    failed: list[str] = []
+    if isinstance(engine, _SliceEngine):
+        failed = _infer_pictures(engine.segmenter, pictures, progress)
+    if engine is None or (on_cluster and volumes):
+        rows, failed_volumes = _infer_on_cluster(config, volumes, progress, packaged=packaged)
+    else:
+        rows, failed_volumes = _infer_volumes(engine, volumes, progress)
     if rows:
         write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, rows))
     (output_dir / UNFINISHED).unlink(missing_ok=True)
@@ -255,11 +263,11 @@ class _SliceEngine:
     """The model of a run, which sees slices."""
 
     def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
+        self.segmenter = segmenter
         self.recipe, self.table = segmenter.model.recipe, segmenter.model.table
 
     def segment(self, image: Volume, *, report: Report) -> _Answer:
-        return _Answer(self._segmenter.segment_volume(image, report=report))
+        return _Answer(self.segmenter.segment_volume(image, report=report))
 
 
 class _PackagedEngine:
@@ -313,6 +321,12 @@ def _mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
     with replacing(output_dir / UNFINISHED) as temporary:
         temporary.write_text("\n".join(names) + "\n", encoding="utf-8")
     remove_unfinished(output_dir)
+
+
+def _load_engine(config: Config, *, packaged: bool) -> _Engine:
+    if packaged:
+        return _PackagedEngine.load()
+    return _SliceEngine(_load_segmenter(config, config.run_dir / BEST_MODEL))
 
 
 def _load_segmenter(config: Config, model_file: Path) -> Segmenter:
@@ -406,35 +420,101 @@ def _infer_volumes(
     problems = []
     for task, reading in _read_ahead(tasks):
         try:
-            image = reading.result()
-            with _naming(task.file):
-                answer = engine.segment(image, report=progress.within(task.name))
-            _write_volume(task, image, answer.labels, engine)
+            done = _infer_volume(task, reading.result(), engine, report=progress.within(task.name))
         except DataError as error:
             problems.append(str(error))
         else:
-            rows += _measure(task, image, answer, engine.table)
+            rows += done.rows
+            _tell(done)
         progress.finish(task.name)
     return rows, problems
 
 
-def _measure(task: Task, image: Volume, answer: _Answer, table: LabelTable) -> list[VolumeRow]:
-    """Return the rows of a volume, and tell what makes it doubtful."""
+def _infer_on_cluster(
+    config: Config, tasks: Sequence[Task], progress: _Progress, *, packaged: bool
+) -> tuple[list[VolumeRow], list[str]]:
+    """Let the workers of a cluster segment volumes, each one at a time; see _infer_volumes."""
+    # Absolute paths: the workers have working directories of their own.
+    config = config.model_copy(update={"run_dir": config.run_dir.absolute()})
+    tasks = [
+        Task(task.file.absolute(), task.name, tuple(file.absolute() for file in task.outputs))
+        for task in tasks
+    ]
+    outcomes = map_cases(
+        partial(_infer_on_worker, config=config, stamp=_stamp(config, packaged=packaged)),
+        tasks,
+        backend=config.parallel.backend,
+        address=config.parallel.address,
+        report=lambda _done, _total, name: progress.finish(name),
+        describe=lambda task: task.name,
+    )
+    done = [outcome.result for outcome in outcomes if outcome.result is not None]
+    for volume in done:
+        _tell(volume)
+    return (
+        [row for volume in done for row in volume.rows],
+        [outcome.problem for outcome in outcomes if outcome.problem is not None],
+    )
+
+
+def _stamp(config: Config, *, packaged: bool) -> str | None:
+    """Return what changes when a run gets another best model; None for the packaged model."""
+    if packaged:
+        return None
+    stat = (config.run_dir / BEST_MODEL).stat()
+    return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def _infer_on_worker(task: Task, *, config: Config, stamp: str | None) -> "_Segmented":
+    engine = _load_engine_once(config, stamp)
+    return _infer_volume(task, read_image(task.file), engine, report=silent)
+
+
+@lru_cache(maxsize=1)
+def _load_engine_once(config: Config, stamp: str | None) -> _Engine:
+    return _load_engine(config, packaged=stamp is None)
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    """What is told of a segmented volume.
+
+    Attributes:
+        rows: Its rows of ``volumes.csv``.
+        notices: What makes it doubtful.
+    """
+
+    rows: list[VolumeRow]
+    notices: list[str]
+
+
+def _tell(volume: _Segmented) -> None:
+    for notice in volume.notices:
+        logger.warning("%s", notice)
+
+
+def _infer_volume(task: Task, image: Volume, engine: _Engine, *, report: Report) -> _Segmented:
+    """Segment a volume and write its results."""
+    with _naming(task.file):
+        answer = engine.segment(image, report=report)
+    _write_volume(task, image, answer.labels, engine)
+    return _measure(task, image, answer, engine.table)
+
+
+def _measure(task: Task, image: Volume, answer: _Answer, table: LabelTable) -> _Segmented:
+    """Return the rows of a volume, and what makes it doubtful."""
     doubtful = None if answer.quality is None else is_doubtful(answer.quality)
     rows = measure_volumes(
         task.name, answer.labels, image.affine, table, quality=answer.quality, doubtful=doubtful
     )
-    for notice in answer.notices:
-        logger.warning("%s: %s", task.file, notice)
+    notices = [f"{task.file}: {notice}" for notice in answer.notices]
     uncertain = [row.structure for row in rows if "doubtful" in row.flags]
     if uncertain and not answer.notices:
-        logger.warning(
-            "%s: the looks at the scan agree poorly on %s; flagged doubtful in %s",
-            task.file,
-            ", ".join(uncertain),
-            VOLUMES,
+        notices.append(
+            f"{task.file}: the looks at the scan agree poorly on {', '.join(uncertain)}; flagged "
+            f"doubtful in {VOLUMES}"
         )
-    return rows
+    return _Segmented(rows, notices)
 
 
 def _read_ahead(tasks: Sequence[Task]) -> Iterator[tuple[Task, "Future[Volume]"]]:

@@ -105,8 +105,9 @@ def run_prepare(
         BatchError: If some cases cannot be prepared; the others are.
     """
     data, master_dir = config.data, config.data.master_dir
+    # Absolute paths: the workers of a cluster have working directories of their own.
     cases, problems = find_cases(
-        data.source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+        data.source_dir.absolute(), image_suffix=data.image_suffix, label_suffix=data.label_suffix
     )
     recipe = SliceRecipe.from_dict(config.recipe_values)
     plan: dict[str, object] = {
@@ -121,7 +122,7 @@ def run_prepare(
 
     work = partial(
         prepare_case,
-        master_dir=master_dir,
+        master_dir=master_dir.absolute(),
         recipe=recipe,
         table=config.label_table,
         keep_empty=config.prepare.keep_empty,
@@ -132,6 +133,7 @@ def run_prepare(
         cases,
         jobs=config.parallel.jobs,
         backend=config.parallel.backend,
+        address=config.parallel.address,
         report=report,
         describe=lambda case: case.name,
     )
