@@ -118,7 +118,7 @@ def _map_on_cluster(
             for position, item in enumerate(items)
         }
         try:
-            for future in as_completed(positions):
+            for future in as_completed(positions, loop=client.loop):
                 position = positions[future]
                 try:
                     yield future.result()

@@ -34,6 +34,7 @@ EXIT_INTERRUPTED = 130
 PATIENCE_S = 1.5
 """How long an interrupted command may take to end by itself."""
 CONFIG_SUFFIXES = (".yaml", ".yml")
+OPTIONAL_BACKENDS = ("jax",)
 
 _leaving = threading.Event()
 
@@ -49,6 +50,14 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except HeartsegError as error:
             console.fail(str(error))
+            raise typer.Exit(EXIT_FAILED) from error
+        except ModuleNotFoundError as error:
+            if error.name not in OPTIONAL_BACKENDS:
+                raise
+            console.fail(
+                f"KERAS_BACKEND names {error.name}, which is not installed; pip install "
+                f"'heartseg[{error.name}]', or unset KERAS_BACKEND to use TensorFlow"
+            )
             raise typer.Exit(EXIT_FAILED) from error
         except KeyboardInterrupt:
             console.leave_at_once(_how_to_go_on(ctx.invoked_subcommand), EXIT_INTERRUPTED)
@@ -180,7 +189,13 @@ def train(
     with console.training() as track:
         from heartseg.pipelines.train import run_training
 
-        result = run_training(config, resume=resume, overwrite=overwrite, track=track)
+        try:
+            result = run_training(config, resume=resume, overwrite=overwrite, track=track)
+        except HeartsegError as error:
+            if config.parallel.num_processes == 1:
+                raise
+            # JAX would first wait a minute or two for the processes that are lost.
+            console.leave_at_once(str(error), EXIT_FAILED)
     console.say(
         f"best loss {result.best_loss:.4f} in epoch {result.best_epoch} of "
         f"{len(result.history)}: {result.best_file}"

@@ -187,8 +187,10 @@ def _placed_on_jax(hosts: Hosts, devices: Sequence[str] | None) -> Iterator[Plac
     try:
         with distribution.scope():
             yield placement
-    except jax.errors.JaxRuntimeError as error:
-        if hosts.num_processes == 1 or str(error).startswith("RESOURCE_EXHAUSTED"):
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        # What gloo reports comes as a ValueError from some of JAX's functions.
+        is_loss = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
+        if hosts.num_processes == 1 or not is_loss:
             raise
         raise ModelError(
             "training stopped, since another process of it was lost; when all have ended, start "

@@ -1,0 +1,178 @@
+"""A real Dask cluster on this machine: its workers are killed, and nothing is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import make_config, make_scan, read_tree, write_case
+
+from heartseg.data.slicing import SliceRecipe
+from heartseg.errors import ConfigError
+from heartseg.labels import HVSMR
+from heartseg.model.checkpoint import save_model
+from heartseg.model.unet import build_unet
+from heartseg.parallel import map_cases
+from heartseg.pipelines.evaluate import run_scoring
+from heartseg.pipelines.infer import run_infer
+from heartseg.pipelines.prepare import run_prepare
+
+pytestmark = [
+    pytest.mark.skipif(
+        find_spec("distributed") is None,
+        reason="distributed is not installed (heartseg[cluster])",
+    ),
+    pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals"),
+    # Of the client, whose connections are closed while objects are collected.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+START_S = 120
+
+
+class Cluster:
+    """A scheduler and its workers, each a process of its own that can be killed."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.processes = []
+        # A task may lose one worker; the second one makes the scheduler give it up.
+        self.env = {
+            **os.environ,
+            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
+            "PYTHONPATH": str(folder),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+        file = folder / "scheduler.json"
+        self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", file)
+        while not file.exists():
+            assert self.processes[0].poll() is None
+            time.sleep(0.05)
+        self.address = json.loads(file.read_text())["address"].removeprefix("tcp://")
+        self.workers = [self._start_worker() for _ in range(2)]
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=START_S)
+
+    def _start_worker(self):
+        return self._start("worker", self.address, "--nthreads", "1", "--no-nanny")
+
+    def _start(self, role, *options):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", role, *map(str, options), "--no-dashboard"],
+            # A working directory of its own, as on another machine.
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.processes.append(process)
+        return process
+
+    def kill_a_worker(self):
+        self.workers.pop().send_signal(signal.SIGKILL)
+
+    def close(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    running = Cluster(folder)
+    yield running
+    running.close()
+
+
+def on(cluster):
+    return {"parallel": {"backend": "dask", "address": cluster.address}}
+
+
+def killing(cluster, *, after):
+    """Return a listener that kills a worker when some cases are done; it tells how many came."""
+    told = []
+
+    def report(done, total, what):
+        told.append((done, total))
+        if done == after and len(cluster.workers) == 2:
+            cluster.kill_a_worker()
+
+    return report, told
+
+
+def test_a_worker_killed_while_it_prepares_and_scores_changes_no_byte(cluster, tmp_path):
+    for number in range(8):
+        write_case(tmp_path / "volumes", f"pat{number}", make_scan(seed=number))
+    run_prepare(make_config(tmp_path))
+    here = read_tree(tmp_path / "master")
+
+    elsewhere = {**on(cluster), "data": {"master_dir": tmp_path / "far"}}
+    report, told = killing(cluster, after=2)
+    run_prepare(make_config(tmp_path, elsewhere), report=report)
+
+    assert len(cluster.workers) == 1
+    assert told == [(done, 8) for done in range(1, 9)]
+    assert read_tree(tmp_path / "far") == here
+
+    folders = tmp_path / "volumes", tmp_path / "volumes"
+    for name, sections in (("scores", {}), ("far_scores", on(cluster))):
+        config = make_config(tmp_path, {**sections, "evaluate": {"num_bootstrap": 50}})
+        run_scoring(config, *folders, output_dir=tmp_path / name)
+    scores, far_scores = (tmp_path / name / "cases.csv" for name in ("scores", "far_scores"))
+    assert far_scores.read_bytes() == scores.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_worker_killed_while_it_segments_changes_no_byte(cluster, tmp_path, monkeypatch):
+    recipe = SliceRecipe(image_height=32, image_width=24, image_channels=1)
+    model = build_unet(image_size=(32, 24), image_channels=1, num_layers=2, base_filters=4, seed=5)
+    labels = [
+        {"value": s.value, "key": s.key, "name": s.name, "color": list(s.color)}
+        for s in HVSMR.structures
+    ]
+    save_model(model, tmp_path / "run/best.keras", {"recipe": recipe.to_dict(), "labels": labels})
+    for number in range(6):
+        write_case(tmp_path / "volumes", f"pat{number}", make_scan(seed=number))
+    # Relative paths: they mean another folder to a worker.
+    monkeypatch.chdir(tmp_path)
+    config = make_config(tmp_path, {"model": {"num_layers": 2, "image_channels": 1}})
+    run_infer(config, [Path("volumes")], output_dir=tmp_path / "here")
+    report, _ = killing(cluster, after=2)
+    far = config.model_copy(update={"parallel": make_config(tmp_path, on(cluster)).parallel})
+    result = run_infer(far, [Path("volumes")], output_dir=Path("far"), report=report)
+
+    assert result.num_volumes == 6
+    assert len(cluster.workers) == 1
+    assert read_tree(tmp_path / "far") == read_tree(tmp_path / "here")
+
+
+def test_work_that_kills_every_worker_is_a_problem_and_no_endless_wait(cluster, monkeypatch):
+    (cluster.folder / "deadly.py").write_text("import os\ndef work(_): os._exit(1)\n")
+    monkeypatch.syspath_prepend(cluster.folder)
+    import deadly
+
+    outcomes = map_cases(deadly.work, ["pat4"], backend="dask", address=cluster.address)
+    assert outcomes[0].result is None
+    assert "pat4: each worker that tried it was lost" in outcomes[0].problem
+
+
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr("heartseg.parallel.CONNECT_TIMEOUT_S", 0.5)
+    with pytest.raises(ConfigError, match=r"no Dask scheduler answers at 127.0.0.1:1 "):
+        map_cases(np.sqrt, [1.0], backend="dask", address="127.0.0.1:1")
+
+
+def test_missing_packages_are_named_with_what_installs_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigError, match=r"pip install 'heartseg\[cluster\]'"):
+        map_cases(np.sqrt, [1.0], backend="dask", address="127.0.0.1:1")
