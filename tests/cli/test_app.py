@@ -1,5 +1,6 @@
 """The command line: exit codes, messages, where they go."""
 
+import os
 import re
 import subprocess
 import sys
@@ -123,3 +124,24 @@ def test_a_log_file_keeps_what_is_told(tmp_path):
     )
     assert (result.exit_code, result.stdout) == (0, "")
     assert re.search(r"INFO 1 phantom patients in", log_file.read_text())
+
+
+def test_a_backend_that_is_not_installed_is_named(tmp_path):
+    (tmp_path / "run.yaml").write_text("{}")
+    # None in place of a module: the import fails as if it were not installed.
+    script = (
+        "import sys; sys.modules['jax'] = None; sys.argv = ['heartseg', 'train', 'run.yaml']\n"
+        "from heartseg.cli.app import main; main()"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "pip install 'heartseg[jax]'" in ran.stderr
+    assert "Traceback" not in ran.stderr

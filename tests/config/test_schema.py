@@ -123,6 +123,21 @@ def test_a_label_map_that_makes_no_sense_is_refused(change, problem):
         Config.model_validate({"labels": labels})
 
 
+@pytest.mark.parametrize(
+    ("parallel", "problem"),
+    [
+        ({"backend": "dask"}, "dask needs address"),
+        ({"address": "node01"}, "expected HOST:PORT"),
+        ({"address": "node01:99999"}, "expected HOST:PORT"),
+        ({"num_processes": 2}, "several need coordinator"),
+        ({"process_index": 1}, "expected less than num_processes"),
+    ],
+)
+def test_processes_and_machines_that_cannot_meet_are_refused(parallel, problem):
+    with pytest.raises(ValidationError, match=problem):
+        Config.model_validate({"parallel": parallel})
+
+
 def test_each_fold_has_its_own_folder():
     config = Config.model_validate({"split": {"folds": 3, "fold": 2}})
     assert config.dataset_dir == config.data.dataset_dir / "fold_2"

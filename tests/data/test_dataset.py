@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from heartseg.data.augment import Augmentation
 from heartseg.data.dataset import (
+    Share,
     build_dataset,
     build_training_dataset,
     data_errors,
@@ -137,6 +138,26 @@ def test_a_resumed_run_sees_the_batches_of_an_undisturbed_one(part_dir):
     for (images, labels), (same_images, same_labels) in zip(whole[3:], resumed, strict=True):
         np.testing.assert_array_equal(images, same_images)
         np.testing.assert_array_equal(labels, same_labels)
+
+
+def test_the_shares_of_all_processes_make_the_batches_of_one(part_dir):
+    pairs = find_pairs(part_dir)[:4]
+    options = {**OPTIONS, "seed": 7, "steps_per_epoch": 3, "augmentation": Augmentation(noise=0.2)}
+    whole = build_training_dataset(pairs, **options).take(6)
+    shares = [
+        build_training_dataset(pairs, **options, share=Share(index, 2)).take(6) for index in (0, 1)
+    ]
+    for (images, labels), *parts in zip(whole, *shares, strict=True):
+        assert [len(part) for part, _ in parts] == [1, 1]
+        np.testing.assert_array_equal(images, np.concatenate([part for part, _ in parts]))
+        np.testing.assert_array_equal(labels, np.concatenate([part for _, part in parts]))
+
+
+def test_a_last_batch_is_divided_too_and_an_uneven_one_refused():
+    assert Share(0, 2).positions(6, 4).tolist() == [0, 1, 4]
+    assert Share(1, 2).positions(6, 4).tolist() == [2, 3, 5]
+    with pytest.raises(ValueError, match="5 slices in batches of 4 do not divide"):
+        Share(0, 2).positions(5, 4)
 
 
 def test_epochs_do_not_share_a_batch(part_dir):

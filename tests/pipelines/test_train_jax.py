@@ -117,13 +117,16 @@ def test_two_processes_train_and_resume_as_one_and_only_the_first_writes(setting
             "parallel.num_processes=2",
             f"parallel.coordinator=127.0.0.1:{free_port()}",
         ]
-        # The second may neither lock nor write: a folder of its own would stay without results.
-        said = finish(*(start(config_file, *shared, f"parallel.process_index={i}") for i in (1, 0)))
+        second = [*shared, "parallel.process_index=1"]
+        if epochs == 1:
+            second += [f"run_dir={tmp_path / 'nothing'}"]
+        said = finish(start(config_file, *second), start(config_file, *shared))
         assert said == [f"jax {list(range(1, epochs + 1))} False"] * 2
 
     for one, both in zip(whole, history(tmp_path / "both"), strict=True):
         for name in ("loss", "val_loss", "dice_coef_multiclass", "learning_rate"):
             assert both[name] == pytest.approx(one[name], rel=1e-5)
+    assert not (tmp_path / "nothing").exists()
     boards = list((tmp_path / "both/tensorboard").rglob("events*"))
     # Two runs, each with a file of training and one of validation: none of the second process.
     assert len(boards) == 4
