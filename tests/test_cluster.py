@@ -20,8 +20,10 @@ from heartseg.model.checkpoint import save_model
 from heartseg.model.unet import build_unet
 from heartseg.parallel import map_cases
 from heartseg.pipelines.evaluate import run_scoring
+from heartseg.pipelines.evaluate_run import run_evaluation
 from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.prepare import run_prepare
+from heartseg.pipelines.split import run_split
 
 pytestmark = [
     pytest.mark.skipif(
@@ -132,28 +134,58 @@ def test_a_worker_killed_while_it_prepares_and_scores_changes_no_byte(cluster, t
     assert far_scores.read_bytes() == scores.read_bytes()
 
 
-@pytest.mark.slow
-def test_a_worker_killed_while_it_segments_changes_no_byte(cluster, tmp_path, monkeypatch):
+def write_model(run_dir):
     recipe = SliceRecipe(image_height=32, image_width=24, image_channels=1)
     model = build_unet(image_size=(32, 24), image_channels=1, num_layers=2, base_filters=4, seed=5)
     labels = [
         {"value": s.value, "key": s.key, "name": s.name, "color": list(s.color)}
         for s in HVSMR.structures
     ]
-    save_model(model, tmp_path / "run/best.keras", {"recipe": recipe.to_dict(), "labels": labels})
+    metadata = {"recipe": recipe.to_dict(), "labels": labels}
+    save_model(model, run_dir / "best.keras", metadata)
+
+
+SMALL = {"model": {"num_layers": 2, "image_channels": 1}, "evaluate": {"num_bootstrap": 50}}
+
+
+@pytest.mark.slow
+def test_a_worker_killed_while_it_segments_changes_no_byte(cluster, tmp_path, monkeypatch):
+    write_model(tmp_path / "run")
     for number in range(6):
         write_case(tmp_path / "volumes", f"pat{number}", make_scan(seed=number))
     # Relative paths: they mean another folder to a worker.
     monkeypatch.chdir(tmp_path)
-    config = make_config(tmp_path, {"model": {"num_layers": 2, "image_channels": 1}})
-    run_infer(config, [Path("volumes")], output_dir=tmp_path / "here")
+    run_infer(make_config(Path(), SMALL), [Path("volumes")], output_dir=Path("here"))
     report, _ = killing(cluster, after=2)
-    far = config.model_copy(update={"parallel": make_config(tmp_path, on(cluster)).parallel})
+    far = make_config(Path(), {**SMALL, **on(cluster)})
     result = run_infer(far, [Path("volumes")], output_dir=Path("far"), report=report)
 
     assert result.num_volumes == 6
     assert len(cluster.workers) == 1
     assert read_tree(tmp_path / "far") == read_tree(tmp_path / "here")
+
+
+@pytest.mark.slow
+def test_a_run_has_the_same_scores_on_a_cluster(cluster, tmp_path, monkeypatch):
+    write_model(tmp_path / "run")
+    for number in range(6):
+        write_case(tmp_path / "volumes", f"pat{number}", make_scan(seed=number))
+    monkeypatch.chdir(tmp_path)
+    split = {"split": {"train_fraction": 0.2, "valid_fraction": 0.2}}
+    here = make_config(Path(), {**SMALL, **split})
+    run_prepare(here)
+    run_split(here)
+    run_evaluation(here, output_dir=Path("here"))
+    report, told = killing(cluster, after=1)
+    far = make_config(Path(), {**SMALL, **split, **on(cluster)})
+    run_evaluation(far, output_dir=Path("far"), report=report)
+
+    assert told[-1] == (4, 4)
+    assert len(cluster.workers) == 1
+    one, other = (read_tree(tmp_path / name) for name in ("here", "far"))
+    # The report shows the configuration, which names the cluster.
+    assert one.keys() == other.keys()
+    assert {n for n in one if one[n] != other[n]} <= {"report.html"}
 
 
 def test_work_that_kills_every_worker_is_a_problem_and_no_endless_wait(cluster, monkeypatch):
