@@ -34,6 +34,8 @@ MAX_INTENSITY = 1e30
 """What lies beyond stands for no value, as the largest float does in some programs."""
 _MAX_GZIP_RATIO = 1032
 """Deflate packs no more bytes than this into one."""
+UNLABELLED = 255
+"""Value of a voxel in a label map that is drawn in part: nobody says what is there."""
 GRID_TOLERANCE = 1e-4
 """Affines whose entries differ by less are equal: float32 headers differ by about 1e-7."""
 _COMMENT_EXTENSION = 6
@@ -95,12 +97,13 @@ def read_image(file: Path) -> Volume:
     return volume
 
 
-def read_label_map(file: Path, table: LabelTable) -> Volume:
+def read_label_map(file: Path, table: LabelTable, *, partial: bool = False) -> Volume:
     """Read labels; floating-point files are accepted if every value is a whole number.
 
     Args:
         file: A ``.nii`` or ``.nii.gz`` file that holds one 3D label map.
         table: The labels that may occur.
+        partial: Whether ``UNLABELLED`` may occur too, where nobody drew yet.
 
     Returns:
         The volume; ``voxels`` is uint8.
@@ -120,7 +123,9 @@ def read_label_map(file: Path, table: LabelTable) -> Volume:
                 "map interpolated?"
             )
         voxels = whole
-    table.check_values(voxels, source=str(file))
+    table.check_values(
+        np.where(voxels == UNLABELLED, 0, voxels) if partial else voxels, source=str(file)
+    )
     return Volume(voxels.astype(np.uint8), volume.affine, volume.header)
 
 

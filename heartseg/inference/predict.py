@@ -19,6 +19,8 @@ from heartseg.progress import Report, silent
 Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """``(B, H, W, C)`` images in [0, 1] to ``(B, H, W, K)`` probabilities."""
 
+WHOLE_HEART_VIEW = SliceRecipe(plane="axial", window="percentile", window_range=(0.5, 99.5))
+"""How scans of any scanner are shown: only the plane and the window count."""
 GRAY_LIMITS = (0.0, 255.0)
 """A picture is windowed already: its grey levels stay as they are."""
 
@@ -28,26 +30,35 @@ class ModelDescription:
     """What a model was trained for, as its file tells.
 
     Attributes:
-        recipe: How slices reach the network.
+        recipe: How slices reach the network; of a network that sees whole hearts, how its
+            results are shown.
         table: The classes that it tells apart.
+        grid: Voxels that a network of whole hearts sees; None for one of slices.
     """
 
     recipe: SliceRecipe
     table: LabelTable
+    grid: tuple[int, int, int] | None = None
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], *, source: str) -> "ModelDescription":
         """Read the description that a checkpoint carries.
 
         Args:
-            metadata: Holds ``recipe`` and ``labels``.
+            metadata: Holds ``labels``, and ``recipe`` or (kind ``whole_heart``) ``network``.
             source: What to call the model in an error, usually its file.
 
         Raises:
             ModelError: If an entry is missing or makes no sense.
         """
         try:
-            recipe = SliceRecipe.from_dict(metadata["recipe"])
+            grid = None
+            if metadata.get("kind") == "whole_heart":
+                recipe = WHOLE_HEART_VIEW
+                first, second, third = (int(side) for side in metadata["network"]["grid"])
+                grid = (first, second, third)
+            else:
+                recipe = SliceRecipe.from_dict(metadata["recipe"])
             structures = [
                 Structure(
                     int(entry["value"]),
@@ -57,7 +68,7 @@ class ModelDescription:
                 )
                 for entry in metadata["labels"]
             ]
-            return cls(recipe, build_label_table(structures))
+            return cls(recipe, build_label_table(structures), grid)
         except KeyError as error:
             raise ModelError(f"{source}: the model's description lacks {error}") from error
         except (TypeError, ValueError, ConfigError) as error:

@@ -13,18 +13,16 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from nibabel.orientations import (
-    apply_orientation,
-    axcodes2ornt,
-    io_orientation,
-    ornt_transform,
-)
+from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from heartseg.data.hearts import from_trained_axes, to_trained_axes
+from heartseg.data.resampling import normalize, resample, sampling_matrix
 from heartseg.data.volume import Volume, spacing_of
 from heartseg.errors import DataError, ModelError
 from heartseg.inference.postprocess import keep_largest_components, pieces_kept
+from heartseg.inference.predict import WHOLE_HEART_VIEW, ModelDescription
 from heartseg.labels import LabelTable
 from heartseg.progress import Report, silent
 
@@ -33,13 +31,10 @@ PredictVolume: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Triple: TypeAlias = tuple[float, float, float]
 Box: TypeAlias = tuple[slice, slice, slice]
 
-TRAINED_AXES = ("P", "I", "R")
 FINE_GRID = (80, 112, 96)
 """Where views are averaged: finer than what the network sees, coarser than most scans."""
 WORKING_SIDE = 192
 """Longer axes are shrunk once before the views are cut: four times what the network sees."""
-REFERENCE_PERCENTILE = 92.0
-"""The share of voxels of a box around a heart that are darker than blood."""
 MOST_OBLIQUE_DEG = 20.0
 """Training turned hearts by less; a scan that is turned further is laid straight first."""
 LEAST_VOXELS = 8
@@ -126,6 +121,15 @@ class WholeHeartSegmenter:
     grid: tuple[int, int, int]
     table: LabelTable
 
+    @property
+    def model(self) -> ModelDescription:
+        """What the network is, as other segmenters tell it."""
+        return ModelDescription(WHOLE_HEART_VIEW, self.table, self.grid)
+
+    def segment_volume(self, image: Volume, *, report: Report = silent) -> NDArray[np.uint8]:
+        """Return the ``(X, Y, Z)`` label map of a scan; see ``segment_whole_heart``."""
+        return self.segment(image, report=report).labels
+
     def segment(self, image: Volume, *, report: Report = silent) -> WholeHeart:
         """Segment a scan; see ``segment_whole_heart``."""
         return segment_whole_heart(
@@ -178,16 +182,14 @@ def segment_whole_heart(
         labels = sample_nearest(result.labels, straight.affine, like=image)
         return WholeHeart(labels, result.quality, result.notices)
 
-    turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(TRAINED_AXES))
-    turned = apply_orientation(image.voxels, turn)
+    turned = to_trained_axes(image.voxels, image.affine)
     box, probabilities, quality = _find_and_average(
         _Look(predict, turned, grid, num_classes), views, report
     )
     labels = np.zeros(turned.shape, np.uint8)
     write_labels(labels[box], probabilities)
     labels = keep_largest_components(labels, keep_fraction=keep_fraction)
-    back = ornt_transform(axcodes2ornt(TRAINED_AXES), io_orientation(image.affine))
-    labels = np.ascontiguousarray(apply_orientation(labels, back))
+    labels = from_trained_axes(labels, image.affine)
     return WholeHeart(labels, quality, tuple(find_notices(labels, quality, image.affine)))
 
 
@@ -517,47 +519,6 @@ def write_labels(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) 
     for start in range(0, len(labels), depth):
         part = resample(probabilities, [rows[start : start + depth], *others])
         labels[start : start + depth] = part.argmax(axis=-1)
-
-
-def sampling_matrix(
-    num_out: int, num_in: int, *, zoom: float = 1.0, shift: float = 0.0, width: float = 0.7
-) -> NDArray[np.float32]:
-    """Build the weights that sample a line of voxels, voxel centres aligned.
-
-    Args:
-        num_out: Samples wanted.
-        num_in: Voxels given.
-        zoom: Extent of the samples as a share of the voxels' extent.
-        shift: Offset of their centre, as a share of the voxels' extent.
-        width: Half-width of the triangle that averages, in steps between samples; at least one
-            voxel, which is linear interpolation.
-
-    Returns:
-        ``(num_out, num_in)`` float32, rows sum to 1; outside, the border goes on.
-    """
-    place = (0.5 + ((np.arange(num_out) + 0.5) / num_out - 0.5) * zoom + shift) * num_in - 0.5
-    place = np.clip(place, 0, num_in - 1)
-    reach = max(1.0, width * zoom * num_in / num_out)
-    weights = np.maximum(1 - np.abs(place[:, np.newaxis] - np.arange(num_in)) / reach, 0)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
-
-
-def resample(
-    volume: NDArray[np.floating], matrices: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Apply one matrix to each of the first three axes; further axes stay as they are."""
-    sampled: NDArray[Any] = volume
-    # The axis that shrinks most first: less is left for the others.
-    for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / volume.shape[axis]):
-        product = np.tensordot(matrices[axis], sampled, axes=(1, axis))
-        sampled = np.moveaxis(product, 0, axis)
-    return np.ascontiguousarray(sampled, np.float32)
-
-
-def normalize(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale an image so that blood comes near 1, and cut off its brightest spots."""
-    level = float(np.percentile(image[::2, ::2, ::2], REFERENCE_PERCENTILE))
-    return np.asarray(np.clip(image / max(level, 1e-6), 0, 2), np.float32)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
