@@ -178,19 +178,29 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last finished epoch.")
     ] = False,
+    init: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="packaged|FILE",
+            help="Start from the packaged weights, or those of a .keras file; as train.init.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
-    """Fit the network to the training slices and keep the best checkpoint."""
-    config = _begin(config_file, overrides, quiet, log_file)
+    """Fit the network to the training part of the split and keep the best checkpoint."""
+    chosen = [] if init is None else [f"train.init={init}"]
+    config = _begin(config_file, [*(overrides or ()), *chosen], quiet, log_file)
     from heartseg.cli import console
 
-    with console.training() as track:
+    with console.training() as (track, report):
         from heartseg.pipelines.train import run_training
 
         try:
-            result = run_training(config, resume=resume, overwrite=overwrite, track=track)
+            result = run_training(
+                config, resume=resume, overwrite=overwrite, track=track, report=report
+            )
         except HeartsegError as error:
             if config.parallel.num_processes == 1:
                 raise

@@ -215,19 +215,23 @@ def _bar(what: str) -> Iterator[Report]:
 
 
 @contextmanager
-def training() -> "Iterator[Callable[[TrainingProgress], None]]":
-    """Yield a progress callable for training: a live line of steps, then a line an epoch."""
+def training() -> "Iterator[tuple[Callable[[TrainingProgress], None], Report]]":
+    """Yield what is told of training, a live line of steps and a line an epoch, and of reading."""
     logger.info("loading TensorFlow")
     with native_notes_hidden():
         if out.quiet or not err.is_terminal:
-            yield lambda progress: _tell_epoch(progress) if progress.is_epoch_end else None
+            report = silent if out.quiet else _plain_report("reading")
+            yield (
+                lambda progress: _tell_epoch(progress) if progress.is_epoch_end else None,
+                report,
+            )
         else:
-            with _training_bars() as track:
-                yield track
+            with _training_bars() as shown:
+                yield shown
 
 
 @contextmanager
-def _training_bars() -> "Iterator[Callable[[TrainingProgress], None]]":
+def _training_bars() -> "Iterator[tuple[Callable[[TrainingProgress], None], Report]]":
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -238,6 +242,9 @@ def _training_bars() -> "Iterator[Callable[[TrainingProgress], None]]":
     with Progress(*columns, console=err, transient=True) as bar:
         whole = bar.add_task("epochs", total=None, logs="")
         epoch = bar.add_task("steps", total=None, logs="")
+
+        def report(done: int, total: int, item: str) -> None:
+            bar.update(epoch, completed=done, total=total, description="reading", logs=item)
 
         def track(progress: "TrainingProgress") -> None:
             finished = progress.epoch - 1 + progress.step / max(progress.steps, 1)
@@ -252,7 +259,7 @@ def _training_bars() -> "Iterator[Callable[[TrainingProgress], None]]":
             if progress.is_epoch_end:
                 _tell_epoch(progress)
 
-        yield track
+        yield track, report
 
 
 def _tell_epoch(progress: "TrainingProgress") -> None:

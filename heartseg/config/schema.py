@@ -24,7 +24,13 @@ Odd = Annotated[int, Field(ge=1, le=31)]
 CaseName = Annotated[str, Field(min_length=1)]
 # Larger ones are slips of the pen that would exhaust the memory.
 ImageSide = Annotated[int, Field(ge=1, le=8192)]
+GridSide = Annotated[int, Field(ge=2, le=512)]
+FilterCount = Annotated[int, Field(ge=8, le=2048, multiple_of=8)]
 SheetTiles = Annotated[int, Field(ge=1, le=600)]
+
+
+PACKAGED = "packaged"
+"""What `train.init` calls the weights that come with the package."""
 
 
 class Section(BaseModel):
@@ -139,8 +145,10 @@ class SplitConfig(Section):
 
 
 class ModelConfig(Section):
-    """The network: a U-Net whose defaults are the published FlexUNet's."""
+    """The network: a U-Net of slices, whose defaults are the published FlexUNet's, or of hearts."""
 
+    kind: Literal["slices", "whole_heart"] = "slices"
+    """slices: the keys up to activation. whole_heart: a 3D network of grid and filters."""
     image_channels: Literal[1, 3] = 3
     """Input channels; 3 are copies of one grey slice, as published."""
     base_filters: PositiveInt = 16
@@ -157,6 +165,36 @@ class ModelConfig(Section):
     """Normalisation after each convolution."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu"] = "relu"
     """Activation of the hidden layers."""
+    grid: tuple[GridSide, GridSide, GridSide] = (48, 64, 48)
+    """whole_heart: voxels over the box around the heart, toward posterior, inferior, right."""
+    filters: Annotated[tuple[FilterCount, ...], Field(min_length=1, max_length=6)] = (
+        32,
+        64,
+        128,
+        192,
+    )
+    """whole_heart: channels of each level, the finest first."""
+
+    @model_validator(mode="after")
+    def _grid_fits_the_levels(self) -> "ModelConfig":
+        step = 2 ** len(self.filters)
+        if any(side % step for side in self.grid):
+            raise ValueError(
+                f"grid: expected multiples of {step} (2 to the number of filters), got "
+                f"{list(self.grid)}"
+            )
+        return self
+
+
+class SynthesisConfig(Section):
+    """How images are made from label maps, for model.kind: whole_heart."""
+
+    label_maps_dir: Path | None = None
+    """Folder of label maps without images that join the training cases."""
+    scenes_per_label_map: PositiveInt = 4
+    """Chests that are drawn around each label map before training."""
+    scan_share: Fraction = 0.2
+    """Share of the training samples that are real scans; 0 trains on drawn ones alone."""
 
 
 class AugmentConfig(Section):
@@ -199,6 +237,16 @@ class TrainConfig(Section):
     """Step size of Adam."""
     clipvalue: Annotated[float, Field(ge=0)] = 0.5
     """Gradients are clipped to this absolute value; 0 switches clipping off."""
+    clipnorm: Annotated[float, Field(ge=0)] = 0.0
+    """The gradient of each weight array is clipped to this norm; 0 switches clipping off."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled decay of the weights; above 0 the optimizer is AdamW."""
+    average_weights: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Momentum of the average of weights that is validated and kept; 0 keeps the last ones."""
+    init: str | None = None
+    """Weights to start from: packaged (whole_heart), or a .keras file of the same network."""
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    """plateau: learning_rate_reducer decides. cosine: from learning_rate to 2 % over all epochs."""
     loss: Literal["categorical_crossentropy", "dice", "dice_crossentropy", "focal"] = (
         "categorical_crossentropy"
     )
@@ -233,6 +281,12 @@ class TrainConfig(Section):
     """Whether TensorBoard files are written."""
     augment: AugmentConfig = AugmentConfig()
     """Online augmentation."""
+
+    @model_validator(mode="after")
+    def _one_way_of_clipping(self) -> "TrainConfig":
+        if self.clipvalue and self.clipnorm:
+            raise ValueError("clipvalue, clipnorm: set one of them to 0")
+        return self
 
 
 class EvaluateConfig(Section):
@@ -351,6 +405,9 @@ class Config(Section):
     labels: tuple[StructureConfig, ...] = Field(default_factory=_hvsmr_structures)
     """The classes of the label map, background first."""
 
+    synthesis: SynthesisConfig = SynthesisConfig()
+    """How images are made from label maps."""
+
     @property
     def dataset_dir(self) -> Path:
         """Folder that holds ``train``, ``valid`` and ``test``: of the chosen fold if there are."""
@@ -392,7 +449,24 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _training_fits_the_kind(self) -> "Config":
+        if self.model.kind == "whole_heart":
+            if self.train.loss != "dice_crossentropy" or self.train.metrics:
+                raise ValueError(
+                    "model.kind: whole_heart is trained with train.loss: dice_crossentropy and "
+                    "train.metrics: []"
+                )
+        elif self.train.init == PACKAGED:
+            raise ValueError(
+                "train.init: the packaged weights are of a network of model.kind: whole_heart; "
+                "name a .keras file of a network of slices"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _size_fits_the_network(self) -> "Config":
+        if self.model.kind != "slices":
+            return self
         stride = 2 ** (self.model.num_layers - 1)
         for key in ("image_width", "image_height"):
             size = getattr(self.prepare, key)

@@ -7,6 +7,7 @@ no more memory than the file itself occupies, no reference to other files.
 
 import io
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,16 +34,20 @@ LAYERS = frozenset(
         "Concatenate",
         "Conv2D",
         "Conv2DTranspose",
+        "Conv3D",
         "Dropout",
         "GroupNormalization",
         "InputLayer",
         "LeakyReLU",
         "MaxPooling2D",
+        "Permute",
         "ReLU",
         "Rescaling",
+        "Reshape",
         "Softmax",
         "SpatialDropout2D",
         "UpSampling2D",
+        "UpSampling3D",
     }
 )
 """Layers that compute with features and weights only: no code, no files, no vocabulary."""
@@ -213,15 +218,19 @@ def _measure_layer(layer: Mapping[str, Any], sources: Sequence[int]) -> tuple[in
     if kind == "InputLayer":
         sides = [_size(side) for side in options["batch_shape"] if side is not None]
         return sides[-1], 0
-    if kind in ("Conv2D", "Conv2DTranspose"):
+    if kind in ("Conv2D", "Conv2DTranspose", "Conv3D"):
         filters = _size(options["filters"])
-        height, width = (_size(side) for side in options["kernel_size"])
+        kernel = math.prod(_size(side) for side in options["kernel_size"])
         inputs = max(sources) // _size(options.get("groups", 1))
-        return filters, (height * width * inputs + bool(options["use_bias"])) * filters
+        return filters, (kernel * inputs + bool(options["use_bias"])) * filters
+    if kind == "Reshape":
+        return _size(options["target_shape"][-1]), 0
+    if kind == "Permute" and options["dims"][-1] != len(options["dims"]):
+        raise ValueError("Permute: expected the channels to stay last")
     channels = sum(sources) if kind == "Concatenate" else max(sources)
     if not kind.endswith("Normalization"):
         return channels, 0
-    if options["axis"] not in (-1, 3):
+    if options["axis"] not in (-1, 3, 4):
         raise ValueError(f"axis of {kind}: expected -1, got {options['axis']}")
     return channels, (bool(options["scale"]) + bool(options["center"])) * channels
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -9,6 +10,7 @@ import keras
 
 from heartseg.errors import ModelError
 from heartseg.files import remove_unfinished
+from heartseg.model.averaging import averaged_weights, cosine_rate
 from heartseg.model.callbacks import (
     AgreeOnLogs,
     ReplayHistory,
@@ -51,6 +53,7 @@ class FitSettings:
         min_learning_rate: The rate is never reduced below this.
         seed: Seed of dropout.
         tensorboard: Whether TensorBoard files are written.
+        schedule: ``plateau``: the reducer changes the rate. ``cosine``: see ``cosine_rate``.
     """
 
     epochs: int
@@ -63,6 +66,7 @@ class FitSettings:
     min_learning_rate: float = 0.0
     seed: int = 137
     tensorboard: bool = True
+    schedule: str = "plateau"
 
 
 @dataclass(frozen=True)
@@ -102,19 +106,35 @@ def compile_model(
     *,
     learning_rate: float,
     clipvalue: float,
+    clipnorm: float = 0.0,
+    weight_decay: float = 0.0,
+    average_momentum: float = 0.0,
     loss: keras.losses.Loss,
     metrics: list[keras.metrics.Metric],
 ) -> None:
-    """Give a model its optimizer (Adam), loss and metrics.
+    """Give a model its optimizer (Adam, or AdamW with decay), loss and metrics.
 
     Args:
-        model: A model of ``build_unet``.
+        model: The network.
         learning_rate: Step size.
         clipvalue: Gradients are clipped to this absolute value; 0 switches clipping off.
+        clipnorm: The gradient of each weight array is clipped to this norm; 0 switches it off.
+        weight_decay: Decoupled decay of the weights.
+        average_momentum: Momentum of an average of the weights; 0 keeps none.
         loss: What is minimised.
         metrics: What else is recorded.
     """
-    optimizer = keras.optimizers.Adam(learning_rate, clipvalue=clipvalue or None)
+    options = {
+        "clipvalue": clipvalue or None,
+        "clipnorm": clipnorm or None,
+        "use_ema": average_momentum > 0,
+        "ema_momentum": average_momentum or 0.99,
+    }
+    optimizer = (
+        keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **options)
+        if weight_decay
+        else keras.optimizers.Adam(learning_rate, **options)
+    )
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
 
 
@@ -210,7 +230,8 @@ def fit(
             _save_best(model, run_dir, record, metadata)
         write_history(run_dir, records)
         if after_epoch is not None:
-            after_epoch(record.epoch, model)
+            with averaged_weights(model):
+                after_epoch(record.epoch, model)
 
     def finish_epoch(record: EpochRecord) -> None:
         records.append(record)
@@ -237,6 +258,7 @@ def fit(
                 watch,
                 monitor="loss" if valid is None else "val_loss",
                 placement=placement,
+                averaged=getattr(model.optimizer, "use_ema", False),
             ),
             shuffle=False,
             verbose=0,
@@ -259,11 +281,12 @@ def _build_callbacks(
     *,
     monitor: str,
     placement: Placement,
+    averaged: bool,
 ) -> list[keras.callbacks.Callback]:
     judges: list[keras.callbacks.Callback] = [
         keras.callbacks.EarlyStopping(monitor, patience=settings.patience, mode="min")
     ]
-    if settings.reduce_learning_rate:
+    if settings.reduce_learning_rate and settings.schedule == "plateau":
         judges.append(
             keras.callbacks.ReduceLROnPlateau(
                 monitor,
@@ -274,11 +297,18 @@ def _build_callbacks(
                 min_lr=settings.min_learning_rate,
             )
         )
+    rates = []
+    if settings.schedule == "cosine":
+        rate = partial(cosine_rate, epochs=settings.epochs, learning_rate=settings.learning_rate)
+        # Keras passes the rate in force as well.
+        rates = [keras.callbacks.LearningRateScheduler(lambda epoch, _rate: rate(epoch))]
     boards = []
     if settings.tensorboard and placement.is_first:
         boards = [
             keras.callbacks.TensorBoard(str(run_dir / TENSORBOARD), write_graph=False),
         ]
+    # What is validated is what is kept.
+    averages = [keras.callbacks.SwapEMAWeights()] if averaged else []
     # The watch comes last: what it saves has the learning rate of the next epoch.
     return [
         SeedEpochs(settings.seed),
@@ -286,6 +316,8 @@ def _build_callbacks(
         *boards,
         *judges,
         ReplayHistory(history, judges, settings.learning_rate),
+        *rates,
+        *averages,
         watch,
     ]
 
@@ -297,7 +329,8 @@ def _epochs_without_gain(history: History) -> int:
 def _save_best(
     model: keras.Model, run_dir: Path, record: EpochRecord, metadata: Mapping[str, object]
 ) -> None:
-    save_model(model, run_dir / BEST, {**metadata, "training": record.to_dict()})
+    with averaged_weights(model):
+        save_model(model, run_dir / BEST, {**metadata, "training": record.to_dict()})
 
 
 def _restore_best(

@@ -14,9 +14,10 @@ from heartseg.config.loading import dump_config
 from heartseg.config.schema import Config
 from heartseg.data.cases import CaseFiles, find_cases, find_volumes
 from heartseg.data.clinical import read_groups
-from heartseg.data.dataset import build_dataset, data_errors, find_pairs
 from heartseg.data.geometry import SliceLayout
+from heartseg.data.hearts import read_scan
 from heartseg.data.intensity import apply_window, find_window
+from heartseg.data.rendering import frame_scan
 from heartseg.data.store import (
     MANIFEST,
     PREPARE_STATE,
@@ -40,14 +41,14 @@ from heartseg.evaluation.summary import Context
 from heartseg.evaluation.views import CaseView, build_view
 from heartseg.files import filling, read_json, replacing
 from heartseg.hashing import hash_labels
-from heartseg.inference.network import compile_predict
+from heartseg.inference.network import compile_predict, compile_volume_predict
 from heartseg.inference.predict import ModelDescription
 from heartseg.inference.segmenter import Segmenter
+from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.model.checkpoint import load_model, read_metadata
-from heartseg.model.losses import build_loss
-from heartseg.model.metrics import build_metrics
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
+from heartseg.runs.published import measure_hearts, measure_slices
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,6 @@ SPLIT = "split.json"
 HISTORY = "history.json"
 ENVIRONMENT = "environment.json"
 OWNED = ("*.csv", "*.json", "*.html", "predictions/*.nii.gz")
-PUBLISHED_METRIC = "dice_coef_multiclass"
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def run_evaluation(
     output_dir = output_dir or config.run_dir / EVALUATION
     with filling(output_dir, OWNED, overwrite=overwrite):
         model = load_model(model_file)
-        published = _measure_published(model, description, config)
+        published = _measure_published(model, description, test_set, config)
         # As the published program writes it: no header, four digits.
         lines = [f"{name},{value:.4f}\n" for name, value in published.items()]
         with replacing(output_dir / "evaluation.csv") as temporary:
@@ -247,27 +247,28 @@ def _prediction_file(output_dir: Path, case: str) -> Path:
 
 
 def _measure_published(
-    model: keras.Model, description: ModelDescription, config: Config
+    model: keras.Model, description: ModelDescription, test_set: _TestSet, config: Config
 ) -> dict[str, float]:
-    """Return loss and ``dice_coef_multiclass`` over the test slices, as the published way does."""
-    recipe, table = description.recipe, description.table
-    slices = build_dataset(
-        find_pairs(config.dataset_dir / "test"),
-        table=table,
-        image_size=(recipe.image_height, recipe.image_width),
-        image_channels=recipe.image_channels,
-        batch_size=config.evaluate.batch_size,
-    )
-    model.compile(
-        loss=build_loss(config.train.loss, table.num_classes),
-        metrics=build_metrics([PUBLISHED_METRIC], table),
-    )
-    with data_errors():
-        logs = model.evaluate(slices, return_dict=True, verbose=0)
-    return {
-        config.train.loss: float(logs["loss"]),
-        PUBLISHED_METRIC: float(logs[PUBLISHED_METRIC]),
-    }
+    """Return the published figures: over slices, or over hearts on the network's grid."""
+    table = description.table
+    if description.grid is None:
+        return measure_slices(model, description.recipe, table, config)
+    missing = [case for case in test_set.cases if case not in test_set.sources]
+    if missing:
+        raise DataError(
+            f"{config.data.source_dir}: holds no image and label map of {', '.join(missing)}, "
+            "which a network of whole hearts needs"
+        )
+    files = [test_set.sources[case] for case in test_set.cases]
+    samples = [
+        frame_scan(
+            read_scan(case.image_file, case.label_file, table),
+            description.grid,
+            num_classes=table.num_classes,
+        )
+        for case in files
+    ]
+    return measure_hearts(model, samples, table, config)
 
 
 def _score_cases(
@@ -307,13 +308,17 @@ def _score_on_worker(case: str, *, config: Config, stamp: int, **known: Any) -> 
 
 
 @lru_cache(maxsize=1)
-def _load_segmenter_once(config: Config, _stamp: int) -> Segmenter:
+def _load_segmenter_once(config: Config, _stamp: int) -> Segmenter | WholeHeartSegmenter:
     return _build_segmenter(config, load_model(config.run_dir / BEST))
 
 
-def _build_segmenter(config: Config, model: keras.Model) -> Segmenter:
+def _build_segmenter(config: Config, model: keras.Model) -> Segmenter | WholeHeartSegmenter:
     model_file, batch_size = config.run_dir / BEST, config.evaluate.batch_size
     description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
+    if description.grid is not None:
+        return WholeHeartSegmenter(
+            compile_volume_predict(model), description.grid, description.table
+        )
     return Segmenter(
         compile_predict(model, description.recipe, batch_size=batch_size),
         description,
@@ -323,9 +328,14 @@ def _build_segmenter(config: Config, model: keras.Model) -> Segmenter:
 
 
 def _score_case(
-    case: str, *, test_set: _TestSet, segmenter: Segmenter, output_dir: Path, tolerance_mm: float
+    case: str,
+    *,
+    test_set: _TestSet,
+    segmenter: Segmenter | WholeHeartSegmenter,
+    output_dir: Path,
+    tolerance_mm: float,
 ) -> _Scored:
-    if case in test_set.sources:
+    if isinstance(segmenter, WholeHeartSegmenter) or case in test_set.sources:
         pair, digest = _predict_source(test_set, case, segmenter, output_dir)
         warning = None
     else:
@@ -336,7 +346,7 @@ def _score_case(
 
 
 def _predict_source(
-    test_set: _TestSet, case: str, segmenter: Segmenter, output_dir: Path
+    test_set: _TestSet, case: str, segmenter: Segmenter | WholeHeartSegmenter, output_dir: Path
 ) -> tuple[LabelPair, str]:
     """Predict a case from its source volume, keep the prediction, and hash the reference."""
     files, table = test_set.sources[case], segmenter.model.table

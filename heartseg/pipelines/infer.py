@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from heartseg.data.views import overlay_slices, preview_sheet, to_true_aspect
 from heartseg.data.volume import Volume, is_nifti, read_image, write_label_map
 from heartseg.errors import BatchError, DataError
 from heartseg.files import UNFINISHED, image_stem, remove_unfinished, replacing
-from heartseg.inference.predict import ModelDescription, lay_picture
+from heartseg.inference.predict import WHOLE_HEART_VIEW, ModelDescription, lay_picture
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.volumetry import (
     VolumeRow,
@@ -35,9 +35,13 @@ from heartseg.inference.volumetry import (
 )
 from heartseg.inference.whole_heart import WholeHeartSegmenter, is_doubtful
 from heartseg.labels import HVSMR, LabelTable
+from heartseg.model.checkpoint import read_metadata
 from heartseg.model.packaged import describe_packaged
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
+
+if TYPE_CHECKING:
+    import keras
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +126,7 @@ def run_infer(
     elif not (config.run_dir / BEST_MODEL).is_file():
         raise DataError(f"{config.run_dir / BEST_MODEL}: no such file; run `heartseg train` first")
     tasks, problems = _plan(config, inputs, output_dir)
-    if packaged:
+    if packaged or _describe_model(config.run_dir / BEST_MODEL).grid is not None:
         tasks, refused = _without_pictures(tasks)
         problems += refused
     known_rows = read_volumes(output_dir / VOLUMES)
@@ -223,8 +227,8 @@ def _plan_task(file: Path, config: Config, output_dir: Path) -> Task:
 def _without_pictures(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
     """Return the volumes, and one message a picture; pictures alone are an error."""
     hint = (
-        "the packaged model needs the whole heart as a NIfTI volume; for pictures name the CONFIG "
-        "of a run that was trained on slices"
+        "a model of whole hearts, as the packaged one, needs a NIfTI volume; for pictures name "
+        "the CONFIG of a run that was trained on slices"
     )
     volumes = [task for task in tasks if is_nifti(task.file)]
     if not volumes:
@@ -270,24 +274,16 @@ class _SliceEngine:
         return _Answer(self.segmenter.segment_volume(image, report=report))
 
 
-class _PackagedEngine:
-    """The packaged model, which sees a heart at once."""
+class _HeartEngine:
+    """A model that sees a heart at once: the packaged one, or that of a run."""
 
-    # How scans of any scanner are shown: only the plane and the window count.
-    recipe = SliceRecipe(plane="axial", window="percentile", window_range=(0.5, 99.5))
-    table = HVSMR
+    recipe = WHOLE_HEART_VIEW
 
-    def __init__(self, segmenter: WholeHeartSegmenter) -> None:
-        self._segmenter = segmenter
-
-    @classmethod
-    def load(cls) -> "_PackagedEngine":
-        # TensorFlow takes seconds to load: only now, when the inputs are known to be there.
+    def __init__(self, model: "keras.Model", grid: tuple[int, int, int], table: LabelTable) -> None:
         from heartseg.inference.network import compile_volume_predict
-        from heartseg.model.packaged import load_packaged
 
-        predict = compile_volume_predict(load_packaged())
-        return cls(WholeHeartSegmenter(predict, describe_packaged().grid, cls.table))
+        self.table = table
+        self._segmenter = WholeHeartSegmenter(compile_volume_predict(model), grid, table)
 
     def segment(self, image: Volume, *, report: Report) -> _Answer:
         found = self._segmenter.segment(image, report=report)
@@ -324,28 +320,31 @@ def _mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
 
 
 def _load_engine(config: Config, *, packaged: bool) -> _Engine:
-    if packaged:
-        return _PackagedEngine.load()
-    return _SliceEngine(_load_segmenter(config, config.run_dir / BEST_MODEL))
-
-
-def _load_segmenter(config: Config, model_file: Path) -> Segmenter:
     # TensorFlow takes seconds to load: only now, when the inputs are known to be there.
     from heartseg.inference.network import compile_predict
-    from heartseg.model.checkpoint import load_model, read_metadata
+    from heartseg.model.checkpoint import load_model
+    from heartseg.model.packaged import load_packaged
 
-    model = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
+    if packaged:
+        return _HeartEngine(load_packaged(), describe_packaged().grid, HVSMR)
+    model_file, settings = config.run_dir / BEST_MODEL, config.infer
+    model = _describe_model(model_file)
+    if model.grid is not None:
+        return _HeartEngine(load_model(model_file), model.grid, model.table)
     _warn_of_differences(config, model, model_file)
-    predict = compile_predict(
-        load_model(model_file), model.recipe, batch_size=config.infer.batch_size
+    return _SliceEngine(
+        Segmenter(
+            compile_predict(load_model(model_file), model.recipe, batch_size=settings.batch_size),
+            model,
+            batch_size=settings.batch_size,
+            tile_overlap=settings.tile_overlap if settings.tiled else None,
+            largest_component=settings.largest_component,
+        )
     )
-    return Segmenter(
-        predict,
-        model,
-        batch_size=config.infer.batch_size,
-        tile_overlap=config.infer.tile_overlap if config.infer.tiled else None,
-        largest_component=config.infer.largest_component,
-    )
+
+
+def _describe_model(model_file: Path) -> ModelDescription:
+    return ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
 
 
 def _warn_of_differences(config: Config, model: ModelDescription, model_file: Path) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from heartseg.config.schema import Config
-from heartseg.files import replacing
-from heartseg.model.unet import build_unet, draw_architecture, summarize
+from heartseg.model.unet import summarize
+from heartseg.runs.network import build_network, write_network
 
 
 def run_inspect(config: Config, *, output_dir: Path | None = None) -> tuple[str, Path | None]:
@@ -12,7 +12,8 @@ def run_inspect(config: Config, *, output_dir: Path | None = None) -> tuple[str,
 
     Args:
         config: Uses the sections ``prepare``, ``model`` and ``labels``.
-        output_dir: Where ``model_summary.txt`` and ``model.png`` go; None: nowhere.
+        output_dir: Where ``model_summary.txt`` and, for a network of slices, ``model.png`` go;
+            None: nowhere.
 
     Returns:
         The summary, and the file of the drawing if one was made.
@@ -20,16 +21,6 @@ def run_inspect(config: Config, *, output_dir: Path | None = None) -> tuple[str,
     Raises:
         DataError: If the folder cannot be written to.
     """
-    model = build_unet(
-        image_size=(config.prepare.image_height, config.prepare.image_width),
-        num_classes=config.label_table.num_classes,
-        **config.model.model_dump(),
-    )
-    summary = summarize(model)
-    if output_dir is None:
-        return summary, None
-    with replacing(output_dir / "model_summary.txt") as temporary:
-        temporary.write_text(summary, encoding="utf-8")
-    diagram = output_dir / "model.png"
-    draw_architecture(model, diagram)
-    return summary, diagram
+    network = build_network(config)
+    drawing = None if output_dir is None else write_network(network, config, output_dir)
+    return summarize(network), drawing

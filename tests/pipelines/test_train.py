@@ -18,8 +18,8 @@ from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.labels import HVSMR
 from heartseg.lock import LOCK, locked
 from heartseg.model.checkpoint import load_model, read_metadata
-from heartseg.pipelines import train as pipeline
 from heartseg.pipelines.train import run_training
+from heartseg.runs import slices
 
 SIZE = 16
 
@@ -265,7 +265,7 @@ def test_a_missing_dataset_says_what_to_run(tmp_path):
 
 
 def test_what_cannot_fit_is_refused_before_it_is_built(dataset_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "available_bytes", lambda: 10 << 20)
+    monkeypatch.setattr(slices, "available_bytes", lambda: 10 << 20)
     with pytest.raises(ModelError, match=r"0.0 GiB are free; a smaller train.batch_size"):
         train(dataset_dir, tmp_path)
 

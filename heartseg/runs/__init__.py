@@ -1,0 +1,1 @@
+"""What a training run is made of, read from the configuration: its folder and its material."""

@@ -1,0 +1,163 @@
+"""The folder of a training run: what it holds, and what a resumed run must share with the first."""
+
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from heartseg import __version__
+from heartseg.config.loading import load_config, write_config
+from heartseg.config.schema import Config
+from heartseg.errors import ConfigError, DataError
+from heartseg.files import claim_folder, write_json
+from heartseg.model.devices import find_backend, list_devices
+from heartseg.model.history import (
+    HISTORY_JSON,
+    LOSSES_CSV,
+    LOSSES_PLOT,
+    METRICS_CSV,
+    METRICS_PLOT,
+    History,
+)
+from heartseg.model.precision import Precision
+from heartseg.model.training import BEST, LAST, TENSORBOARD, read_state
+from heartseg.runs.network import ARCHITECTURE, SUMMARY, write_network
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+EPOCH_CHANGE_INFER = "epoch_change_infer"
+OWNED = (
+    CONFIG,
+    ENVIRONMENT,
+    BEST,
+    "last",
+    LOSSES_CSV,
+    METRICS_CSV,
+    LOSSES_PLOT,
+    METRICS_PLOT,
+    HISTORY_JSON,
+    EPOCH_CHANGE_INFER,
+    TENSORBOARD,
+    SUMMARY,
+    ARCHITECTURE,
+)
+MAY_CHANGE = frozenset(
+    {
+        "prepare.num_samples",
+        "train.epochs",
+        "train.patience",
+        "train.epoch_change_infer",
+        "train.num_infer_images",
+        "train.tensorboard",
+    }
+)
+"""What a resumed run may have otherwise than before; all else would make it another run."""
+
+
+def claim_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that a run may fill its folder.
+
+    Raises:
+        ConfigError: If a resumed run would be another one than it was.
+        DataError: If the folder holds a run and neither ``resume`` nor ``overwrite`` is set.
+    """
+    run_dir = config.run_dir
+    held = [name for name in OWNED if (run_dir / name).exists()]
+    if held and not resume and not overwrite:
+        raise DataError(
+            f"{run_dir}: already holds a run ({', '.join(held[:3])}); pass --resume to go on with "
+            "it, --overwrite to replace it, or choose another run_dir"
+        )
+    if overwrite:
+        claim_folder(run_dir, OWNED, overwrite=True)
+    if resume and (run_dir / CONFIG).is_file():
+        _check_same_run(load_config(run_dir / CONFIG), config)
+
+
+def _check_same_run(before: Config, now: Config) -> None:
+    old, new = _flatten(before), _flatten(now)
+    may_change = set(MAY_CHANGE)
+    if now.train.schedule == "cosine":
+        # The rate of every epoch hangs on their number.
+        may_change.remove("train.epochs")
+    changes = [
+        f"{key}: was {old.get(key)!r}, is {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in may_change
+    ]
+    if changes:
+        raise ConfigError(
+            f"{now.run_dir}: the run to resume was begun with other settings; put them back, or "
+            "choose another run_dir:\n  - " + "\n  - ".join(changes)
+        )
+
+
+def _flatten(config: Config) -> dict[str, object]:
+    """Return the settings that make a run what it is, by dotted key."""
+    sections = config.model_dump(
+        mode="json", include={"prepare", "model", "synthesis", "train", "labels"}
+    )
+    sections["parallel"] = {"num_processes": config.parallel.num_processes}
+    flat: dict[str, object] = {"labels": sections.pop("labels")}
+    for name, section in sections.items():
+        for key, value in section.items():
+            inner = value if isinstance(value, dict) else None
+            for below, entry in (inner or {"": value}).items():
+                flat[".".join(part for part in (name, key, below) if part)] = entry
+    return flat
+
+
+def read_history(run_dir: Path, metadata: Mapping[str, Any]) -> History:
+    """Return the finished epochs of the run to resume; none if it has not come that far.
+
+    Raises:
+        DataError: If it was begun with other material than ``metadata`` tells.
+        ModelError: If its state is damaged.
+    """
+    if not (run_dir / LAST).is_file():
+        return ()
+    state = read_state(run_dir)
+    before, now = state.metadata.get("train"), metadata["train"]
+    if before != now:
+        raise DataError(
+            f"{run_dir}: the run to resume was begun with other slices ({before}, now {now}); "
+            "choose another run_dir"
+        )
+    logger.info("going on after epoch %d", len(state.history))
+    return state.history
+
+
+def describe_environment(config: Config, precision: Precision) -> dict[str, object]:
+    """Say with what a run was computed, for the reader of its results."""
+    backend = find_backend()
+    packages = dict.fromkeys((backend, "tensorflow", "keras", "numpy", "opencv-python"))
+    return {
+        "heartseg": __version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "keras_backend": backend,
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "devices": list_devices(),
+        "processes": config.parallel.num_processes,
+        "precision": precision.policy,
+        "precision_reason": precision.reason,
+        "seed": config.train.seed,
+        "deterministic": config.train.deterministic,
+    }
+
+
+def describe_model(model: keras.Model, config: Config, precision: Precision) -> None:
+    """Write what is known when training begins: configuration, environment, network."""
+    run_dir = config.run_dir
+    write_config(config, run_dir / CONFIG)
+    write_json(run_dir / ENVIRONMENT, describe_environment(config, precision))
+    write_network(model, config, run_dir)

@@ -1,0 +1,73 @@
+"""What every kind of training gives to the one loop that fits, saves and resumes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import keras
+import tensorflow as tf
+
+from heartseg.config.schema import TrainConfig
+from heartseg.model.placement import Placement
+from heartseg.model.precision import Precision
+from heartseg.model.training import AfterEpoch, compile_model
+
+Batches: TypeAlias = "tf.data.Dataset[Any]"
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What the loop is fed with.
+
+    Attributes:
+        train: Endless batches.
+        valid: One pass over the validation data; None if there is none.
+        steps: Batches of an epoch.
+    """
+
+    train: Batches
+    valid: "Batches | None"
+    steps: int
+
+
+class Material(Protocol):
+    """A network and the data that it learns from."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What a model file must know beside its weights; plain values."""
+
+    @property
+    def names(self) -> list[list[str]]:
+        """What the processes of one training must agree on: the names of all that is read."""
+
+    def check_memory(self, precision: Precision) -> None:
+        """Refuse what cannot fit, before it is allocated."""
+
+    def compile(self, model: keras.Model) -> None:
+        """Give the network optimizer, loss and metrics."""
+
+    def feed(self, placement: Placement, *, first_epoch: int) -> Fed:
+        """Return the batches, from an epoch on."""
+
+    def watch(self, placement: Placement) -> AfterEpoch:
+        """Return what is called after each epoch, to see the masks change."""
+
+
+def compile_with(
+    model: keras.Model,
+    train: TrainConfig,
+    loss: keras.losses.Loss,
+    metrics: list[keras.metrics.Metric],
+) -> None:
+    """Compile a network as the section ``train`` says."""
+    compile_model(
+        model,
+        learning_rate=train.learning_rate,
+        clipvalue=train.clipvalue,
+        clipnorm=train.clipnorm,
+        weight_decay=train.weight_decay,
+        average_momentum=train.average_weights,
+        loss=loss,
+        metrics=metrics,
+    )
