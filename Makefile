@@ -2,6 +2,7 @@
 PYTHON ?= python3
 CONFIG ?= configs/whole_heart.yaml
 ARGS ?=
+DATA ?= data/cropped_norm
 
 ifeq ($(OS),Windows_NT)
   BIN := .venv/Scripts
@@ -15,7 +16,7 @@ DEMO_SET := --set data.source_dir=$(DEMO)/volumes --set data.master_dir=$(DEMO)/
   --set data.dataset_dir=$(DEMO)/dataset --set run_dir=$(DEMO)/run
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check smoke prepare split train evaluate infer bench docs clean
+.PHONY: help setup demo test check smoke prepare split train evaluate infer model bench docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z ]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -60,6 +61,13 @@ smoke: .venv/installed ## A minute's run of every command on tiny phantoms
 
 prepare split train evaluate infer: .venv/installed ## Run a command: make train CONFIG=configs/whole_heart.yaml
 	$(HEARTSEG) $@ $(CONFIG) $(ARGS)
+
+model: .venv/installed ## Train the packaged kind of model on DATA and package it: make model DATA=data/cropped_norm
+	$(HEARTSEG) prepare configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
+	$(HEARTSEG) split configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
+	$(HEARTSEG) train configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
+	$(HEARTSEG) evaluate configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
+	$(BIN)/python -m heartseg.pipelines.package runs/recommended --scans $(DATA)
 
 bench: .venv/installed-test ## Measure against other ways of doing the same, side by side
 	$(BIN)/python -m benchmarks $(ARGS)

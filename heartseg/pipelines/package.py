@@ -1,11 +1,10 @@
-"""Trained weights to the model that comes with the package.
+"""The model of a run to the model that comes with the package.
 
-``python -m heartseg.pipelines.package WEIGHTS.weights.h5 FACTS.json --scans DIR`` writes
-``heartseg/packaged`` and ``docs/model-card.md``. FACTS is a JSON object with ``name``, ``network``
-(``grid``, ``filters``) and ``training`` (``recipe``, a list of sentences; ``label_maps``,
-``real_images``, ``held_out``, ``seed``, ``duration``; and, if a model of the same recipe that saw
-less was measured, ``development``, a list of sentences). Scores are never taken from it: they are
-measured on the scans of DIR, with the weights as they were packaged.
+``python -m heartseg.pipelines.package RUN_DIR --scans DIR`` writes ``heartseg/packaged`` and
+``docs/model-card.md`` from ``RUN_DIR/best.keras``, a model of ``model.kind: whole_heart``. What the
+card tells of network, data, seed and time comes from the run; scores are measured on those scans of
+DIR that it did not see, with the weights as they were packaged. ``--notes FILE``, a JSON object,
+adds what a run cannot know: ``recipe`` and ``development``, lists of sentences.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from heartseg import __version__
+from heartseg.config.loading import load_config
 from heartseg.config.schema import DataConfig
 from heartseg.data.cases import find_cases
 from heartseg.data.volume import read_image, read_label_map
@@ -27,6 +26,7 @@ from heartseg.files import read_json, replacing
 from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR
+from heartseg.model.checkpoint import load_model, read_metadata
 from heartseg.model.packaged import (
     PACKAGED_DIR,
     PackagedModel,
@@ -34,51 +34,39 @@ from heartseg.model.packaged import (
     render_card,
     write_packaged,
 )
-from heartseg.model.volume_unet import build_volume_unet
 
 logger = logging.getLogger(__name__)
 
-SECTIONS = {
-    "network": ("grid", "filters"),
-    "training": ("recipe", "label_maps", "real_images", "held_out", "seed", "duration"),
-}
+NAME = "heartseg whole heart"
+BEST = "best.keras"
+HISTORY = "history.json"
+CONFIG = "config.yaml"
 
 
 def run_package(
-    weights_file: Path,
-    facts_file: Path,
+    run_dir: Path,
     *,
+    notes_file: Path | None = None,
     scans_dir: Path | None = None,
     output_dir: Path = PACKAGED_DIR,
     card_file: Path | None = None,
 ) -> PackagedModel:
-    """Package trained weights, measure them on scans, and write the model card.
+    """Package the best model of a run, measure it on scans, and write the model card.
 
     Args:
-        weights_file: Weights of ``build_volume_unet`` as Keras saves them (``.weights.h5``).
-        facts_file: What is told of network and training; see the module.
-        scans_dir: Scans with true label maps, named as HVSMR-2.0 names them, none of them seen in
-            training; None: no scores.
+        run_dir: A finished run of ``model.kind: whole_heart``.
+        notes_file: Sentences for the card; see the module.
+        scans_dir: Scans with true label maps, named as HVSMR-2.0 names them; those that the run
+            saw in training are not scored. None: no scores.
         output_dir: Where weights and description go.
         card_file: Where the model card goes too; None: nowhere.
 
     Raises:
         DataError: If a file cannot be read or written.
-        ModelError: If the weights do not fit, or the facts lack an entry.
+        ModelError: If the run is of another kind, or its model is too large for a wheel.
     """
-    facts = _read_facts(facts_file)
-    network = {"num_classes": HVSMR.num_classes, **facts["network"]}
-    facts |= {"network": network, "code_version": __version__, "scores": []}
-    facts["structures"] = [structure.key for structure in HVSMR.foreground]
-    try:
-        model = build_volume_unet(
-            grid=tuple(network["grid"]),
-            filters=tuple(network["filters"]),
-            num_classes=network["num_classes"],
-        )
-        model.load_weights(weights_file)
-    except (OSError, TypeError, ValueError) as error:
-        raise ModelError(f"{weights_file}: not weights of this network ({error})") from error
+    model = load_model(run_dir / BEST)
+    facts = _gather_facts(run_dir, {} if notes_file is None else read_json(notes_file))
     packaged = write_packaged(model, facts, output_dir)
     if scans_dir is not None:
         facts["scores"] = _measure(scans_dir, output_dir, packaged)
@@ -90,17 +78,35 @@ def run_package(
     return packaged
 
 
-def _read_facts(file: Path) -> dict[str, Any]:
-    facts = read_json(file)
-    missing = [key for key in ("name", *SECTIONS) if key not in facts]
-    for section, keys in SECTIONS.items():
-        held = facts.get(section, {})
-        if not isinstance(held, Mapping):
-            raise ModelError(f"{file}: {section}: expected a JSON object")
-        missing += [f"{section}.{key}" for key in keys if key not in held]
-    if missing:
-        raise ModelError(f"{file}: lacks {', '.join(missing)}")
-    return facts
+def _gather_facts(run_dir: Path, notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the card tells, as the run's own files tell it."""
+    metadata = read_metadata(run_dir / BEST)
+    if metadata.get("kind") != "whole_heart":
+        raise ModelError(f"{run_dir / BEST}: expected a model of model.kind: whole_heart")
+    config = load_config(run_dir / CONFIG).train
+    epochs = read_json(run_dir / HISTORY)["epochs"]
+    learned = metadata["train"]
+    minutes = sum(epoch["seconds"] for epoch in epochs) / 60
+    return {
+        "name": NAME,
+        "network": {**metadata["network"], "num_classes": len(metadata["labels"])},
+        "structures": [entry["key"] for entry in metadata["labels"] if entry["value"]],
+        "code_version": metadata["heartseg"],
+        "scores": [],
+        "training": {
+            "recipe": notes.get("recipe", []),
+            "development": notes.get("development", []),
+            "label_maps": [*learned["scans"], *learned["label_maps"]],
+            "real_images": learned["scans"],
+            "held_out": learned["valid_scans"],
+            "seed": learned["seed"],
+            "steps": len(epochs) * (config.steps_per_epoch or 0),
+            "epochs": len(epochs),
+            "minutes": round(minutes, 1),
+            "learning_rate": config.learning_rate,
+            "scan_share": learned["synthesis"]["scan_share"],
+        },
+    }
 
 
 def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dict[str, Any]]:
@@ -108,7 +114,8 @@ def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dic
     segmenter = WholeHeartSegmenter(
         compile_volume_predict(load_packaged(folder)), packaged.grid, HVSMR
     )
-    seen = set(packaged.facts["training"]["real_images"])
+    # A label map is seen too where scenes were drawn around it.
+    seen = set(packaged.facts["training"]["label_maps"])
     scores = []
     data = DataConfig()
     cases, problems = find_cases(
@@ -139,8 +146,8 @@ def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dic
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line of a maintainer; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m heartseg.pipelines.package")
-    parser.add_argument("weights", type=Path, metavar="WEIGHTS.weights.h5")
-    parser.add_argument("facts", type=Path, metavar="FACTS.json")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--notes", type=Path, metavar="FILE", help="sentences for the card")
     parser.add_argument("--scans", type=Path, metavar="DIR", help="scans to be scored")
     parser.add_argument("--output", type=Path, default=PACKAGED_DIR, metavar="DIR")
     parser.add_argument("--card", type=Path, default=Path("docs/model-card.md"), metavar="FILE")
@@ -148,8 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         packaged = run_package(
-            options.weights,
-            options.facts,
+            options.run_dir,
+            notes_file=options.notes,
             scans_dir=options.scans,
             output_dir=options.output,
             card_file=options.card,

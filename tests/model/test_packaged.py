@@ -24,11 +24,15 @@ FACTS = {
     "network": {"grid": [8, 12, 4], "filters": [8, 16], "num_classes": 3},
     "training": {
         "recipe": ["A sentence of the recipe."],
-        "label_maps": 3,
+        "label_maps": ["pat1", "pat2", "pat3"],
         "real_images": ["pat1"],
         "held_out": ["pat4"],
         "seed": 7,
-        "duration": "one minute",
+        "steps": 7500,
+        "epochs": 30,
+        "minutes": 12.5,
+        "learning_rate": 0.001,
+        "scan_share": 0.15,
     },
     "structures": ["LV", "RV"],
     "scores": [
@@ -145,7 +149,7 @@ def test_the_card_tells_what_the_description_says(folder):
     assert "not a medical device" in card
     assert "| pat4 | 0.50 |  | 0.500 | 0.750 |" in card
     assert "Mean of the cases: 0.650 over the structures, 0.800" in card
-    for told in ("A sentence of the recipe.", "pat1", "Seed 7", "one minute", "heartseg 1.2.3"):
+    for told in ("A sentence of the recipe.", "pat1", "seed 7", "7,500 steps", "heartseg 1.2.3"):
         assert told in card
     assert json.loads((folder / DESCRIPTION).read_text())["sha256"] in card
     # Both sources and the licence.
