@@ -133,6 +133,9 @@ class Placement:
 def placed(hosts: Hosts | None = None, devices: Sequence[str] | None = None) -> Iterator[Placement]:
     """Spread what is built, loaded and fitted in the block over all devices.
 
+    With several processes, leave a process whose block ended in an error at once (``os._exit``):
+    JAX would wait for the others at its ordinary end.
+
     Args:
         hosts: The processes that take part; the default is this one alone.
         devices: Names of the devices of this host, such as ``GPU:0``; the default is every GPU,

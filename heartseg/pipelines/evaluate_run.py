@@ -39,7 +39,7 @@ from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scoring import CaseScores, LabelPair, collect_scores, score_case
 from heartseg.evaluation.summary import Context
 from heartseg.evaluation.views import CaseView, build_view
-from heartseg.files import filling, read_json, replacing
+from heartseg.files import filling, read_json, remove_unfinished, replacing
 from heartseg.hashing import hash_labels
 from heartseg.inference.network import compile_predict, compile_volume_predict
 from heartseg.inference.predict import ModelDescription
@@ -297,6 +297,8 @@ def _score_cases(
         address=config.parallel.address,
         report=report,
     )
+    # What a worker left that was killed while it wrote.
+    remove_unfinished(output_dir / "predictions")
     return (
         {outcome.item: outcome.result for outcome in outcomes if outcome.result is not None},
         [outcome.problem for outcome in outcomes if outcome.problem is not None],

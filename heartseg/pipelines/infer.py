@@ -148,6 +148,8 @@ def run_infer(
         rows, failed_volumes = _infer_volumes(engine, volumes, progress)
     if rows:
         write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, rows))
+    # What a worker left that was killed while it wrote.
+    remove_unfinished(output_dir)
     (output_dir / UNFINISHED).unlink(missing_ok=True)
 
     problems += failed + failed_volumes

@@ -137,6 +137,9 @@ def run_prepare(
         report=report,
         describe=lambda case: case.name,
     )
+    # What a worker left that was killed while it wrote.
+    for part in ("images", "masks"):
+        remove_unfinished(master_dir / part)
     done = {o.item.name: o.result for o in outcomes if o.result is not None}
     problems += [o.problem for o in outcomes if o.problem is not None]
     result = _finish(

@@ -15,6 +15,13 @@ def test_auto_takes_bfloat16_only_where_the_processor_computes_in_it(monkeypatch
         assert "bfloat16" in chosen.reason
 
 
+def test_auto_stays_with_float32_on_jax_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(precision, "find_gpus", list)
+    monkeypatch.setattr(precision, "find_backend", lambda: "jax")
+    monkeypatch.setattr(precision, "processor_flags", lambda: frozenset({"avx512_bf16"}))
+    assert choose_precision("auto").policy == "float32"
+
+
 @pytest.mark.parametrize(
     ("capability", "policy"), [((8, 0), "mixed_bfloat16"), ((7, 5), "float32")]
 )
