@@ -3,7 +3,7 @@
 import csv
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,16 @@ MAX_FILE_BYTES = 2**28
 MAX_PIXELS = 2**26
 """A larger picture is taken for a broken or hostile header."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# How PNG is packed, found by measurement (docs/benchmarks.md). Noise has no repetitions, so that
+# looking for them only takes time; flat areas are all repetition, which a filter would hide.
+NOISY = (
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
+)
+FLAT = (
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT),
+)
 
 
 @dataclass(frozen=True)
@@ -113,13 +123,23 @@ def _check_records(records: Iterable[SliceRecord], file: Path) -> None:
 
 
 def write_gray(file: Path, image: NDArray[np.uint8]) -> None:
-    """Write ``(H, W)`` grey levels or label indices as a picture, without loss if PNG."""
-    _write(file, image)
+    """Write ``(H, W)`` grey levels as a picture, without loss if PNG."""
+    _write(file, image, NOISY)
+
+
+def write_index(file: Path, labels: NDArray[np.uint8]) -> None:
+    """Write ``(H, W)`` label indices as a one-channel picture."""
+    _write(file, labels, FLAT)
 
 
 def write_color(file: Path, image: NDArray[np.uint8]) -> None:
     """Write ``(H, W, 3)`` RGB as a picture."""
     _write(file, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def write_mask(file: Path, colors: NDArray[np.uint8]) -> None:
+    """Write an ``(H, W, 3)`` RGB colour mask: the same picture, packed for areas of one colour."""
+    _write(file, cv2.cvtColor(colors, cv2.COLOR_RGB2BGR), FLAT)
 
 
 def read_gray(file: Path) -> NDArray[np.uint8]:
@@ -208,9 +228,10 @@ def _png_lies(content: bytes) -> bool:
     return position > len(content)
 
 
-def _write(file: Path, image: NDArray[np.uint8]) -> None:
+def _write(file: Path, image: NDArray[np.uint8], png_options: Sequence[int] = ()) -> None:
+    options = png_options if file.suffix.lower() == ".png" else ()
     try:
-        encoded, content = cv2.imencode(file.suffix, image)
+        encoded, content = cv2.imencode(file.suffix, image, options)
     except cv2.error as error:
         raise DataError(f"{file}: cannot be encoded as {file.suffix}") from error
     if not encoded:

@@ -19,7 +19,7 @@ from heartseg.data.intensity import find_window
 from heartseg.data.movie import write_movie
 from heartseg.data.pictures import overlay
 from heartseg.data.slicing import SliceRecipe
-from heartseg.data.store import read_gray, write_color
+from heartseg.data.store import read_gray, write_color, write_mask
 from heartseg.data.views import overlay_slices, preview_sheet, to_true_aspect
 from heartseg.data.volume import Volume, is_nifti, read_image, write_label_map
 from heartseg.errors import BatchError, DataError
@@ -406,7 +406,7 @@ def _write_picture(
 ) -> None:
     table = segmenter.model.table
     mask_file, *overlay_files = task.outputs
-    write_color(mask_file, table.colorize(labels))
+    write_mask(mask_file, table.colorize(labels))
     for overlay_file in overlay_files:
         write_color(overlay_file, overlay(image, labels, table))
 

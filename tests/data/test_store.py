@@ -18,7 +18,9 @@ from heartseg.data.store import (
     slice_file_name,
     write_color,
     write_gray,
+    write_index,
     write_manifest,
+    write_mask,
 )
 from heartseg.errors import DataError
 
@@ -64,9 +66,13 @@ def png(width, height, depth, color, rows=b"", palette=b"", packed=None):
 def test_pictures_survive_the_way_to_disk_and_back(tmp_path, suffix):
     write_gray(tmp_path / f"gray{suffix}", GRAY)
     write_color(tmp_path / f"color{suffix}", COLOR)
+    write_index(tmp_path / f"index{suffix}", GRAY)
+    write_mask(tmp_path / f"mask{suffix}", COLOR)
     np.testing.assert_array_equal(read_gray(tmp_path / f"gray{suffix}"), GRAY)
     np.testing.assert_array_equal(read_index(tmp_path / f"gray{suffix}"), GRAY)
     np.testing.assert_array_equal(read_color(tmp_path / f"color{suffix}"), COLOR)
+    np.testing.assert_array_equal(read_index(tmp_path / f"index{suffix}"), GRAY)
+    np.testing.assert_array_equal(read_color(tmp_path / f"mask{suffix}"), COLOR)
 
 
 def test_red_stays_red(tmp_path):
