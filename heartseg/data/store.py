@@ -161,8 +161,7 @@ def read_gray(file: Path) -> NDArray[np.uint8]:
 
 def read_color(file: Path) -> NDArray[np.uint8]:
     """Read a picture as ``(H, W, 3)`` RGB of 8 bits."""
-    image = _as_bytes(_read(file, cv2.IMREAD_COLOR), file)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    return _as_bytes(_read(file, cv2.IMREAD_COLOR_RGB), file)
 
 
 def read_index(file: Path) -> NDArray[np.uint8]:
