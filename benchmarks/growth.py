@@ -1,8 +1,8 @@
 """`heartseg prepare` and `heartseg infer` on 1, 4, 16 and 64 volumes: time and memory.
 
-Run ``python benchmarks/growth.py [--counts N ...]``. Whole commands on phantom scans of 96x88x72.
-Time is linear if a further volume costs the same at the end as before; memory is flat if the
-largest process is no larger.
+Run ``python benchmarks/growth.py [--counts N ...] [--commands NAME ...]``: whole commands on
+phantom scans of 96x88x72. Time is linear if a further volume costs the same at the end as before;
+memory is flat if the largest process is no larger.
 """
 
 import tempfile
@@ -25,13 +25,15 @@ SHAPE, KINDS = (96, 88, 72), 4
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--counts", type=int, nargs="+", default=[1, 4, 16, 64])
-    counts = options.parse_args().counts
+    options.add_argument("--commands", nargs="+", default=["prepare", "infer"])
+    given = options.parse_args()
+    counts = given.counts
     begin(f"growth: {', '.join(map(str, counts))} volumes of {'x'.join(map(str, SHAPE))}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for count in counts:
             write_phantoms(folder / str(count), count, shape=SHAPE, kinds=KINDS)
-        for name in ("prepare", "infer"):
+        for name in given.commands:
             costs = []
             for count in counts:
                 scans = folder / str(count)
