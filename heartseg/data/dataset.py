@@ -1,7 +1,7 @@
 """Batches for training: pairs of PNG files found by name, streamed from disk by tf.data.
 
 Decoding is OpenCV's, in tf.data's threads; channels and scaling are TensorFlow's, a batch at a
-time. ``docs/benchmarks.md`` says what that costs beside the bare ``cv2.imdecode`` of the same bytes.
+time. ``docs/benchmarks.md`` says what that costs beside bare ``cv2.imdecode``.
 """
 
 import os
