@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 from _turns import cost_of
 
-from heartseg.config.schema import Config
 from heartseg.model.precision import dtype_policy
 from heartseg.model.unet import build_unet
 
@@ -18,9 +17,10 @@ SIZE, CLASSES = 512, 9
 
 def build_published(policy: str, *, base_filters: int) -> keras.Model:
     """Build the published network under a dtype policy; other filters than 16 are for trying."""
-    options = {**Config().model.model_dump(), "base_filters": base_filters}
     with dtype_policy(policy):
-        return build_unet(image_size=(SIZE, SIZE), num_classes=CLASSES, seed=1, **options)
+        return build_unet(
+            image_size=(SIZE, SIZE), num_classes=CLASSES, base_filters=base_filters, seed=1
+        )
 
 
 def forward_flops(model: keras.Model) -> float:
