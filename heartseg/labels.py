@@ -90,7 +90,7 @@ class LabelTable:
             DataError: If a value is not in the table.
         """
         self.check_values(labels)
-        colors: NDArray[np.uint8] = self.palette[labels]
+        colors: NDArray[np.uint8] = self.palette.take(labels, axis=0)
         return colors
 
     def decode(self, colors: NDArray[np.uint8], *, source: str = "mask") -> NDArray[np.uint8]:

@@ -1,8 +1,7 @@
 """Batches for training: pairs of PNG files found by name, streamed from disk by tf.data.
 
-Decoding is OpenCV's, in tf.data's threads: for 512x512 slices it takes 5.5 ms of processor time
-a pair, against 7.4 ms with ``tf.io.decode_png`` and ``tf.gather``, and 4.4 ms for the bare
-``cv2.imdecode`` of the same bytes.
+Decoding is OpenCV's, in tf.data's threads; channels and scaling are TensorFlow's, a batch at a
+time. ``docs/benchmarks.md`` says what that costs beside bare ``cv2.imdecode``.
 """
 
 import os
@@ -25,6 +24,8 @@ from heartseg.files import natural_key
 from heartseg.labels import UNKNOWN, LabelTable
 
 Batches: TypeAlias = "tf.data.Dataset[Any]"
+SCALE = np.float32(1 / 255)
+"""What makes intensities in [0, 1] of grey levels."""
 _MARK = "heartseg data error"
 
 
@@ -274,18 +275,21 @@ class _Reader:
 
     def read(
         self, epoch: np.int64, position: np.int64, index: np.int64
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Read slice ``index``, which comes at ``position`` in ``epoch``."""
+    ) -> tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.uint8]]:
+        """Read slice ``index``, which comes at ``position`` in ``epoch``.
+
+        Returns:
+            ``(H, W)`` grey levels, or intensities in [0, 1] where slices are augmented, and labels.
+        """
         try:
             levels, labels = read_pair(self.pairs[int(index)], self.table, self.image_size)
         except DataError as error:
             raise RuntimeError(f"<{_MARK}>{error}</{_MARK}>") from error
-        image = np.multiply(levels, np.float32(1 / 255), dtype=np.float32)
-        if self.augmentation is not None and self.augmentation.is_active:
-            rng = np.random.default_rng((self.seed, int(epoch), int(position)))
-            image, labels = augment_slice(image, labels, self.augmentation, rng)
-        channels = [image] * self.image_channels
-        return cv2.merge(channels).reshape(*self.image_size, self.image_channels), labels
+        if self.augmentation is None or not self.augmentation.is_active:
+            return levels, labels
+        rng = np.random.default_rng((self.seed, int(epoch), int(position)))
+        image = np.multiply(levels, SCALE, dtype=np.float32)
+        return augment_slice(image, labels, self.augmentation, rng)
 
     def __call__(
         self, epoch: tf.Tensor, position: tf.Tensor, index: tf.Tensor
@@ -293,17 +297,28 @@ class _Reader:
         """Read a sample, as an operation of TensorFlow's graph."""
         # Stateless: what is read depends on the numbers alone, so tf.data may read in parallel
         # even when TensorFlow is held to deterministic operations.
+        augments = self.augmentation is not None and self.augmentation.is_active
         image, labels = tf.numpy_function(
-            self.read, [epoch, position, index], [tf.float32, tf.uint8], stateful=False
+            self.read,
+            [epoch, position, index],
+            [tf.float32 if augments else tf.uint8, tf.uint8],
+            stateful=False,
         )
-        return (
-            tf.ensure_shape(image, [*self.image_size, self.image_channels]),
-            tf.ensure_shape(labels, self.image_size),
-        )
+        return tf.ensure_shape(image, self.image_size), tf.ensure_shape(labels, self.image_size)
+
+    def to_input(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Give a batch its channels, in TensorFlow, which uses its memory again.
+
+        Arrays of NumPy are new ones for each slice: the system took as long to hand out the pages
+        of three float channels as OpenCV to decode the slice.
+        """
+        if images.dtype == tf.uint8:
+            images = tf.cast(images, tf.float32) * SCALE
+        return tf.repeat(images[..., tf.newaxis], self.image_channels, axis=-1), labels
 
 
 def _batches(reader: _Reader, samples: Batches, batch_size: int) -> Batches:
     # One call a core: AUTOTUNE starts with fewer and was a third slower over whole epochs.
-    return samples.map(reader, num_parallel_calls=os.cpu_count() or 1, deterministic=True).batch(
-        batch_size
-    )
+    cores = os.cpu_count() or 1
+    slices = samples.map(reader, num_parallel_calls=cores, deterministic=True)
+    return slices.batch(batch_size).map(reader.to_input, num_parallel_calls=cores)

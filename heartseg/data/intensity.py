@@ -43,5 +43,7 @@ def apply_window(image: NDArray[np.floating], limits: tuple[float, float]) -> ND
 
 def to_gray(windowed: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Round windowed intensities to grey levels 0 to 255; what lies outside [0, 1] is clipped."""
-    levels = np.clip(windowed * np.float32(255), 0, 255)
-    return np.asarray(np.rint(levels), np.uint8)
+    levels = windowed * np.float32(255)
+    # In place: new arrays of this size take a third of the time.
+    np.rint(np.clip(levels, 0, 255, out=levels), out=levels)
+    return np.asarray(levels, np.uint8)

@@ -15,7 +15,8 @@ from heartseg.data.store import (
     read_index,
     slice_file_name,
     write_color,
-    write_gray,
+    write_index,
+    write_mask,
 )
 from heartseg.data.views import overlay_slices
 from heartseg.data.volume import check_same_grid, is_nifti, read_image, read_label_map
@@ -181,7 +182,7 @@ def _overlay_file(mask_file: Path) -> Path:
 
 
 def _decode_picture(task: Task, table: LabelTable) -> int:
-    write_gray(task.output, table.decode(read_color(task.file), source=str(task.file)))
+    write_index(task.output, table.decode(read_color(task.file), source=str(task.file)))
     return 1
 
 
@@ -189,7 +190,7 @@ def _colorize_picture(task: Task, table: LabelTable) -> int:
     labels = read_index(task.file)
     table.check_values(labels, source=str(task.file))
     if task.image_file is None:
-        write_color(task.output, table.colorize(labels))
+        write_mask(task.output, labels, table)
         return 1
     image = read_gray(task.image_file)
     if image.shape != labels.shape:
@@ -197,7 +198,7 @@ def _colorize_picture(task: Task, table: LabelTable) -> int:
             f"{task.image_file}: shape {image.shape} differs from the shape {labels.shape} of "
             f"{task.file}"
         )
-    write_color(task.output, table.colorize(labels))
+    write_mask(task.output, labels, table)
     write_color(_overlay_file(task.output), draw_overlay(image, labels, table))
     return 2
 
@@ -215,7 +216,7 @@ def _colorize_volume(task: Task, table: LabelTable, *, plane: Plane | str, overw
     with filling(task.output, ["*.png"], overwrite=overwrite):
         for index, label_slice in enumerate(label_slices):
             mask_file = task.output / slice_file_name(name, index)
-            write_color(mask_file, table.colorize(label_slice))
+            write_mask(mask_file, label_slice, table)
             if overlays is not None:
                 write_color(_overlay_file(mask_file), next(overlays))
     return len(label_slices) * (1 if overlays is None else 2)

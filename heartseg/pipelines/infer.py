@@ -1,7 +1,7 @@
 """``heartseg infer``: slices and volumes to colour masks, label maps and volumes in mL."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from heartseg.data.intensity import find_window
 from heartseg.data.movie import write_movie
 from heartseg.data.pictures import overlay
 from heartseg.data.slicing import SliceRecipe
-from heartseg.data.store import read_gray, write_color
+from heartseg.data.store import read_gray, write_color, write_mask
 from heartseg.data.views import overlay_slices, preview_sheet, to_true_aspect
 from heartseg.data.volume import Volume, is_nifti, read_image, write_label_map
 from heartseg.errors import BatchError, DataError
@@ -136,6 +136,8 @@ def run_infer(
     pictures = [task for task in tasks if not is_nifti(task.file)]
     volumes = [task for task in tasks if is_nifti(task.file)]
     on_cluster = config.parallel.backend == "dask"
+    # Before the model loads, which takes seconds; on a cluster the workers read.
+    readings = _read_ahead([] if on_cluster else volumes)
     engine = None if on_cluster and not pictures else _load_engine(config, packaged=packaged)
     _mark_unfinished(output_dir, tasks)
     progress = _Progress(report, len(tasks))
@@ -145,7 +147,7 @@ def run_infer(
     if engine is None or (on_cluster and volumes):
         rows, failed_volumes = _infer_on_cluster(config, volumes, progress, packaged=packaged)
     else:
-        rows, failed_volumes = _infer_volumes(engine, volumes, progress)
+        rows, failed_volumes = _infer_volumes(engine, readings, progress)
     if rows:
         write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, rows))
     # What a worker left that was killed while it wrote.
@@ -408,18 +410,18 @@ def _write_picture(
 ) -> None:
     table = segmenter.model.table
     mask_file, *overlay_files = task.outputs
-    write_color(mask_file, table.colorize(labels))
+    write_mask(mask_file, labels, table)
     for overlay_file in overlay_files:
         write_color(overlay_file, overlay(image, labels, table))
 
 
 def _infer_volumes(
-    engine: _Engine, tasks: Sequence[Task], progress: _Progress
+    engine: _Engine, readings: Iterable[tuple[Task, "Future[Volume]"]], progress: _Progress
 ) -> tuple[list[VolumeRow], list[str]]:
     """Segment volumes; return their rows and one message a volume that failed."""
     rows: list[VolumeRow] = []
     problems = []
-    for task, reading in _read_ahead(tasks):
+    for task, reading in readings:
         try:
             done = _infer_volume(task, reading.result(), engine, report=progress.within(task.name))
         except DataError as error:
@@ -519,14 +521,22 @@ def _measure(task: Task, image: Volume, answer: _Answer, table: LabelTable) -> _
 
 
 def _read_ahead(tasks: Sequence[Task]) -> Iterator[tuple[Task, "Future[Volume]"]]:
-    """Read each volume while the one before is segmented; never more than one ahead."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = None
-        for index, task in enumerate(tasks):
-            reading = upcoming or reader.submit(read_image, task.file)
-            rest = tasks[index + 1 :]
-            upcoming = reader.submit(read_image, rest[0].file) if rest else None
-            yield task, reading
+    """Read each volume while the one before is segmented; never more than one ahead.
+
+    The first is read from this call on, while the model loads.
+    """
+    reader = ThreadPoolExecutor(max_workers=1)
+    upcoming = [reader.submit(read_image, task.file) for task in tasks[:1]]
+
+    def readings() -> Iterator[tuple[Task, "Future[Volume]"]]:
+        with reader:
+            for index, task in enumerate(tasks):
+                reading = upcoming.pop()
+                following = tasks[index + 1 : index + 2]
+                upcoming.extend(reader.submit(read_image, later.file) for later in following)
+                yield task, reading
+
+    return readings()
 
 
 def _write_volume(task: Task, image: Volume, labels: NDArray[np.uint8], engine: _Engine) -> None:

@@ -25,6 +25,7 @@ from heartseg.data.store import (
     write_color,
     write_gray,
     write_manifest,
+    write_mask,
 )
 from heartseg.data.volume import check_same_grid, read_image, read_label_map
 from heartseg.errors import BatchError, DataError
@@ -217,7 +218,7 @@ def prepare_case(
         if case.name in keep_existing and image_file.is_file() and mask_file.is_file():
             continue
         write_gray(image_file, prepared[index])
-        write_color(mask_file, table.colorize(prepared.grid.labels_to_network(label_slice)))
+        write_mask(mask_file, prepared.grid.labels_to_network(label_slice), table)
         num_written += 1
     digest = hash_labels(labels.voxels, tuple(labels.spacing_mm))
     return PreparedCase(

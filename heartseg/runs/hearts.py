@@ -19,7 +19,7 @@ from heartseg.data.heart_dataset import HeartSources, build_fixed_dataset, build
 from heartseg.data.hearts import read_scan, read_scene
 from heartseg.data.rendering import Sample, Scan, frame_scan
 from heartseg.data.scene import Scene
-from heartseg.data.store import write_color
+from heartseg.data.store import write_mask
 from heartseg.data.volume import read_label_map
 from heartseg.errors import BatchError, DataError
 from heartseg.files import natural_key, read_json
@@ -295,4 +295,4 @@ class _EpochInference:
         middle = scores[:, :, scores.shape[2] // 2].argmax(axis=-1).astype(np.uint8)
         # Superior is up, anterior is right.
         picture = np.kron(middle.T[:, ::-1], np.ones((4, 4), np.uint8))
-        write_color(self._folder / name, self._table.colorize(picture))
+        write_mask(self._folder / name, picture, self._table)

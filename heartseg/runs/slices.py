@@ -23,7 +23,7 @@ from heartseg.data.dataset import (
     read_pair,
 )
 from heartseg.data.slicing import SliceRecipe, to_network_input
-from heartseg.data.store import write_color
+from heartseg.data.store import write_mask
 from heartseg.errors import DataError, ModelError
 from heartseg.model.devices import find_gpus
 from heartseg.model.losses import build_loss
@@ -182,7 +182,7 @@ class _EpochInference:
         images = np.stack([image for image, _ in slices])
         self._images = to_network_input(images, config.model.image_channels)
         for pair, (_, labels) in zip(self._pairs, slices, strict=True):
-            write_color(self._folder / f"Reference_{pair.name}.png", self._table.colorize(labels))
+            write_mask(self._folder / f"Reference_{pair.name}.png", labels, self._table)
 
     def __call__(self, epoch: int, model: keras.Model) -> None:
         """Write the masks of one epoch."""
@@ -190,4 +190,4 @@ class _EpochInference:
             probabilities = self._placement.predict(model, image[np.newaxis])
             labels = probabilities[0].argmax(axis=-1).astype(np.uint8)
             file = self._folder / f"Epoch_{epoch}_{pair.name}.png"
-            write_color(file, self._table.colorize(labels))
+            write_mask(file, labels, self._table)

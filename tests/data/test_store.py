@@ -18,9 +18,12 @@ from heartseg.data.store import (
     slice_file_name,
     write_color,
     write_gray,
+    write_index,
     write_manifest,
+    write_mask,
 )
 from heartseg.errors import DataError
+from heartseg.labels import HVSMR
 
 GRAY = np.random.default_rng(0).integers(0, 256, (7, 11), dtype=np.uint8)
 COLOR = np.random.default_rng(1).integers(0, 256, (7, 11, 3), dtype=np.uint8)
@@ -64,9 +67,25 @@ def png(width, height, depth, color, rows=b"", palette=b"", packed=None):
 def test_pictures_survive_the_way_to_disk_and_back(tmp_path, suffix):
     write_gray(tmp_path / f"gray{suffix}", GRAY)
     write_color(tmp_path / f"color{suffix}", COLOR)
+    write_index(tmp_path / f"index{suffix}", GRAY)
     np.testing.assert_array_equal(read_gray(tmp_path / f"gray{suffix}"), GRAY)
     np.testing.assert_array_equal(read_index(tmp_path / f"gray{suffix}"), GRAY)
     np.testing.assert_array_equal(read_color(tmp_path / f"color{suffix}"), COLOR)
+    np.testing.assert_array_equal(read_index(tmp_path / f"index{suffix}"), GRAY)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_a_mask_has_the_colours_of_its_labels(tmp_path, dtype):
+    labels = np.arange(9, dtype=dtype).reshape(3, 3)[::-1, ::-1].T
+    write_mask(tmp_path / "a.png", labels, HVSMR)
+    expected = [[s.color for s in HVSMR.structures][int(value)] for value in labels.ravel()]
+    assert read_color(tmp_path / "a.png").reshape(9, 3).tolist() == [list(c) for c in expected]
+
+
+def test_a_mask_of_an_unknown_label_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"a\.png: expected label values 0 to 8, found 9"):
+        write_mask(tmp_path / "a.png", np.full((2, 2), 9, np.uint8), HVSMR)
+    assert not list(tmp_path.iterdir())
 
 
 def test_red_stays_red(tmp_path):

@@ -1,0 +1,141 @@
+"""What the benchmarks share: sides that are run in turn, and phantoms to run them on."""
+
+import argparse
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from heartseg.data.phantom import make_phantom
+from heartseg.data.volume import write_image
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a piece of work took.
+
+    Attributes:
+        wall_s: Seconds by the clock.
+        cpu_s: Seconds of processor: what others do on the machine changes it little.
+        peak_mb: Largest memory of any process of a command; NaN where that is not known.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float = math.nan
+
+
+def cost_of(work: Callable[[], object]) -> Cost:
+    """Measure work in this process, its threads included."""
+    started, used = time.perf_counter(), time.process_time()
+    work()
+    return Cost(time.perf_counter() - started, time.process_time() - used)
+
+
+def cost_of_command(command: Sequence[str]) -> Cost:
+    """Measure a command with all the processes that it starts and waits for.
+
+    Raises:
+        SystemExit: If it fails, with what it said.
+    """
+    with tempfile.TemporaryFile() as said:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            sys.exit(f"{' '.join(command)} failed:\n{said.read().decode()[-4000:]}")
+    return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def in_turn(sides: Mapping[str, Callable[[], Cost]], *, rounds: int) -> dict[str, Cost]:
+    """Measure sides one after the other, round after round: a busy moment meets all of them.
+
+    Prints medians and ranges, and returns the medians.
+    """
+    costs: dict[str, list[Cost]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name in list(sides) if number % 2 == 0 else list(sides)[::-1]:
+            costs[name].append(sides[name]())
+    return {name: describe(name, found) for name, found in costs.items()}
+
+
+def describe(name: str, costs: Sequence[Cost]) -> Cost:
+    """Print the median and the range of a side."""
+    walls = [cost.wall_s for cost in costs]
+    found = Cost(
+        statistics.median(walls),
+        statistics.median(cost.cpu_s for cost in costs),
+        statistics.median(cost.peak_mb for cost in costs),
+    )
+    print(
+        f"  {name:42} {found.wall_s:8.3f} s ({min(walls):.3f} to {max(walls):.3f}, median of "
+        f"{len(walls)}), {found.cpu_s:8.3f} s of processor",
+        flush=True,
+    )
+    return found
+
+
+def print_ratio(what: str, ratio: float, aim: str) -> None:
+    print(f"  {what}: {ratio:.2f} (aim: {aim})", flush=True)
+
+
+def begin(what: str) -> None:
+    """Print what is compared, and on how many cores."""
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(f"{what} [{os.cpu_count()} cores{load}]", flush=True)
+
+
+def parser(description: str | None, *, rounds: int = 5) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    options.add_argument("--rounds", type=int, default=rounds, help="measurements of each side")
+    return options
+
+
+def heartseg(*arguments: str | Path) -> list[str]:
+    """Return the command line of a heartseg command."""
+    return [sys.executable, "-m", "heartseg", *map(str, arguments)]
+
+
+def write_phantoms(folder: Path, count: int, *, shape: tuple[int, int, int], kinds: int) -> None:
+    """Write phantom scans of one shape as HVSMR-2.0 stores them: float64 images, int16 labels.
+
+    Args:
+        folder: Where to; a folder that holds as many is left as it is.
+        count: Scans.
+        shape: Voxels along the three axes.
+        kinds: Phantoms to make; further scans are links to them, since a phantom takes seconds.
+    """
+    if len(list(folder.glob("*_norm.nii.gz"))) == count:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        if number < kinds:
+            _write_phantom(folder, number, shape)
+            continue
+        for kind in ("norm", "seg"):
+            os.link(_name(folder, number % kinds, kind), _name(folder, number, kind))
+
+
+def _write_phantom(folder: Path, number: int, shape: tuple[int, int, int]) -> None:
+    phantom = make_phantom(7, number, size=max(shape))
+    made = phantom.image.shape
+    # Nearest neighbours: interpolation would take the noise away that PNG has to pack.
+    places = np.ix_(*(np.arange(new) * old // new for new, old in zip(shape, made, strict=True)))
+    affine = phantom.affine @ np.diag([*np.divide(made, shape), 1])
+    for kind, voxels in (("norm", phantom.image), ("seg", phantom.labels)):
+        write_image(_name(folder, number, kind), np.asarray(voxels)[places], affine=affine)
+
+
+def _name(folder: Path, number: int, kind: str) -> Path:
+    return folder / f"pat{number}_cropped_{kind}.nii.gz"

@@ -1,0 +1,136 @@
+"""`heartseg prepare` beside a plain loop, and beside the unpacking and packing that none can avoid.
+
+Run ``python benchmarks/prepare.py [--rounds N] [--volumes DIR]``. 16 phantom scans of 220x200x140
+(float64, gzip). The plain loop is what the published generator does: one process, nibabel's
+``get_fdata``, ``cv2.resize`` to 512x512, a mask coloured class by class, ``cv2.imwrite``. Both are
+whole commands, imports included. The limit is the same bytes through gunzip and the same pixels
+through PNG, on two processes, with heartseg's packing and with OpenCV's default.
+"""
+
+import gzip
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from _turns import (
+    Cost,
+    begin,
+    cost_of,
+    cost_of_command,
+    heartseg,
+    in_turn,
+    parser,
+    print_ratio,
+    write_phantoms,
+)
+
+from heartseg.data.store import FLAT, NOISY, read_color, read_gray
+from heartseg.labels import HVSMR
+from heartseg.parallel import map_cases
+
+SHAPE, CASES, KINDS = (220, 200, 140), 16, 4
+SIZE = (512, 512)
+
+
+def plain_loop(volumes: Path, output: Path) -> None:
+    """Do what the published generator does, in one process."""
+    import nibabel
+
+    for kind in ("images", "masks"):
+        (output / kind).mkdir(parents=True, exist_ok=True)
+    for label_file in sorted(volumes.glob("*_seg.nii.gz")):
+        labels = nibabel.load(label_file).get_fdata()
+        image = nibabel.load(str(label_file).replace("_seg", "_norm")).get_fdata()
+        for index in range(labels.shape[2]):
+            if not labels[:, :, index].any():
+                continue
+            name = f"{label_file.name.split('_')[0]}_{index}.png"
+            resized = cv2.resize(labels[:, :, index], SIZE)
+            mask = np.zeros((*SIZE, 3), np.float32)
+            for structure in HVSMR.foreground:
+                mask[resized == structure.value] = structure.color[::-1]
+            cv2.imwrite(str(output / "masks" / name), mask)
+            picture = cv2.resize(image[:, :, index], SIZE) * 255
+            cv2.imwrite(str(output / "images" / name), picture)
+
+
+def unavoidable(case: str, *, volumes: Path, master: Path) -> tuple[float, float, float]:
+    """Time gunzip of a case's files and PNG packing of its slices, in seconds of processor.
+
+    Returns:
+        Gunzip, packing as heartseg packs, packing as OpenCV packs by default.
+    """
+    contents = [file.read_bytes() for file in volumes.glob(f"{case}_*.nii.gz")]
+    gunzip = cost_of(lambda: [len(gzip.decompress(content)) for content in contents]).cpu_s
+    files = [file.name for file in (master / "images").glob(f"{case}_*.png")]
+    images = [read_gray(master / "images" / name) for name in files]
+    masks = [read_color(master / "masks" / name) for name in files]
+
+    def pack(noisy: Sequence[int] = (), flat: Sequence[int] = ()) -> None:
+        for image, colors in zip(images, masks, strict=True):
+            cv2.imencode(".png", image, noisy)
+            cv2.imencode(".png", colors, flat)
+
+    own, default = cost_of(lambda: pack(NOISY, FLAT)).cpu_s, cost_of(pack).cpu_s
+    return gunzip, own, default
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--cases", type=int, default=CASES, help="volumes")
+    options.add_argument("--volumes", type=Path, help="phantoms of an earlier run, or where to")
+    options.add_argument("--plain", nargs=2, type=Path, metavar=("VOLUMES", "OUTPUT"))
+    given = options.parse_args()
+    if given.plain:
+        plain_loop(*given.plain)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        volumes = given.volumes or Path(scratch) / "volumes"
+        write_phantoms(volumes, given.cases, shape=SHAPE, kinds=KINDS)
+        measure(Path(scratch), volumes, given.cases, given.rounds)
+
+
+def measure(scratch: Path, volumes: Path, cases: int, rounds: int) -> None:
+    master, config = scratch / "master", scratch / "config.yaml"
+    config.write_text(f"data: {{source_dir: {volumes}, master_dir: {master}}}\n")
+    own = heartseg("prepare", config, "--overwrite", "--quiet")
+    plain = [sys.executable, __file__, "--plain", str(volumes), str(scratch / "plain")]
+    cost_of_command(own)
+    pairs = len(list((master / "masks").iterdir()))
+    begin(f"prepare: {cases} volumes of {'x'.join(map(str, SHAPE))}, {pairs} slices and masks")
+
+    parts: list[tuple[float, float, float]] = []
+
+    def bound() -> Cost:
+        work = partial(unavoidable, volumes=volumes, master=master)
+        outcomes = map_cases(work, [f"pat{number}" for number in range(cases)], jobs=2)
+        gunzip, packing, default = np.sum([outcome.result for outcome in outcomes], axis=0)
+        parts.append((gunzip, packing, default))
+        return Cost((gunzip + packing) / 2, gunzip + packing)
+
+    mine, theirs, limit = in_turn(
+        {
+            "heartseg prepare, 2 processes": lambda: cost_of_command(own),
+            "plain loop, 1 process": lambda: cost_of_command(plain),
+            "limit: gunzip and PNG, 2 processes": bound,
+        },
+        rounds=rounds,
+    ).values()
+    gunzip, packing, default = np.median(parts, axis=0)
+    print(f"  {pairs / mine.wall_s:.0f} against {pairs / theirs.wall_s:.0f} pairs/s")
+    print(
+        f"  of the limit gunzip {gunzip:.2f} s and PNG {packing:.2f} s of processor; PNG as OpenCV "
+        f"packs by default {default:.2f} s"
+    )
+    print_ratio("ratio, by the clock", theirs.wall_s / mine.wall_s, "at least 3")
+    print_ratio("ratio, two cores by processor time", 2 * theirs.cpu_s / mine.cpu_s, "at least 3")
+    print_ratio("heartseg to the limit, by the clock", mine.wall_s / limit.wall_s, "at most 1.5")
+    print_ratio("heartseg to the limit, by processor", mine.cpu_s / limit.cpu_s, "at most 1.5")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""A training step of the published network as heartseg takes it, beside Keras's plain ``fit``.
+
+Run ``python benchmarks/training_step.py [--rounds N] [--base-filters N]``. 124.6 million parameters
+(16 base filters), batch 2, 512x512. The plain way: float32, ``fit`` on in-memory images and one-hot
+masks, categorical cross-entropy and the published metric. heartseg: the precision that the machine
+computes in, slices streamed from PNG, labels as indices. One step a side and round, after a step
+each that is not counted. The limit is the arithmetic of the convolutions (three times that of a
+forward pass) at the rate of matrix products measured here. Needs about 6 GB.
+"""
+
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+from _network import CLASSES, SIZE, build_published, forward_flops, matrix_rate
+from _turns import (
+    begin,
+    cost_of,
+    cost_of_command,
+    heartseg,
+    in_turn,
+    parser,
+    print_ratio,
+    write_phantoms,
+)
+
+from heartseg.config.schema import Config
+from heartseg.data.dataset import SlicePair, build_training_dataset, find_pairs, read_pair
+from heartseg.labels import HVSMR
+from heartseg.model.losses import build_loss
+from heartseg.model.metrics import build_metrics
+from heartseg.model.precision import choose_precision
+from heartseg.model.training import compile_model
+
+BATCH = 2
+
+
+def published_dice(
+    reference: keras.KerasTensor, prediction: keras.KerasTensor
+) -> keras.KerasTensor:
+    """Dice over all classes and pixels of a batch at once, as published."""
+    both = keras.ops.sum(reference * prediction)
+    return (2 * both + 1) / (keras.ops.sum(reference) + keras.ops.sum(prediction) + 1)
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--base-filters", type=int, default=16, help="fewer, only to try it out")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_phantoms(folder / "scans", 1, shape=(120, 100, 80), kinds=1)
+        config = folder / "config.yaml"
+        config.write_text(f"data: {{source_dir: {folder}/scans, master_dir: {folder}/master}}\n")
+        cost_of_command(heartseg("prepare", config, "--quiet"))
+        pairs = find_pairs(folder / "master")[20 : 20 + 2 * BATCH]
+        measure(pairs, given.rounds, given.base_filters)
+
+
+def measure(pairs: list[SlicePair], rounds: int, base_filters: int) -> None:
+    train = Config().train
+    shape = {"learning_rate": train.learning_rate, "clipvalue": train.clipvalue}
+    plain = build_published("float32", base_filters=base_filters)
+    compile_model(
+        plain, loss=keras.losses.CategoricalCrossentropy(), metrics=[published_dice], **shape
+    )
+    images, labels = zip(*(read_pair(pair, HVSMR, (SIZE, SIZE)) for pair in pairs), strict=True)
+    inputs = np.repeat(np.stack(images)[..., np.newaxis] / np.float32(255), 3, axis=-1)
+    one_hot = np.eye(CLASSES, dtype=np.float32)[np.stack(labels)]
+
+    precision = choose_precision("auto")
+    own = build_published(precision.policy, base_filters=base_filters)
+    loss, metrics = build_loss(train.loss, CLASSES), build_metrics(train.metrics, HVSMR)
+    compile_model(own, loss=loss, metrics=metrics, **shape)
+    batches = build_training_dataset(
+        pairs, table=HVSMR, image_size=(SIZE, SIZE), image_channels=3, batch_size=BATCH, seed=1
+    )
+    begin(f"training step: {own.count_params() / 1e6:.1f} million parameters, {precision.reason}")
+
+    def step_plain() -> None:
+        plain.fit(inputs, one_hot, batch_size=BATCH, steps_per_epoch=1, verbose=0)
+
+    def step_own() -> None:
+        own.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
+
+    sides = {"heartseg": step_own, "Keras fit, float32, one-hot": step_plain}
+    for work in sides.values():
+        work()
+    found = in_turn(
+        {name: (lambda work=work: cost_of(work)) for name, work in sides.items()}, rounds=rounds
+    )
+    mine, theirs = found.values()
+    flops = 3 * BATCH * forward_flops(own)
+    rates = {dtype: matrix_rate(dtype) for dtype in ("bfloat16", "float32")}
+    dtype = own.layers[1].compute_dtype
+    limit_s = flops / rates[dtype if dtype in rates else "float32"]
+    told = ", ".join(f"{dtype} {rate / 1e9:.0f}" for dtype, rate in rates.items())
+    print(f"  {flops / 1e9:.0f} GFLOP a step; matrix products in GFLOP/s: {told}")
+    print(f"  heartseg: {mine.wall_s / BATCH * 1000:.0f} ms a sample (published, on a GPU: 170)")
+    print_ratio("ratio, by the clock", theirs.wall_s / mine.wall_s, "at least 2.4")
+    print_ratio("ratio, by processor time", theirs.cpu_s / mine.cpu_s, "at least 2.4")
+    print_ratio(f"heartseg to the limit ({limit_s:.1f} s)", mine.wall_s / limit_s, "1")
+
+
+if __name__ == "__main__":
+    main()
