@@ -45,21 +45,18 @@ are proprietary and free to use.
 
 def find_dependencies(extras=()):
     """Return every distribution that heartseg needs, itself left out, by canonical name."""
-    found = {}
-
-    def walk(name, wanted):
+    seen, pending = set(), [("heartseg", extra) for extra in ("", *extras)]
+    while pending:
+        name, extra = pending.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
         for line in distribution(name).requires or ():
             requirement = Requirement(line)
-            marker = requirement.marker
-            if marker and not any(marker.evaluate({"extra": extra}) for extra in ("", *wanted)):
-                continue
-            key = canonicalize_name(requirement.name)
-            if key not in found:
-                found[key] = distribution(key)
-                walk(key, requirement.extras)
-
-    walk("heartseg", extras)
-    return found
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                key = canonicalize_name(requirement.name)
+                pending += [(key, wanted) for wanted in ("", *requirement.extras)]
+    return {name: distribution(name) for name, _ in seen if name != "heartseg"}
 
 
 def licence_of(package: Distribution):
