@@ -16,10 +16,10 @@ DEMO_SET := --set data.source_dir=$(DEMO)/volumes --set data.master_dir=$(DEMO)/
   --set data.dataset_dir=$(DEMO)/dataset --set run_dir=$(DEMO)/run
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check smoke prepare split train evaluate infer model bench docs clean
+.PHONY: help setup demo test check smoke prepare split train evaluate infer model bench docs dist-check clean
 
 help: ## List the targets
-	@grep -hE '^[a-z ]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -72,8 +72,12 @@ model: .venv/installed ## Train the packaged kind of model on DATA and package i
 bench: .venv/installed-test ## Measure against other ways of doing the same, side by side
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: .venv/installed ## Write docs/configuration.md anew from the schema
+docs: .venv/installed-test ## Write docs/configuration.md and docs/licences.md anew
 	$(BIN)/python -m heartseg.config.reference docs/configuration.md
+	$(BIN)/python tests/licences.py
+
+dist-check: .venv/installed-test ## Build the wheel and use it elsewhere, offline
+	$(BIN)/python tests/check_dist.py
 
 clean: ## Remove what make made: environment, demo, caches
 	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from heartseg.errors import DataError
+from heartseg.lock import LOCK, locked
 
 TEMPORARY_PREFIX = ".heartseg-"
 """Unfinished files: an interrupted run leaves them behind, the next one removes them."""
@@ -75,7 +76,7 @@ def claim_folder(folder: Path, owned: Sequence[str], *, overwrite: bool) -> None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
-        held = sorted(entry.name for entry in folder.iterdir())
+        held = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
     except OSError as error:
         raise DataError(f"{folder}: cannot be used as a folder ({error.strerror})") from error
     if held and not overwrite:
@@ -104,7 +105,8 @@ def filling(folder: Path, owned: Sequence[str], *, overwrite: bool) -> Iterator[
     """Claim a folder for results that are whole only when the block ends well.
 
     Until then a marker file says so; a run that finds the marker starts over without being asked
-    to overwrite, since an interrupted run holds nothing that could be lost.
+    to overwrite, since an interrupted run holds nothing that could be lost. Meanwhile the folder
+    is locked.
 
     Args:
         folder: The folder; made if missing.
@@ -112,18 +114,20 @@ def filling(folder: Path, owned: Sequence[str], *, overwrite: bool) -> Iterator[
         overwrite: Whether the user asked to replace what is there.
 
     Raises:
-        DataError: If the folder holds finished or foreign things and ``overwrite`` is not set.
+        DataError: If the folder holds finished or foreign things and ``overwrite`` is not set, or
+            another process fills it.
     """
     marker = folder / UNFINISHED
-    if not marker.is_file():
-        claim_folder(folder, (), overwrite=overwrite)
-        with replacing(marker) as temporary:
-            temporary.write_text(
-                "This folder is being filled; a run that ended early starts over.\n"
-            )
-    claim_folder(folder, owned, overwrite=True)
-    yield
-    marker.unlink(missing_ok=True)
+    with locked(folder):
+        if not marker.is_file():
+            claim_folder(folder, (), overwrite=overwrite)
+            with replacing(marker) as temporary:
+                temporary.write_text(
+                    "This folder is being filled; a run that ended early starts over.\n"
+                )
+        claim_folder(folder, owned, overwrite=True)
+        yield
+        marker.unlink(missing_ok=True)
 
 
 def read_json(file: Path) -> dict[str, Any]:

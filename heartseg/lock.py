@@ -1,15 +1,20 @@
 """One process at a time in a folder."""
 
+import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from heartseg.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 LOCK = "run.lock"
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 @contextmanager
@@ -17,7 +22,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder while the block runs.
 
     The operating system holds the lock and lets it go when its owner ends, however it ends; the
-    file that stays behind locks nothing and only names its last owner.
+    file that a killed owner leaves behind locks nothing, and the next one takes it over.
 
     Args:
         folder: Made if missing.
@@ -26,47 +31,72 @@ def locked(folder: Path) -> Iterator[None]:
         DataError: If another process has it, or the folder cannot be written to.
     """
     file = folder / LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = file.open("a+b")
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
-    with stream:
+    with _take(file) as stream:
+        try:
+            # Whose it is helps who is kept out; a full disk need not keep anybody out.
+            with suppress(OSError):
+                stream.truncate(0)
+                # The first byte is what is locked: elsewhere the file stays readable on Windows.
+                stream.write(f" {os.getpid()}\n".encode("ascii"))
+            yield
+        finally:
+            # Before it is let go, so that nobody can hold it any more; Windows keeps open files.
+            with suppress(OSError):
+                file.unlink()
+            _release(stream)
+
+
+def _take(file: Path) -> IO[bytes]:
+    """Open and lock a file that is still there once it is locked."""
+    while True:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stream = file.open("a+b", buffering=0)
+        except OSError as error:
+            raise DataError(f"{file.parent}: cannot be written ({error.strerror})") from error
         try:
             _acquire(stream)
         except OSError as error:
-            stream.seek(1)
-            owner = stream.read(20).decode("ascii", "replace").strip() or "unknown"
-            raise DataError(
-                f"{folder}: another run (process {owner}) is at work here; wait for its end, or "
-                "choose another run_dir"
-            ) from error
-        try:
-            stream.truncate(0)
-            # The first byte is what is locked: elsewhere the file stays readable on Windows.
-            stream.write(f" {os.getpid()}\n".encode("ascii"))
-            stream.flush()
-            yield
-        finally:
-            _release(stream)
+            if error.errno in _TAKEN:
+                with stream:
+                    raise DataError(_describe_owner(stream, file.parent)) from error
+            logger.warning(
+                "%s: the file system knows no locks (%s); let no other run work here meanwhile",
+                file.parent,
+                error.strerror,
+            )
+        # Its last owner may have removed it between the opening and the locking.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), file.stat()):
+                return stream
+        stream.close()
+
+
+def _describe_owner(stream: IO[bytes], folder: Path) -> str:
+    stream.seek(1)
+    owner = stream.read(20).decode("ascii", "replace").strip() or "unknown"
+    return (
+        f"{folder}: another run (process {owner}) is at work here; wait for its end, or choose "
+        "another folder"
+    )
 
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _acquire(stream: BinaryIO) -> None:
+    def _acquire(stream: IO[bytes]) -> None:
         stream.seek(0)
         msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
 
-    def _release(stream: BinaryIO) -> None:
+    def _release(stream: IO[bytes]) -> None:
         stream.seek(0)
         msvcrt.locking(stream.fileno(), msvcrt.LK_UNLCK, 1)
 
 else:
     import fcntl
 
-    def _acquire(stream: BinaryIO) -> None:
+    def _acquire(stream: IO[bytes]) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _release(stream: BinaryIO) -> None:
+    def _release(stream: IO[bytes]) -> None:
         fcntl.flock(stream, fcntl.LOCK_UN)

@@ -1,10 +1,14 @@
 """One way to do the same work for many cases: in parallel, with progress, none lost to another."""
 
+import os
+import threading
+import time
 from asyncio import TimeoutError as AsyncTimeoutError
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from heartseg import __version__
@@ -19,6 +23,7 @@ Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_S = 10
 WORKERS_TIMEOUT_S = 60
+_WATCH_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,8 @@ def _map_here(
     pool = Parallel(n_jobs=jobs, backend=backend, return_as="generator_unordered")
     try:
         yield from pool(
-            delayed(_attempt)(work, position, item) for position, item in enumerate(items)
+            delayed(_attempt_here)(work, position, item, os.getpid())
+            for position, item in enumerate(items)
         )
     except BrokenProcessPool as error:
         raise HeartsegError(
@@ -176,6 +182,13 @@ def _installed_version() -> str:
     return __version__
 
 
+def _attempt_here(
+    work: Callable[[Item], Result], position: int, item: Item, parent: int
+) -> tuple[int, Outcome[Item, Result]]:
+    _end_with(parent)
+    return _attempt(work, position, item)
+
+
 def _attempt(
     work: Callable[[Item], Result], position: int, item: Item
 ) -> tuple[int, Outcome[Item, Result]]:
@@ -183,3 +196,19 @@ def _attempt(
         return position, Outcome(item, result=work(item))
     except HeartsegError as error:
         return position, Outcome(item, problem=str(error))
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """Let a worker end soon after the process that started it, if that is killed.
+
+    It would go on with the items that are queued, and write into the folder of the next run.
+    """
+    if os.getppid() == parent:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_EVERY_S)
+    os._exit(1)

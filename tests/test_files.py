@@ -16,6 +16,7 @@ from heartseg.files import (
     replacing,
     write_json,
 )
+from heartseg.lock import LOCK
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX file modes")
 
@@ -137,7 +138,7 @@ def test_a_folder_left_unfinished_is_filled_anew_without_asking(tmp_path):
         (tmp_path / "half.txt").touch()
         raise KeyError
     with filling(tmp_path, ("*.txt",), overwrite=False):
-        assert names(tmp_path) == [UNFINISHED]
+        assert names(tmp_path) == [UNFINISHED, LOCK]
 
 
 def test_a_marker_that_cannot_be_written_is_an_error_of_the_folder(tmp_path):

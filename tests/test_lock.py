@@ -1,8 +1,10 @@
+import errno
 import subprocess
 import sys
 
 import pytest
 
+from heartseg import lock
 from heartseg.errors import DataError
 from heartseg.lock import LOCK, locked
 
@@ -14,6 +16,21 @@ with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
+COUNT = """
+import sys, time
+from pathlib import Path
+from heartseg.errors import DataError
+from heartseg.lock import locked
+counter = Path(sys.argv[1]) / "counter"
+for _ in range(200):
+    while True:
+        try:
+            with locked(counter.parent):
+                counter.write_text(str(int(counter.read_text()) + 1))
+            break
+        except DataError:
+            time.sleep(0.0005)
+"""
 
 
 def test_another_process_is_named_and_its_death_frees_the_folder(tmp_path):
@@ -23,8 +40,11 @@ def test_another_process_is_named_and_its_death_frees_the_folder(tmp_path):
         with pytest.raises(DataError, match=f"process {owner.pid}"), locked(tmp_path):
             pass
         owner.kill()
+    # What the dead owner left behind locks nothing.
+    assert (tmp_path / LOCK).is_file()
     with locked(tmp_path):
         pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_free_again_after_the_block_however_it_ends(tmp_path):
@@ -34,7 +54,25 @@ def test_a_folder_is_free_again_after_the_block_however_it_ends(tmp_path):
         assert (tmp_path / LOCK).is_file()
 
 
+def test_processes_that_come_and_go_never_hold_it_together(tmp_path):
+    (tmp_path / "counter").write_text("0")
+    command = [sys.executable, "-c", COUNT, str(tmp_path)]
+    counters = [subprocess.Popen(command) for _ in range(3)]
+    assert [counter.wait(timeout=60) for counter in counters] == [0, 0, 0]
+    assert (tmp_path / "counter").read_text() == "600"
+
+
 def test_a_folder_that_cannot_be_is_an_error_of_the_data(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"), locked(tmp_path / "file"):
         pass
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(_stream):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(lock, "_acquire", refuse)
+    with locked(tmp_path):
+        pass
+    assert "the file system knows no locks (Operation not supported)" in caplog.text

@@ -375,9 +375,10 @@ def inspect(
     output_dir: OutputDir = None,
     overrides: Overrides = None,
     quiet: Quiet = False,
+    log_file: LogFile = None,
 ) -> None:
     """Show the network that a configuration describes: its layers, size and shape."""
-    config = _begin(config_file, overrides, quiet, None)
+    config = _begin(config_file, overrides, quiet, log_file)
     from heartseg.cli import console
 
     with console.native_notes_hidden():

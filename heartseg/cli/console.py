@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from heartseg.errors import HeartsegError
+from heartseg.errors import DataError, HeartsegError
 from heartseg.progress import Report, silent
 
 if TYPE_CHECKING:
@@ -43,24 +43,42 @@ class _PlainLines(logging.Handler):
         err.print(f"{level}{self.format(record)}", markup=False)
 
 
+class _LogFile(logging.FileHandler):
+    """The file of --log-file; a disk that is full costs the log, not the command."""
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        # Once: each further line would fail alike.
+        logger.removeHandler(self)
+        logger.warning("%s: cannot be written any more (%s)", self.baseFilename, sys.exc_info()[1])
+
+
 def configure(*, quiet: bool, log_file: Path | None) -> None:
-    """Send notices to stderr, and all of them to a file if one is named."""
-    # Handlers of an earlier command in this process write to streams that may be closed.
-    logger.handlers.clear()
+    """Send notices to stderr, and all of them to a file if one is named.
+
+    Raises:
+        DataError: If the log file cannot be written.
+    """
+    # Those of an earlier command in this process write to streams that may be closed.
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
     logger.propagate = False
     out.quiet = quiet
-    handler = (
+    terminal = (
         RichHandler(console=err, show_time=False, show_path=False)
         if err.is_terminal
         else _PlainLines()
     )
-    handler.setLevel(logging.WARNING if quiet else logging.INFO)
-    logger.addHandler(handler)
+    terminal.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.addHandler(terminal)
     logger.setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
     if log_file is not None:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        stream = logging.FileHandler(log_file, encoding="utf-8")
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            stream = _LogFile(log_file, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{log_file}: cannot be written ({error.strerror})") from error
         stream.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(stream)
 

@@ -179,8 +179,8 @@ def write_label_map(
 ) -> None:
     """Write a label map on the grid of another volume.
 
-    Affine, qform and sform with their codes, and units are those of ``like``; the values and
-    names of the structures stand in a comment extension of the header.
+    Affine, qform and sform with their codes, and units are those of ``like``, but none of the texts
+    of its header; the values and names of the structures stand in a comment extension.
 
     Args:
         file: Where to; ``.nii.gz`` is compressed.
@@ -199,6 +199,10 @@ def write_label_map(
     header.set_slope_inter(1, 0)
     header["cal_min"], header["cal_max"] = 0, table.num_classes - 1
     header["intent_code"] = _LABEL_INTENT
+    for name in header:
+        # A text of the source may be the name of a patient.
+        if header[name].dtype.kind == "S" and name not in ("magic", "regular"):
+            header[name] = b""
     names = "\n".join(f"{s.value} {s.key} {s.name}" for s in table.structures)
     header.extensions[:] = [
         nibabel.nifti1.Nifti1Extension(_COMMENT_EXTENSION, f"heartseg labels\n{names}".encode())

@@ -35,6 +35,7 @@ from heartseg.inference.volumetry import (
 )
 from heartseg.inference.whole_heart import WholeHeartSegmenter, is_doubtful
 from heartseg.labels import HVSMR, LabelTable
+from heartseg.lock import locked
 from heartseg.model.checkpoint import read_metadata
 from heartseg.model.packaged import describe_packaged
 from heartseg.parallel import map_cases
@@ -113,7 +114,8 @@ def run_infer(
         report: Told after each slice of a volume and after each input; counts inputs.
 
     Raises:
-        DataError: If there is no trained model, nothing to segment, or a result would be lost.
+        DataError: If there is no trained model, nothing to segment, a result would be lost, or
+            another process is at work in the folder.
         ModelError: If the model cannot be used.
         BatchError: If some inputs cannot be segmented; the others are.
     """
@@ -129,6 +131,30 @@ def run_infer(
     if packaged or _describe_model(config.run_dir / BEST_MODEL).grid is not None:
         tasks, refused = _without_pictures(tasks)
         problems += refused
+    # Two calls at once would lose each other's rows of the table.
+    with locked(output_dir):
+        return _infer_tasks(
+            config,
+            tasks,
+            problems,
+            output_dir=output_dir,
+            packaged=packaged,
+            overwrite=overwrite,
+            report=report,
+        )
+
+
+def _infer_tasks(
+    config: Config,
+    tasks: Sequence[Task],
+    problems: list[str],
+    *,
+    output_dir: Path,
+    packaged: bool,
+    overwrite: bool,
+    report: Report,
+) -> InferResult:
+    """Segment inputs into a folder that nobody else writes to."""
     known_rows = read_volumes(output_dir / VOLUMES)
     _check_outputs(output_dir, tasks, overwrite=overwrite)
 

@@ -32,6 +32,7 @@ from heartseg.errors import BatchError, DataError
 from heartseg.files import claim_folder, read_json, remove_unfinished, write_json
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
+from heartseg.lock import locked
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 
@@ -102,14 +103,29 @@ def run_prepare(
         Counts of cases and slices.
 
     Raises:
-        DataError: If there is nothing to prepare, or the output folder holds something else.
+        DataError: If there is nothing to prepare, or the output folder holds something else, or
+            another process is at work there.
         BatchError: If some cases cannot be prepared; the others are.
     """
-    data, master_dir = config.data, config.data.master_dir
+    data = config.data
     # Absolute paths: the workers of a cluster have working directories of their own.
     cases, problems = find_cases(
         data.source_dir.absolute(), image_suffix=data.image_suffix, label_suffix=data.label_suffix
     )
+    with locked(data.master_dir):
+        return _prepare_cases(config, cases, problems, overwrite=overwrite, report=report)
+
+
+def _prepare_cases(
+    config: Config,
+    cases: Sequence[CaseFiles],
+    problems: list[str],
+    *,
+    overwrite: bool,
+    report: Report,
+) -> PrepareResult:
+    """Prepare the cases in a folder that nobody else writes to."""
+    master_dir = config.data.master_dir
     recipe = SliceRecipe.from_dict(config.recipe_values)
     plan: dict[str, object] = {
         "recipe": {k: v for k, v in recipe.to_dict().items() if k != "image_channels"},
@@ -160,7 +176,7 @@ def run_prepare(
             problems,
         )
     if not result.num_slices:
-        raise DataError(f"{data.source_dir}: no slice holds a structure")
+        raise DataError(f"{config.data.source_dir}: no slice holds a structure")
     return result
 
 

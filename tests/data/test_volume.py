@@ -324,7 +324,6 @@ def test_a_label_map_lies_on_the_grid_of_its_image(tmp_path, codes, image_class)
     source.set_qform(rotate(SCAN.affine), code=codes[0])
     source.set_sform(rotate(SCAN.affine), code=codes[1])
     source.header.set_xyzt_units("mm")
-    source.header["descrip"] = b"kept"
     nibabel.save(source, tmp_path / "a.nii.gz")
     like = read_image(tmp_path / "a.nii.gz")
     header_before = like.header.binaryblock
@@ -339,12 +338,28 @@ def test_a_label_map_lies_on_the_grid_of_its_image(tmp_path, codes, image_class)
     np.testing.assert_array_equal(written.affine, source.affine)
     for key in ("qform_code", "sform_code", "srow_x", "quatern_b", "pixdim", "xyzt_units"):
         np.testing.assert_array_equal(written.header[key], source.header[key], err_msg=key)
-    assert written.header["descrip"].item() == b"kept"
     text = b"".join(extension.get_content() for extension in written.header.extensions)
     assert b"1 LV left ventricle" in text
     assert b"8 IVC inferior vena cava" in text
     assert like.header.binaryblock == header_before
     np.testing.assert_array_equal(read_labels(tmp_path / "a_seg.nii.gz").voxels, labels)
+
+
+@pytest.mark.parametrize("image_class", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_texts_of_the_source_do_not_go_into_a_label_map(tmp_path, image_class):
+    source = image_class(SCAN.image, SCAN.affine)
+    texts = [key for key in source.header if source.header[key].dtype.itemsize > 8]
+    texts = [key for key in texts if source.header[key].dtype.kind == "S"]
+    for key in texts:
+        source.header[key] = b"DOE^JANE"
+    source.header.extensions.append(nibabel.nifti1.Nifti1Extension(6, b"DOE^JANE"))
+    nibabel.save(source, tmp_path / "a.nii")
+    assert (tmp_path / "a.nii").read_bytes().count(b"DOE^JANE") == len(texts) + 1
+
+    like = read_image(tmp_path / "a.nii")
+    labels = SCAN.labels.astype(np.uint8)
+    write_label_map(tmp_path / "a_seg.nii", labels, like=like, table=HVSMR)
+    assert b"DOE^JANE" not in (tmp_path / "a_seg.nii").read_bytes()
 
 
 def test_a_label_map_of_another_shape_is_a_bug_of_the_caller(tmp_path):

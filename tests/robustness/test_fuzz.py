@@ -8,6 +8,7 @@ import os
 import struct
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 import nibabel
@@ -29,6 +30,8 @@ from heartseg.labels import HVSMR
 
 FACTOR = float(os.environ.get("HEARTSEG_FUZZ", "1"))
 SCAN = make_scan((5, 4, 3))
+MAX_BYTES = 2 * 10**9
+CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def fuzz(cases):
@@ -45,6 +48,24 @@ def fuzz(cases):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_memory():
+    """Let no case of this module take 2 GB beyond what the process held before."""
+    try:
+        CLEAR_REFS.write_text("5")  # the high-water mark begins anew
+    except OSError:  # another system, or not permitted
+        yield
+        return
+    before = high_water_bytes()
+    yield
+    assert high_water_bytes() - before < MAX_BYTES
+
+
+def high_water_bytes():
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 @contextmanager
@@ -206,6 +227,50 @@ def test_broken_pictures(folder, content, changes, keep):
             picture = read(file)
             assert picture.dtype == np.uint8
             assert picture.ndim == axes
+
+
+def change(content, changes, keep):
+    changed = bytearray(content)
+    for place, piece in changes:
+        at = int(place * (len(changed) - len(piece)))
+        changed[at : at + len(piece)] = piece
+    return bytes(changed[: int(keep * len(changed))])
+
+
+real_changes = {
+    "changes": st.lists(
+        # Half of the changes fall into the first bytes, where headers are.
+        st.tuples(
+            st.one_of(st.floats(0, 1), st.floats(0, 0.002)), st.binary(min_size=1, max_size=8)
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    "keep": st.one_of(st.just(1.0), st.floats(0, 1)),
+}
+
+
+@seed(8)
+@fuzz(30)
+@given(which=st.integers(0, 99), **real_changes)
+def test_mutated_real_volumes(hvsmr2, folder, which, changes, keep):
+    files = sorted((hvsmr2 / "labels").glob("*_seg.nii.gz"), key=lambda f: f.stat().st_size)[:3]
+    content = gzip.decompress(files[which % len(files)].read_bytes())
+    file = folder / "real.nii"
+    file.write_bytes(change(content, changes, keep))
+    check_volume(file)
+
+
+@seed(9)
+@fuzz(120)
+@given(which=st.integers(0, 99), **real_changes)
+def test_mutated_real_pictures(hvsmr2, folder, which, changes, keep):
+    files = sorted((hvsmr2 / "slices").rglob("*.png"))
+    file = folder / "real.png"
+    file.write_bytes(change(files[which % len(files)].read_bytes(), changes, keep))
+    for read in (read_gray, read_color, read_index):
+        with only_our_errors(file):
+            read(file)
 
 
 @seed(4)

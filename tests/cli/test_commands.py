@@ -1,0 +1,221 @@
+"""What each command promises alike: exit codes, stdout and stderr, --quiet, --log-file, privacy."""
+
+import getpass
+import gzip
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import pytest
+import yaml
+from builders import make_scan, read_tree, write_nifti
+from typer.testing import CliRunner
+
+from heartseg.cli.app import app
+
+runner = CliRunner()
+HOME = "home/jane-q-user"
+PATIENT = b"DOE^JANE"
+SETTINGS = {
+    "run_dir": "run",
+    "data": {"source_dir": "volumes", "master_dir": "master", "dataset_dir": "dataset"},
+    "prepare": {"image_width": 24, "image_height": 32},
+    "model": {"image_channels": 1, "base_filters": 2, "num_layers": 2},
+    "train": {
+        "epochs": 1,
+        "precision": "float32",
+        "deterministic": True,
+        "tensorboard": False,
+        "num_infer_images": 1,
+    },
+    "evaluate": {"num_bootstrap": 50},
+    "infer": {"overlay": True, "movie": "gif"},
+    "parallel": {"jobs": 1},
+}
+# In the order of a user's day: each finds what those before it made.
+COMMANDS = {
+    "synth": ("synth", "phantoms", "--patients", "1", "--size", "32"),
+    "prepare": ("prepare", "config.yaml"),
+    "split": ("split", "config.yaml"),
+    "train": ("train", "config.yaml"),
+    "evaluate": ("evaluate", "config.yaml"),
+    "infer": ("infer", "config.yaml", "scans", "--output", "found"),
+    "score": (
+        *("evaluate", "--predictions", "found", "--references", "references"),
+        *("--output", "scores"),
+    ),
+    "compare": ("evaluate", "--compare", "scores", "scores", "--output", "comparison"),
+    "colorize": ("colorize", "found/new_seg.nii.gz", "--output", "colors"),
+    "inspect": ("inspect", "config.yaml", "--output", "drawn"),
+}
+FILLED = {
+    "synth": "phantoms",
+    "prepare": "master",
+    "split": "dataset",
+    "train": "run",
+    "evaluate": "run/evaluation",
+    "infer": "found",
+    "score": "scores",
+    "compare": "comparison",
+    "colorize": "colors",
+}
+BROKEN = {
+    "synth": (("synth", "a-file"), "a-file"),
+    "prepare": (("prepare", "empty.yaml"), "cropped_norm: cannot be read as a folder"),
+    "split": (("split", "empty.yaml"), "run `heartseg prepare` first"),
+    "train": (("train", "empty.yaml"), "run `heartseg split` first"),
+    "evaluate": (("evaluate", "empty.yaml"), "run `heartseg train` first"),
+    "infer": (("infer", "missing.nii.gz"), "missing.nii.gz: no such file or folder"),
+    "score": (
+        ("evaluate", "--predictions", "missing", "--references", "missing"),
+        "missing: cannot be read as a folder",
+    ),
+    "compare": (("evaluate", "--compare", "missing", "missing"), "missing"),
+    "colorize": (("colorize", "missing.nii.gz"), "missing.nii.gz: no such file or folder"),
+    "inspect": (("inspect", "wrong.yaml"), "did you mean num_layers?"),
+}
+
+
+@dataclass(frozen=True)
+class Day:
+    """All commands, run with notices and then quietly over their earlier results."""
+
+    folder: Path
+    first: dict
+    again: dict
+    quiet: dict
+    changed: dict
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("day") / HOME / "work"
+    write_scans(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HOME", str(folder.parent))
+        first, again, quiet, changed = {}, {}, {}, {}
+        for name, command in COMMANDS.items():
+            first[name] = runner.invoke(app, [*command, "--log-file", f"logs/{name}.log"])
+            if name in FILLED:
+                before = read_tree(folder / FILLED[name])
+                again[name] = runner.invoke(app, [*command])
+                changed[name] = read_tree(folder / FILLED[name]) != before
+        for name, command in COMMANDS.items():
+            overwrite = ("--overwrite",) if name in FILLED else ()
+            log = ("--log-file", f"logs/quiet/{name}.log")
+            quiet[name] = runner.invoke(app, [*command, *overwrite, "--quiet", *log])
+    return Day(folder, first, again, quiet, changed)
+
+
+def write_scans(folder):
+    """Write scans whose headers name a patient, as scanners do, and the configuration."""
+    for index in range(5):
+        scan = make_scan((18, 15, 13), seed=index)
+        name, where = (f"pat{index}", "volumes") if index < 4 else ("new", "scans")
+        for suffix, voxels in (("norm", scan.image), ("seg", scan.labels)):
+            file = folder / where / f"{name}_cropped_{suffix}.nii.gz"
+            write_nifti(file, voxels, scan.affine, descrip=PATIENT, db_name=PATIENT)
+    references = folder / "references"
+    references.mkdir()
+    (folder / "scans/new_cropped_seg.nii.gz").rename(references / "new_cropped_seg.nii.gz")
+    (folder / "config.yaml").write_text(yaml.safe_dump(SETTINGS))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_is_done_ends_with_0_and_tells_its_result_on_stdout(day, name):
+    result = day.first[name]
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip()
+    assert "Error" not in result.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_quietly_only_warnings_are_told(day, name):
+    result = day.quiet[name]
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert all(line.startswith("Warning: ") for line in result.stderr.splitlines())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_log_file_keeps_everything_that_is_told(day, name):
+    log = (day.folder / f"logs/{name}.log").read_text()
+    told = day.first[name]
+    lines = [line for line in told.stderr.splitlines() if not line.startswith("Warning: ")]
+    # Tables are drawn with frames on the terminal; the last line says where results are.
+    lines += told.stdout.splitlines()[-1:]
+    assert lines
+    assert [line for line in lines if line not in log] == []
+    quiet_log = (day.folder / f"logs/quiet/{name}.log").read_text()
+    assert told.stdout.splitlines()[-1] in quiet_log
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_results_are_not_replaced_unasked(day, name):
+    result = day.again[name]
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "--overwrite" in result.stderr
+    assert not day.changed[name]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_the_user_can_mend_is_exit_code_1_and_one_message_on_stderr(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("a-file").touch()
+    Path("empty.yaml").touch()
+    Path("wrong.yaml").write_text("model:\n  num_layer: 3\n")
+    command, message = BROKEN[name]
+    result = runner.invoke(app, [*command, "--quiet", "--log-file", "run.log"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("Error: ") == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert f"ERROR {result.stderr.removeprefix('Error: ').rstrip()}" in Path("run.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "command", sorted({command[0] for command in COMMANDS.values()} | {"info"})
+)
+def test_wrong_usage_is_exit_code_2_on_stderr(command):
+    result = runner.invoke(app, [command, "--no-such-option"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "No such option" in result.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_log_file_that_cannot_be_is_an_error(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a-file").touch()
+    Path("config.yaml").touch()
+    for log_file in (".", "a-file/run.log"):
+        result = runner.invoke(app, [*COMMANDS[name], "--log-file", log_file])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"{log_file}: cannot be written" in result.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a-file", "config.yaml"]
+
+
+def test_nothing_private_is_in_any_result(day):
+    """Neither the header's words, nor the user, nor the home folder, nor the machine's name."""
+    inputs = {"volumes", "scans", "references"}
+    secrets = [PATIENT, HOME.encode(), b"jane-q-user"]
+    # A short name, such as root, is part of many words.
+    secrets += [
+        name.encode() for name in (getpass.getuser(), socket.gethostname()) if len(name) > 5
+    ]
+    read = 0
+    for path, content in read_tree(day.folder).items():
+        if Path(path).parts[0] in inputs:
+            continue
+        plain = gzip.decompress(content) if path.endswith(".gz") else content
+        assert [secret for secret in secrets if secret in plain or secret.decode() in path] == []
+        read += 1
+    assert read > 100
+    scan = nibabel.load(day.folder / "scans/new_cropped_norm.nii.gz")
+    assert scan.header["descrip"].item() == PATIENT
+    for result in (*day.first.values(), *day.quiet.values()):
+        assert all(secret.decode() not in result.output for secret in secrets)
