@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from heartseg import __version__
@@ -39,6 +40,15 @@ class Outcome(Generic[Item, Result]):
     item: Item
     result: Result | None = None
     problem: str | None = None
+
+
+def place_for_workers(path: Path, backend: str) -> Path:
+    """Return a path as the processes that do the work must see it.
+
+    The workers of a cluster have working directories of their own. On one machine a path stays as
+    the user wrote it, in messages too.
+    """
+    return path.absolute() if backend == "dask" else path
 
 
 def map_cases(

@@ -30,7 +30,7 @@ from heartseg.evaluation.views import CaseView, build_view
 from heartseg.files import filling, image_stem, natural_key
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
-from heartseg.parallel import map_cases
+from heartseg.parallel import map_cases, place_for_workers
 from heartseg.progress import Report, silent
 
 logger = logging.getLogger(__name__)
@@ -117,11 +117,10 @@ def run_scoring(
         DataError: If a folder is missing or holds no label map.
         BatchError: If some cases cannot be scored; the others are, and are written.
     """
-    # Absolute paths: the workers of a cluster have working directories of their own.
     jobs, problems, unpaired = _pair_files(
-        predictions_dir.absolute(),
-        references_dir.absolute(),
-        endpoints_dir and endpoints_dir.absolute(),
+        place_for_workers(predictions_dir, config.parallel.backend),
+        place_for_workers(references_dir, config.parallel.backend),
+        endpoints_dir and place_for_workers(endpoints_dir, config.parallel.backend),
         config.data,
     )
     output_dir = output_dir or predictions_dir / EVALUATION

@@ -46,7 +46,7 @@ from heartseg.inference.predict import ModelDescription
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.model.checkpoint import load_model, read_metadata
-from heartseg.parallel import map_cases
+from heartseg.parallel import map_cases, place_for_workers
 from heartseg.progress import Report, silent
 from heartseg.runs.published import measure_hearts, measure_slices
 
@@ -178,8 +178,8 @@ def _find_test_set(config: Config, split: Mapping[str, Any]) -> _TestSet:
     cases = split.get("cases", {}).get("test", [])
     if not cases:
         raise DataError(f"{config.dataset_dir / SPLIT}: the test part is empty")
-    # Absolute paths: the workers of a cluster have working directories of their own.
-    data, source_dir = config.data, config.data.source_dir.absolute()
+    data, backend = config.data, config.parallel.backend
+    source_dir = place_for_workers(data.source_dir, backend)
     sources: dict[str, CaseFiles] = {}
     endpoints: dict[str, Path] = {}
     if source_dir.is_dir():
@@ -197,7 +197,9 @@ def _find_test_set(config: Config, split: Mapping[str, Any]) -> _TestSet:
         for record in read_manifest(data.master_dir / MANIFEST):
             records.setdefault(record.case, []).append(record)
         grids = read_json(data.master_dir / PREPARE_STATE).get("grids", {})
-    return _TestSet(cases, sources, endpoints, records, grids, data.master_dir.absolute())
+    return _TestSet(
+        cases, sources, endpoints, records, grids, place_for_workers(data.master_dir, backend)
+    )
 
 
 def _gather_material(
@@ -280,7 +282,7 @@ def _score_cases(
     """
     known: dict[str, Any] = {
         "test_set": test_set,
-        "output_dir": output_dir.absolute(),
+        "output_dir": place_for_workers(output_dir, config.parallel.backend),
         "tolerance_mm": config.evaluate.tolerance_mm,
     }
     if config.parallel.backend == "dask":

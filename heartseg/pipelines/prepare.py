@@ -33,7 +33,7 @@ from heartseg.files import claim_folder, read_json, remove_unfinished, write_jso
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
 from heartseg.lock import locked
-from heartseg.parallel import map_cases
+from heartseg.parallel import map_cases, place_for_workers
 from heartseg.progress import Report, silent
 
 OWNED = (
@@ -108,9 +108,10 @@ def run_prepare(
         BatchError: If some cases cannot be prepared; the others are.
     """
     data = config.data
-    # Absolute paths: the workers of a cluster have working directories of their own.
     cases, problems = find_cases(
-        data.source_dir.absolute(), image_suffix=data.image_suffix, label_suffix=data.label_suffix
+        place_for_workers(data.source_dir, config.parallel.backend),
+        image_suffix=data.image_suffix,
+        label_suffix=data.label_suffix,
     )
     with locked(data.master_dir):
         return _prepare_cases(config, cases, problems, overwrite=overwrite, report=report)
@@ -139,7 +140,7 @@ def _prepare_cases(
 
     work = partial(
         prepare_case,
-        master_dir=master_dir.absolute(),
+        master_dir=place_for_workers(master_dir, config.parallel.backend),
         recipe=recipe,
         table=config.label_table,
         keep_empty=config.prepare.keep_empty,
