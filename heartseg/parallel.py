@@ -214,8 +214,13 @@ def _end_with(parent: int) -> None:
 
     It would go on with the items that are queued, and write into the folder of the next run.
     """
-    if os.getppid() == parent:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getpid() == parent:
+        # Not a worker, but a thread.
+        return
+    if os.getppid() != parent:
+        # It was killed before this worker had begun.
+        os._exit(1)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 def _watch(parent: int) -> None:
