@@ -21,6 +21,7 @@ import numpy as np
 
 from heartseg.config.schema import Config
 from heartseg.data.volume import UNLABELLED, read_image, read_label_map
+from heartseg.errors import DataError
 from heartseg.evaluation.overlap import dice_per_label
 from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.whole_heart import WholeHeartSegmenter
@@ -80,9 +81,13 @@ def train(folder: Path, run_dir: Path, case: str, *, init: str | None, steps: in
 
 
 def score(model_file: Path, source: Path, case: str, labelled: np.ndarray) -> float:
-    """Return the macro Dice over the slices that were not labelled."""
+    """Return the macro Dice over the slices that were not labelled; 0 without an answer."""
     segmenter = WholeHeartSegmenter(compile_volume_predict(load_model(model_file)), GRID, HVSMR)
-    answer = segmenter.segment_volume(read_image(source / f"{case}_cropped_norm.nii.gz"))
+    try:
+        answer = segmenter.segment_volume(read_image(source / f"{case}_cropped_norm.nii.gz"))
+    except DataError as error:
+        print(f"  no answer: {error}")
+        return 0.0
     reference = read_label_map(source / f"{case}_cropped_seg.nii.gz", HVSMR).voxels
     rest = np.setdiff1d(np.arange(reference.shape[2]), labelled)
     dice = dice_per_label(answer[:, :, rest], reference[:, :, rest], HVSMR.num_classes)
@@ -116,6 +121,7 @@ def main() -> None:
                 run_dir = Path(scratch) / name.replace(" ", "_")
                 model_file = train(folder, run_dir, options.case, init=init, steps=steps)
                 found[name] = score(model_file, source, options.case, labelled)
+                print(f"  {count} slices, from {name}: {found[name]:.3f}", flush=True)
             told = ", ".join(f"from {name} {value:.3f}" for name, value in found.items())
             print(f"{count} labelled slices: {told}", flush=True)
 
