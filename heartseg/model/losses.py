@@ -131,7 +131,9 @@ class SharesDiceCrossentropy(keras.losses.Loss):
                 in part only: it then counts for less.
             y_pred: ``(B, P, I, R, K)`` logits.
         """
-        crossentropy = keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=True)
+        # Written out: TensorFlow's own gradient takes it that the shares of a voxel sum to 1, and
+        # would drive the logits of unknown voxels away.
+        crossentropy = -ops.sum(y_true * ops.log_softmax(y_pred), axis=-1)
         known = ops.sum(y_true, axis=-1, keepdims=True)
         shares, probabilities = y_true[..., 1:], (known * ops.softmax(y_pred))[..., 1:]
         voxels = (0, 1, 2, 3)

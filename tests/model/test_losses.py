@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from heartseg.model.losses import LOSSES, build_loss
+from heartseg.model.losses import LOSSES, SharesDiceCrossentropy, build_loss
 
 
 @pytest.fixture
@@ -70,3 +70,17 @@ def test_a_loss_comes_back_from_its_description(name, references, probabilities)
 def test_an_unknown_loss_is_refused():
     with pytest.raises(ValueError, match=r"loss: expected one of .*, got 'mse'"):
         build_loss("mse", 3)
+
+
+def test_a_voxel_that_nobody_labelled_has_no_gradient():
+    import tensorflow as tf
+
+    logits = tf.Variable(np.random.default_rng(0).normal(size=(1, 2, 2, 2, 3)).astype(np.float32))
+    shares = np.zeros((1, 2, 2, 2, 3), np.float32)
+    shares[0, 0, 0, 0] = [0.25, 0.75, 0]
+    with tf.GradientTape() as tape:
+        loss = SharesDiceCrossentropy()(shares, logits)
+    gradient = tape.gradient(loss, logits).numpy()
+    assert np.abs(gradient[0, 0, 0, 0]).max() > 0.01
+    gradient[0, 0, 0, 0] = 0
+    assert not gradient.any()
