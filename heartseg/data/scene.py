@@ -81,19 +81,46 @@ def paint_scene(labels: NDArray[np.integer], spacing_mm: Point, rng: np.random.G
         mm * given / wanted / scale
         for mm, given, wanted in zip(spacing_mm, labels.shape, SCENE_GRID, strict=True)
     ]
-    grid = build_grid(SCENE_GRID, (step[0], step[1], step[2]), rng, bend_mm=_BEND_MM)
-    held = _drop_structure(nearest_to(labels, SCENE_GRID), rng)
-    painter = _Painter(grid, held, (step[0], step[1], step[2]), rng)
+    step_mm = (step[0], step[1], step[2])
+    grid = build_grid(SCENE_GRID, step_mm, rng, bend_mm=_BEND_MM)
+    held = _vary_anatomy(nearest_to(labels, SCENE_GRID), step_mm, rng)
+    painter = _Painter(grid, held, step_mm, rng)
     painter.paint()
     return Scene(painter.tissues, held)
 
 
-def _drop_structure(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Take one structure out of some hearts; what surrounds it closes in."""
-    if rng.random() < 0.06:
+def _vary_anatomy(
+    labels: NDArray[np.uint8], step_mm: Point, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Make some hearts rarer: without a structure, or with one ventricle or atrium for two."""
+    draw = rng.random()
+    if draw < 0.06:
+        # What surrounds it closes in.
         gone = rng.choice([_RV, _PA, _SVC, _IVC])
-        labels = np.where(labels == gone, 0, labels).astype(np.uint8)
+        return np.where(labels == gone, 0, labels).astype(np.uint8)
+    if draw < 0.12:
+        return _merge(labels, _LA, _RA, step_mm, septum_mm=rng.uniform(5, 9))
+    if draw < 0.18:
+        return _merge(labels, _LV, _RV, step_mm, septum_mm=rng.uniform(8, 14))
     return labels
+
+
+def _merge(
+    labels: NDArray[np.uint8], kept: int, other: int, step_mm: Point, *, septum_mm: float
+) -> NDArray[np.uint8]:
+    """Give both cavities one label and take the septum between them away."""
+    sides = [_distance_to(labels == value, step_mm) for value in (kept, other)]
+    joined = (labels == other) | ((labels == 0) & (sides[0] + sides[1] < septum_mm))
+    return np.where(joined, kept, labels).astype(np.uint8)
+
+
+def _distance_to(mask: NDArray[np.bool_], step_mm: Point) -> NDArray[np.float64]:
+    """Return how far each voxel lies from a mask; infinity everywhere if it is empty."""
+    from scipy import ndimage
+
+    if not mask.any():
+        return np.full(mask.shape, np.inf)
+    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=step_mm))
 
 
 class _Painter:
@@ -133,11 +160,7 @@ class _Painter:
 
     def _distance(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return how far each voxel lies from a mask, in mm of an adult."""
-        from scipy import ndimage
-
-        if not mask.any():
-            return np.full(mask.shape, np.inf)
-        return np.asarray(ndimage.distance_transform_edt(~mask, sampling=self._step_mm))
+        return _distance_to(mask, self._step_mm)
 
     def _places(self, *values: int) -> NDArray[np.float64]:
         """Return the ``(N, 3)`` coordinates of labelled voxels."""
