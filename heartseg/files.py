@@ -3,8 +3,8 @@
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,18 +29,13 @@ def replacing(file: Path) -> Iterator[Path]:
     Raises:
         DataError: If the folder cannot be written to or the disk is full.
     """
+    temporary = file.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-{file.name}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=TEMPORARY_PREFIX, suffix=f"-{file.name}", dir=file.parent
-        )
-        os.close(handle)
+        _create(temporary)
     except OSError as error:
         raise DataError(f"{file}: cannot be written ({error.strerror})") from error
-    temporary = Path(name)
     try:
         yield temporary
-        _use_default_mode(temporary)
         temporary.replace(file)
     except OSError as error:
         raise DataError(f"{file}: cannot be written ({error.strerror or error})") from error
@@ -48,11 +43,15 @@ def replacing(file: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _use_default_mode(file: Path) -> None:
-    """Give a file the mode of an ordinary new one: ``mkstemp`` makes it private."""
-    mask = os.umask(0)
-    os.umask(mask)
-    file.chmod(0o666 & ~mask)
+def _create(file: Path) -> None:
+    """Create an empty file that was not there before, and its folder if that is missing."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+    try:
+        handle = os.open(file, flags, 0o666)
+    except FileNotFoundError:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, flags, 0o666)
+    os.close(handle)
 
 
 def remove_unfinished(folder: Path) -> None:

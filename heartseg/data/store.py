@@ -2,8 +2,7 @@
 
 import csv
 import math
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from heartseg.data.png import claims_too_much, encode_png
 from heartseg.errors import DataError
 from heartseg.files import natural_key, replacing
 from heartseg.labels import LabelTable
@@ -20,23 +20,10 @@ MANIFEST = "manifest.csv"
 PREPARE_STATE = "prepare.json"
 """Settings, sources and hashes of a prepared folder, and whether it is complete."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-MAX_DEFLATE_RATIO = 1032
-"""Deflate, by which PNG and gzip pack, makes at most so many bytes of one."""
 MAX_FILE_BYTES = 2**28
 """A larger file is no picture of one slice."""
 MAX_PIXELS = 2**26
 """A larger picture is taken for a broken or hostile header."""
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# How PNG is packed, found by measurement (docs/benchmarks.md). Noise has no repetitions, so that
-# looking for them only takes time; flat areas are all repetition, which a filter would hide.
-NOISY = (
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
-)
-FLAT = (
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT),
-)
 
 
 @dataclass(frozen=True)
@@ -124,18 +111,13 @@ def _check_records(records: Iterable[SliceRecord], file: Path) -> None:
 
 
 def write_gray(file: Path, image: NDArray[np.uint8]) -> None:
-    """Write ``(H, W)`` grey levels as a picture, without loss if PNG."""
-    _write(file, image, NOISY)
-
-
-def write_index(file: Path, labels: NDArray[np.uint8]) -> None:
-    """Write ``(H, W)`` label indices as a one-channel picture."""
-    _write(file, labels, FLAT)
+    """Write ``(H, W)`` grey levels, or label indices, as a picture of one channel."""
+    _write(file, image)
 
 
 def write_color(file: Path, image: NDArray[np.uint8]) -> None:
     """Write ``(H, W, 3)`` RGB as a picture."""
-    _write(file, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    _write(file, image)
 
 
 def write_mask(file: Path, labels: NDArray[np.integer], table: LabelTable) -> None:
@@ -146,9 +128,9 @@ def write_mask(file: Path, labels: NDArray[np.integer], table: LabelTable) -> No
     """
     table.check_values(labels, source=str(file))
     palette = np.zeros((256, 1, 3), np.uint8)
-    palette[: table.num_classes, 0] = table.palette[:, ::-1]
+    palette[: table.num_classes, 0] = table.palette
     # Four times as fast as indexing the palette: 0.16 ms for 512x512.
-    _write(file, cv2.applyColorMap(np.ascontiguousarray(labels, np.uint8), palette), FLAT)
+    _write(file, cv2.applyColorMap(np.ascontiguousarray(labels, np.uint8), palette))
 
 
 def read_gray(file: Path) -> NDArray[np.uint8]:
@@ -200,7 +182,7 @@ def _read(file: Path, flags: int) -> NDArray[Any]:
         raise DataError(f"{file}: no such file") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
-    if _png_lies(content.tobytes()):
+    if claims_too_much(content.tobytes()):
         raise DataError(f"{file}: not a readable picture (too short for what it claims)")
     try:
         # Decoding from memory works with any path on any system.
@@ -214,35 +196,16 @@ def _read(file: Path, flags: int) -> NDArray[Any]:
     return np.asarray(image)
 
 
-def _png_lies(content: bytes) -> bool:
-    """Tell whether a PNG claims more pixels, or longer chunks, than its bytes can hold.
-
-    OpenCV would set aside up to 4 GB for them before it finds out.
-    """
-    if not content.startswith(_PNG_SIGNATURE):
-        return False
-    if len(content) < 25:
-        return True
-    width, height, bits = struct.unpack_from(">2IB", content, 16)
-    if width * height * bits > 8 * MAX_DEFLATE_RATIO * len(content):
-        return True
-    position = len(_PNG_SIGNATURE)
-    while position + 12 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, position)
-        # Length, kind and checksum take 12 bytes.
-        position += 12 + length
-        if kind == b"IEND":
-            break
-    return position > len(content)
-
-
-def _write(file: Path, image: NDArray[np.uint8], png_options: Sequence[int] = ()) -> None:
-    options = png_options if file.suffix.lower() == ".png" else ()
+def _write(file: Path, image: NDArray[np.uint8]) -> None:
+    suffix = file.suffix.lower()
     try:
-        encoded, content = cv2.imencode(file.suffix, image, options)
+        content = encode_png(image) if suffix == ".png" else _encode(suffix, image)
     except cv2.error as error:
         raise DataError(f"{file}: cannot be encoded as {file.suffix}") from error
-    if not encoded:
-        raise DataError(f"{file}: cannot be encoded as {file.suffix}")
     with replacing(file) as temporary:
-        temporary.write_bytes(content.tobytes())
+        temporary.write_bytes(content)
+
+
+def _encode(suffix: str, image: NDArray[np.uint8]) -> bytes:
+    ordered = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    return bytes(cv2.imencode(suffix, ordered)[1])

@@ -4,17 +4,19 @@ import gzip
 import io
 import logging
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import nibabel
 import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from heartseg.data.png import MAX_DEFLATE_RATIO
 from heartseg.errors import DataError
 from heartseg.files import replacing
 from heartseg.labels import LabelTable
@@ -32,8 +34,6 @@ MIN_SPACING_MM, MAX_SPACING_MM = 1e-6, 1e3
 """Shorter and longer voxels are taken for a broken header."""
 MAX_INTENSITY = 1e30
 """What lies beyond stands for no value, as the largest float does in some programs."""
-_MAX_GZIP_RATIO = 1032
-"""Deflate packs no more bytes than this into one."""
 UNLABELLED = 255
 """Value of a voxel in a label map that is drawn in part: nobody says what is there."""
 GRID_TOLERANCE = 1e-4
@@ -219,23 +219,22 @@ def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
     if not is_nifti(file):
         raise DataError(f"{file}: expected a NIfTI file (.nii or .nii.gz)")
     packed = file.name.lower().endswith(".gz")
-    problem = "not a readable NIfTI file"
     try:
         with file.open("rb") as content:
-            stream: IO[bytes] = gzip.GzipFile(fileobj=content) if packed else content  # type: ignore[assignment]
+            # ISA-L unpacks twice as fast as zlib.
+            stream: IO[bytes] = igzip.open(content) if packed else content
             header = _read_header(stream)
             affine = np.array(header.get_best_affine(), np.float64)
             _check_header(header, file, packed=packed)
             _check_affine(affine, file)
-            problem = "broken or truncated"
             # Not mapped into memory: a file that shrinks later would kill the process.
             proxy = ArrayProxy(stream, header, mmap=False)
             with np.errstate(all="ignore"):
                 voxels: NDArray[Any] = np.asanyarray(proxy, dtype)
             # At the end of its stream gzip compares the checksum.
             stream.read(1)
-    except (HeaderDataError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
-        raise DataError(f"{file}: {problem} ({_reason(error)})") from error
+    except (HeaderDataError, OSError, EOFError, IsalError, ValueError, OverflowError) as error:
+        raise DataError(f"{file}: not a readable NIfTI file ({_reason(error)})") from error
     return Volume(voxels, affine, header)
 
 
@@ -276,7 +275,7 @@ def _check_header(header: nibabel.Nifti1Header, file: Path, *, packed: bool) -> 
             f"{file}: the header claims {shape} voxels of {dtype}, more than can be meant"
         )
     # Known before memory is set aside for them.
-    if voxels * dtype.itemsize > file.stat().st_size * (_MAX_GZIP_RATIO if packed else 1):
+    if voxels * dtype.itemsize > file.stat().st_size * (MAX_DEFLATE_RATIO if packed else 1):
         raise DataError(f"{file}: truncated, too short for the {shape} voxels of its header")
 
 

@@ -15,7 +15,7 @@ from heartseg.data.store import (
     read_index,
     slice_file_name,
     write_color,
-    write_index,
+    write_gray,
     write_mask,
 )
 from heartseg.data.views import overlay_slices
@@ -182,7 +182,7 @@ def _overlay_file(mask_file: Path) -> Path:
 
 
 def _decode_picture(task: Task, table: LabelTable) -> int:
-    write_index(task.output, table.decode(read_color(task.file), source=str(task.file)))
+    write_gray(task.output, table.decode(read_color(task.file), source=str(task.file)))
     return 1
 
 

@@ -18,7 +18,6 @@ from heartseg.data.store import (
     slice_file_name,
     write_color,
     write_gray,
-    write_index,
     write_manifest,
     write_mask,
 )
@@ -67,7 +66,7 @@ def png(width, height, depth, color, rows=b"", palette=b"", packed=None):
 def test_pictures_survive_the_way_to_disk_and_back(tmp_path, suffix):
     write_gray(tmp_path / f"gray{suffix}", GRAY)
     write_color(tmp_path / f"color{suffix}", COLOR)
-    write_index(tmp_path / f"index{suffix}", GRAY)
+    write_gray(tmp_path / f"index{suffix}", GRAY)
     np.testing.assert_array_equal(read_gray(tmp_path / f"gray{suffix}"), GRAY)
     np.testing.assert_array_equal(read_index(tmp_path / f"gray{suffix}"), GRAY)
     np.testing.assert_array_equal(read_color(tmp_path / f"color{suffix}"), COLOR)

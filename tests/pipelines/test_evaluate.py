@@ -167,7 +167,7 @@ def spoil_by_duplicate(file):
         (spoil_value, "expected label values 0 to 8, found 9"),
         (spoil_fraction, "expected whole numbers as labels, found"),
         (spoil_dimension, "expected a 3D volume"),
-        (spoil_gzip, "broken or truncated"),
+        (spoil_gzip, "not a readable NIfTI file"),
         (spoil_text, "not a readable NIfTI file"),
         (spoil_shape, "shape (11, 10, 8), affine"),
         (spoil_affine, "pass --resample"),

@@ -73,7 +73,7 @@ VOLUMES = {
     "huge_offset": (patched(FLOATS, 108, "<f", 1e12), "voxels start at byte"),
     "rgb": (nifti(RGB), "expected real numbers"),
     "complex": (nifti(SCAN.image.astype(np.complex64)), "expected real numbers"),
-    "truncated_gz": (PACKED[:-60], "broken or truncated"),
+    "truncated_gz": (PACKED[:-60], "not a readable NIfTI file"),
     "bomb": (gzip.compress(patched(FLOATS, DIM, "<4h", 3, 9000, 9000, 9)), "more than can be"),
     "text": (b"patient name: nobody", "no NIfTI header"),
     "empty": (b"", "no NIfTI header"),
