@@ -127,6 +127,15 @@ def write_phantoms(folder: Path, count: int, *, shape: tuple[int, int, int], kin
             os.link(_name(folder, number % kinds, kind), _name(folder, number, kind))
 
 
+def prepare_phantoms(folder: Path, count: int, *, shape: tuple[int, int, int]) -> Path:
+    """Make phantom scans and prepare their slices of 512x512; returns the folder of the slices."""
+    write_phantoms(folder / "scans", count, shape=shape, kinds=count)
+    config, master = folder / "prepare.yaml", folder / "master"
+    config.write_text(f"data: {{source_dir: {folder}/scans, master_dir: {master}}}\n")
+    cost_of_command(heartseg("prepare", config, "--quiet"))
+    return master
+
+
 def _write_phantom(folder: Path, number: int, shape: tuple[int, int, int]) -> None:
     phantom = make_phantom(7, number, size=max(shape))
     made = phantom.image.shape

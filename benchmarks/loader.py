@@ -20,12 +20,10 @@ import numpy as np
 from _turns import (
     begin,
     cost_of,
-    cost_of_command,
-    heartseg,
     in_turn,
     parser,
+    prepare_phantoms,
     print_ratio,
-    write_phantoms,
 )
 
 from heartseg.data.dataset import SlicePair, build_training_dataset, find_pairs
@@ -93,11 +91,8 @@ def main() -> None:
     rounds = parser(__doc__).parse_args().rounds
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_phantoms(folder / "scans", 2, shape=(160, 150, 120), kinds=2)
-        config = folder / "config.yaml"
-        config.write_text(f"data: {{source_dir: {folder}/scans, master_dir: {folder}/master}}\n")
-        cost_of_command(heartseg("prepare", config, "--quiet"))
-        measure(find_pairs(folder / "master"), rounds)
+        master = prepare_phantoms(folder, 2, shape=(160, 150, 120))
+        measure(find_pairs(master), rounds)
 
 
 def measure(pairs: list[SlicePair], rounds: int) -> None:

@@ -17,8 +17,8 @@ from _turns import (
     describe,
     heartseg,
     parser,
+    prepare_phantoms,
     print_ratio,
-    write_phantoms,
 )
 
 CONFIG = """
@@ -51,13 +51,10 @@ def main() -> None:
     begin(f"memory of training: {few} against {many} slices of 512x512")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_phantoms(folder / "scans", 1, shape=(120, 100, 80), kinds=1)
-        config = folder / "prepare.yaml"
-        config.write_text(f"data: {{source_dir: {folder}/scans, master_dir: {folder}/master}}\n")
-        cost_of_command(heartseg("prepare", config, "--quiet"))
+        master = prepare_phantoms(folder, 1, shape=(120, 100, 80))
         costs: list[Cost] = []
         for count in (few, many):
-            link_slices(folder / "master", folder / f"dataset_{count}", count)
+            link_slices(master, folder / f"dataset_{count}", count)
             config = folder / f"train_{count}.yaml"
             config.write_text(CONFIG.format(folder=folder, count=count))
             costs.append(cost_of_command(heartseg("train", config, "--quiet")))

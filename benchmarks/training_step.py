@@ -17,12 +17,10 @@ from _network import CLASSES, SIZE, build_published, forward_flops, matrix_rate
 from _turns import (
     begin,
     cost_of,
-    cost_of_command,
-    heartseg,
     in_turn,
     parser,
+    prepare_phantoms,
     print_ratio,
-    write_phantoms,
 )
 
 from heartseg.config.schema import Config
@@ -50,11 +48,8 @@ def main() -> None:
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_phantoms(folder / "scans", 1, shape=(120, 100, 80), kinds=1)
-        config = folder / "config.yaml"
-        config.write_text(f"data: {{source_dir: {folder}/scans, master_dir: {folder}/master}}\n")
-        cost_of_command(heartseg("prepare", config, "--quiet"))
-        pairs = find_pairs(folder / "master")[20 : 20 + 2 * BATCH]
+        master = prepare_phantoms(folder, 1, shape=(120, 100, 80))
+        pairs = find_pairs(master)[20 : 20 + 2 * BATCH]
         measure(pairs, given.rounds, given.base_filters)
 
 
