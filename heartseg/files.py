@@ -129,6 +129,24 @@ def filling(folder: Path, owned: Sequence[str], *, overwrite: bool) -> Iterator[
         marker.unlink(missing_ok=True)
 
 
+def list_folder(folder: Path, *, missing_ok: bool = False) -> list[Path]:
+    """Return what a folder holds, in natural order.
+
+    Args:
+        folder: The folder.
+        missing_ok: Whether a folder that is not there counts as empty.
+
+    Raises:
+        DataError: If it is missing, is no folder, or may not be read.
+    """
+    try:
+        return sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
+    except OSError as error:
+        if missing_ok and isinstance(error, FileNotFoundError):
+            return []
+        raise DataError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object.
 

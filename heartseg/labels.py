@@ -125,7 +125,7 @@ class LabelTable:
         unknown = np.unique(labels[(labels < 0) | (labels >= self.num_classes)])[:8]
         raise DataError(
             f"{source}: expected label values 0 to {self.num_classes - 1}, found "
-            f"{', '.join(str(int(value)) for value in unknown)}"
+            f"{', '.join(f'{value:.12g}' for value in unknown)}"
         )
 
 

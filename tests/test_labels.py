@@ -59,9 +59,11 @@ def test_a_colour_off_the_palette_is_named_with_file_and_pixel():
     assert "2 such pixels" in text
 
 
-@pytest.mark.parametrize(("value", "found"), [(9, "9"), (-1, "-1"), (300, "300")])
+@pytest.mark.parametrize(
+    ("value", "found"), [(9, "9"), (-1, "-1"), (300, "300"), (1e300, r"1e\+300")]
+)
 def test_a_value_outside_the_table_is_refused(value, found):
-    labels = np.zeros((2, 3), np.int16)
+    labels = np.zeros((2, 3), np.min_scalar_type(value))
     labels[1, 1] = value
     with pytest.raises(DataError, match=rf"map\.nii: expected label values 0 to 8, found {found}$"):
         HVSMR.check_values(labels, source="map.nii")

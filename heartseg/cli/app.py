@@ -23,6 +23,8 @@ from heartseg.cli.options import (
     Overrides,
     Overwrite,
     Quiet,
+    path_argument,
+    path_option,
 )
 from heartseg.errors import HeartsegError
 
@@ -50,6 +52,12 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except HeartsegError as error:
             console.fail(str(error))
+            raise typer.Exit(EXIT_FAILED) from error
+        except OSError as error:
+            # The system will not do something with a file, and says why.
+            if error.filename is None:
+                raise
+            console.fail(f"{error.filename}: {error.strerror}")
             raise typer.Exit(EXIT_FAILED) from error
         except ModuleNotFoundError as error:
             if error.name not in OPTIONAL_BACKENDS:
@@ -108,7 +116,7 @@ def _begin(
 
 @app.command()
 def synth(
-    output_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Where volumes go.")],
+    output_dir: Annotated[Path, path_argument(metavar="OUT_DIR", help="Where volumes go.")],
     patients: Annotated[int, typer.Option(min=1, help="Number of phantom patients.")] = 12,
     size: Annotated[int, typer.Option(min=32, max=512, help="Voxels along the longest axis.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same volumes.")] = 0,
@@ -217,22 +225,22 @@ def evaluate(
     config_file: OptionalConfigFile = None,
     predictions: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Label maps of any tool, to score without a model."),
+        path_option(metavar="DIR", help="Label maps of any tool, to score without a model."),
     ] = None,
     references: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="True label maps, paired by case name."),
+        path_option(metavar="DIR", help="True label maps, paired by case name."),
     ] = None,
     endpoints: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="Endpoint maps, for the scope `required`."),
+        path_option(metavar="DIR", help="Endpoint maps, for the scope `required`."),
     ] = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring predictions onto the references' grids.")
     ] = False,
     compare: Annotated[
         Optional[tuple[Path, Path]],  # noqa: UP045
-        typer.Option(metavar="RUN_A RUN_B", help="Compare two evaluations of the same patients."),
+        path_option(metavar="RUN_A RUN_B", help="Compare two evaluations of the same patients."),
     ] = None,
     output_dir: OutputDir = None,
     overrides: Overrides = None,
@@ -287,7 +295,7 @@ def evaluate(
 def infer(
     inputs: Annotated[
         Optional[list[Path]],  # noqa: UP045
-        typer.Argument(
+        path_argument(
             metavar="[CONFIG] [INPUT]...",
             help="Pictures, NIfTI volumes, folders of them; a first argument that ends in .yaml "
             "is the configuration of a trained run. Without one the packaged model is used, which "
@@ -328,7 +336,7 @@ def infer(
 def colorize(
     inputs: Annotated[
         list[Path],
-        typer.Argument(
+        path_argument(
             metavar="[CONFIG] INPUT...",
             help="Label maps (NIfTI, or pictures of label values), folders of them; colour masks "
             "with --decode. A first argument that ends in .yaml names the colours.",
@@ -337,7 +345,7 @@ def colorize(
     output_dir: OutputDir = None,
     overlay: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="IMAGE", help="Also draw the labels over this image."),
+        path_option(metavar="IMAGE", help="Also draw the labels over this image."),
     ] = None,
     decode: Annotated[
         bool, typer.Option("--decode", help="Turn colour masks into label values.")

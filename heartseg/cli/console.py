@@ -120,7 +120,7 @@ def native_notes_hidden() -> Iterator[None]:
         os.dup2(notes.fileno(), 2)
         try:
             yield
-        except (HeartsegError, KeyboardInterrupt):
+        except (HeartsegError, OSError, KeyboardInterrupt):
             raise
         except BaseException:
             notes.seek(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from heartseg.data.volume import NIFTI_SUFFIXES
 from heartseg.errors import DataError
-from heartseg.files import natural_key
+from heartseg.files import list_folder, natural_key
 
 _SAFE_NAME = re.compile(r"[\w+-][\w .+-]*")
 
@@ -77,12 +77,10 @@ def find_volumes(folder: Path, suffix: str) -> dict[str, list[Path]]:
     Raises:
         DataError: If the folder is missing.
     """
-    try:
-        files = sorted(file for file in folder.iterdir() if file.name.endswith(NIFTI_SUFFIXES))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
     found: dict[str, list[Path]] = {}
-    for file in files:
+    for file in list_folder(folder):
+        if not file.name.endswith(NIFTI_SUFFIXES):
+            continue
         stem = file.name.removesuffix(".gz").removesuffix(".nii")
         if stem.endswith(suffix):
             found.setdefault(stem.removesuffix(suffix), []).append(file)

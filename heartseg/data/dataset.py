@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from heartseg.data.augment import Augmentation, augment_slice
 from heartseg.data.store import read_color, read_gray
 from heartseg.errors import DataError
-from heartseg.files import natural_key
+from heartseg.files import list_folder, natural_key
 from heartseg.labels import UNKNOWN, LabelTable
 
 Batches: TypeAlias = "tf.data.Dataset[Any]"
@@ -81,16 +81,28 @@ class Share:
 ALL = Share()
 
 
-def find_pairs(part_dir: Path) -> list[SlicePair]:
+def find_pairs(part_dir: Path, *, may_be_empty: bool = False) -> list[SlicePair]:
     """Pair the PNG files in ``images/`` with those of the same name in ``masks/``.
 
+    Args:
+        part_dir: Holds both folders.
+        may_be_empty: Whether no pair at all is an answer.
+
     Returns:
-        All pairs in natural order (``pat2`` before ``pat10``); at least one.
+        All pairs in natural order (``pat2`` before ``pat10``).
 
     Raises:
-        DataError: If there is none, or if any file lacks its partner; all such are named.
+        DataError: If there is none, a folder may not be read, or any file lacks its partner; all
+            such are named.
     """
-    images, masks = ({file.name for file in (part_dir / kind).glob("*.png")} for kind in _KINDS)
+    images, masks = (
+        {
+            file.name
+            for file in list_folder(part_dir / kind, missing_ok=True)
+            if file.suffix == ".png"
+        }
+        for kind in _KINDS
+    )
     alone = [
         f"{part_dir / kind / name} (no {part_dir / other / name})"
         for kind, other, names in ((*_KINDS, images - masks), (*_KINDS[::-1], masks - images))
@@ -101,7 +113,7 @@ def find_pairs(part_dir: Path) -> list[SlicePair]:
             f"{part_dir}: {len(alone)} slices or masks lack their partner:\n  - "
             + "\n  - ".join(alone)
         )
-    if not images:
+    if not images and not may_be_empty:
         raise DataError(f"{part_dir}: no PNG files in images/ and masks/; run `heartseg split`")
     return [
         SlicePair(part_dir / "images" / name, part_dir / "masks" / name)

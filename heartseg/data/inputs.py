@@ -7,7 +7,7 @@ from pathlib import Path
 from heartseg.data.store import IMAGE_SUFFIXES
 from heartseg.data.volume import NIFTI_SUFFIXES
 from heartseg.errors import DataError
-from heartseg.files import image_stem, natural_key
+from heartseg.files import image_stem, list_folder
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,7 @@ def find_inputs(
 def _list_folder(
     folder: Path, endings: tuple[str, ...], skipped_suffixes: tuple[str, ...]
 ) -> list[Path]:
-    try:
-        entries = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
+    entries = list_folder(folder)
     # Names that start with a dot are unfinished files, or what macOS puts beside the real ones.
     readable = [
         entry

@@ -1,5 +1,7 @@
 """Intensities of a scan to the grey levels that the network sees."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,12 +17,14 @@ def find_window(
         window_range: Lower and upper end.
 
     Returns:
-        Lower and upper intensity; of a constant image the upper is one above the lower.
+        Lower and upper intensity; of a constant image the upper is one above the lower, or as near
+        as it can be.
     """
     if window == "fixed":
         return window_range
     low, high = (float(value) for value in np.percentile(image, window_range))
-    return low, high if high > low else low + 1.0
+    # Far from zero the next number is further than one.
+    return low, high if high > low else max(low + 1.0, math.nextafter(low, math.inf))
 
 
 def apply_window(image: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.float32]:

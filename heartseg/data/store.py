@@ -161,12 +161,6 @@ def read_index(file: Path) -> NDArray[np.uint8]:
     return _as_bytes(image, file)
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """List the pictures in a folder, in natural order."""
-    files = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(files, key=lambda file: natural_key(file.name))
-
-
 def _as_bytes(image: NDArray[Any], file: Path) -> NDArray[np.uint8]:
     if image.dtype != np.uint8:
         raise DataError(f"{file}: expected 8 bits a channel, found {image.dtype}")

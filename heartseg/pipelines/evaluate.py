@@ -27,7 +27,7 @@ from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scoring import CaseScores, LabelPair, Scores, collect_scores, score_case
 from heartseg.evaluation.summary import Context
 from heartseg.evaluation.views import CaseView, build_view
-from heartseg.files import filling, image_stem, natural_key
+from heartseg.files import filling, image_stem, list_folder, natural_key
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
 from heartseg.parallel import map_cases, place_for_workers
@@ -287,16 +287,13 @@ def _pair_files(
 
 def _find_maps(folder: Path, *, skip: tuple[str, ...] = ()) -> list[Path]:
     """List the NIfTI files of a folder but those whose names end in ``skip``."""
-    try:
-        files = sorted(
-            file
-            for file in folder.iterdir()
-            if is_nifti(file)
-            and not file.name.startswith(".")
-            and not (skip and image_stem(file).endswith(skip))
-        )
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
+    files = [
+        file
+        for file in list_folder(folder)
+        if is_nifti(file)
+        and not file.name.startswith(".")
+        and not (skip and image_stem(file).endswith(skip))
+    ]
     if not files:
         raise DataError(f"{folder}: expected label maps (.nii or .nii.gz), found none")
     return files

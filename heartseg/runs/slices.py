@@ -156,14 +156,14 @@ def _find_slices(folder: Path) -> tuple[list[SlicePair], list[SlicePair]]:
         raise DataError(f"{folder}: no train/ and valid/ slices; run `heartseg split` first")
     train = find_pairs(folder / "train")
     # A split of two patients has none for validation, and says so by an empty folder.
-    if not any((folder / "valid").glob("*/*.png")):
+    valid = find_pairs(folder / "valid", may_be_empty=True)
+    if not valid:
         logger.warning(
             "%s: no validation slices; epochs are judged by the training loss, so nothing tells "
             "when the network begins to learn the patients by heart",
             folder / "valid",
         )
-        return train, []
-    return train, find_pairs(folder / "valid")
+    return train, valid
 
 
 class _EpochInference:

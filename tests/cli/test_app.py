@@ -1,5 +1,6 @@
 """The command line: exit codes, messages, where they go."""
 
+import errno
 import os
 import re
 import subprocess
@@ -75,6 +76,15 @@ def test_every_problem_of_a_batch_is_told(monkeypatch, tmp_path):
     # Brackets are text, not markup.
     for text in ("2 of 3 cases failed", "a.nii.gz: [broken]", "b.nii.gz: truncated"):
         assert text in result.stderr
+
+
+def test_what_the_system_refuses_is_told_in_its_words():
+    too_long = f"{'a' * 300}.nii"
+    result = runner.invoke(app, ["colorize", too_long])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (
+        result.stderr.replace("\n", "") == f"Error: {too_long}: {os.strerror(errno.ENAMETOOLONG)}"
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")

@@ -17,6 +17,13 @@ def test_the_window_of_a_constant_scan_is_one_wide():
     assert find_window(np.full((3, 4, 5), 7.0), "percentile", (1, 99)) == (7.0, 8.0)
 
 
+@pytest.mark.parametrize("value", [2.0**53, -(2.0**60), 1e30])
+def test_a_constant_scan_is_black_however_large_its_numbers(value):
+    scan = np.full((3, 4, 5), value, np.float32)
+    limits = find_window(scan, "percentile", (1, 99))
+    assert not apply_window(scan, limits).any()
+
+
 def test_the_window_becomes_0_to_1_and_little_is_clipped():
     scaled = apply_window(np.array([-1.0, 0.0, 1.0, 3.0], np.float32), (0.0, 2.0))
     assert scaled.dtype == np.float32

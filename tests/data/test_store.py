@@ -10,7 +10,6 @@ import pytest
 
 from heartseg.data.store import (
     SliceRecord,
-    find_pictures,
     read_color,
     read_gray,
     read_index,
@@ -204,13 +203,6 @@ def test_a_suffix_that_is_no_picture_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"a\.xyz: cannot be encoded as \.xyz"):
         write_gray(tmp_path / "a.xyz", GRAY)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_pictures_are_listed_in_natural_order(tmp_path):
-    for name in ("pat10_000.png", "pat2_010.png", "pat2_9.JPG", "notes.txt"):
-        (tmp_path / name).touch()
-    names = [file.name for file in find_pictures(tmp_path)]
-    assert names == ["pat2_9.JPG", "pat2_010.png", "pat10_000.png"]
 
 
 @pytest.mark.parametrize(

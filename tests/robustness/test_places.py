@@ -1,21 +1,30 @@
-"""Places in the patient survive the way onto slices and back, whatever the scan's geometry."""
+"""Places in the patient survive every way through the program, whatever the scan's geometry."""
 
-from dataclasses import replace
+import csv
+import re
+from base64 import b64decode
+from dataclasses import asdict, replace
 from functools import partial
 
+import cv2
+import keras
 import nibabel
 import numpy as np
 import pytest
-from builders import make_affine, make_scan, rotate, write_nifti
+from builders import make_affine, make_config, make_scan, rotate, write_nifti
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nibabel.orientations import io_orientation
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from heartseg.data.cases import CaseFiles
 from heartseg.data.geometry import Plane, SliceLayout
 from heartseg.data.slicing import SliceRecipe
 from heartseg.data.store import read_color, read_manifest, write_manifest
+from heartseg.data.volume import spacing_of
 from heartseg.labels import HVSMR
+from heartseg.model.checkpoint import save_model
+from heartseg.pipelines.evaluate import run_scoring
+from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.prepare import prepare_case
 
 RIGHT_TO = {"R": "RL", "A": "AP", "S": "SI"}
@@ -160,3 +169,130 @@ def to_world(source, plane, place):
         Plane.AXIAL: (right - col, anterior - row, index),
     }[plane]
     return nibabel.affines.apply_affine(turned.affine, voxel)
+
+
+def write_model(run_dir, recipe):
+    """Write a network that labels what is at least half as bright as the landmark."""
+    weights, biases = np.zeros((1, 1, 1, 9)), np.full(9, -100.0)
+    weights[..., LANDMARK], biases[[0, LANDMARK]] = 100, (0, -100 * LANDMARK / 8 / 2)
+    image = keras.Input((recipe.image_height, recipe.image_width, 1))
+    layer = keras.layers.Conv2D(9, 1, activation="softmax")
+    model = keras.Model(image, layer(image))
+    layer.set_weights([weights, biases])
+    metadata = {"recipe": recipe.to_dict(), "labels": [asdict(s) for s in HVSMR.structures]}
+    save_model(model, run_dir / "best.keras", metadata)
+
+
+@repeatable(max_examples=10)
+@given(
+    **landmarks,
+    plane=st.sampled_from(list(Plane)),
+    fit=st.sampled_from(["stretch", "pad"]),
+)
+def test_a_landmark_lies_in_the_label_map_of_infer_where_it_lies_in_the_scan(
+    folder, affine, shape, place, plane, fit
+):
+    labels, world = make_landmark(affine, shape, place)
+    scan, _ = write_scan(folder / "scans", labels, affine)
+    recipe = SliceRecipe(
+        plane=plane.value,
+        fit=fit,
+        image_height=160,
+        image_width=128,
+        image_channels=1,
+        spacing_mm=max(np.array(shape) * spacing_of(affine)) / 128,
+    )
+    write_model(folder / "run", recipe)
+    result = run_infer(make_config(folder), [scan], output_dir=folder / "out", overwrite=True)
+
+    answer = nibabel.load(folder / "out/pat1_seg.nii.gz")
+    assert answer.shape == shape
+    np.testing.assert_allclose(answer.affine, affine, atol=1e-4)
+    found = np.argwhere(np.asarray(answer.dataobj) == LANDMARK)
+    center_mm = nibabel.affines.apply_affine(answer.affine, found.mean(axis=0))
+    # Half a voxel, or half of the pixel that it became where that is larger.
+    assert np.linalg.norm(center_mm - world) <= max(*spacing_of(affine), recipe.spacing_mm) / 2
+    row = next(row for row in result.volumes if row.structure == "AO")
+    voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
+    # Told to a tenth of a cubic millimetre.
+    assert row.volume_ml == pytest.approx(len(found) * voxel_ml, abs=5.1e-5)
+
+
+@repeatable(max_examples=10)
+@given(**landmarks, axes=st.sampled_from(ORIENTATIONS), along=st.integers(0, 2))
+def test_scores_and_report_tell_places_in_the_patient_however_a_label_map_is_stored(
+    folder, affine, shape, place, axes, along
+):
+    reference, world = make_landmark(affine, shape, place)
+    # Two voxels further, into the scan, by what the affine says and not by where voxels lie.
+    step = 2 * affine[:3, along] * (1 if place[along] < 0.5 else -1)
+    moved = affine.copy()
+    moved[:3, 3] += step
+    for kind, true_affine in (("same", affine), ("moved", moved)):
+        stored = nibabel.Nifti1Image(reference, true_affine)
+        turn = ornt_transform(io_orientation(affine), axcodes2ornt(tuple(axes)))
+        (folder / kind).mkdir(exist_ok=True)
+        nibabel.save(stored.as_reoriented(turn), folder / kind / "pat1.nii.gz")
+    write_nifti(folder / "true/pat1.nii.gz", reference, affine)
+
+    same, other = (score(folder, folder / kind, folder / "true") for kind in ("same", "moved"))
+    assert [float(same[name]) for name in ("dice", "hd95_mm", "assd_mm")] == [1, 0, 0]
+    # A cube of three voxels that is moved by two along its side: a third is shared.
+    assert float(other["dice"]) == pytest.approx(1 / 3)
+    # The face that is left lies so far off, and what is next to it half as far; which of them 95 %
+    # of the surface reach depends on the shape of a voxel.
+    assert 0.499 < float(other["hd95_mm"]) / np.linalg.norm(step) < 1.001
+
+    pictures = read_pictures(folder / "moved/evaluation/report.html")
+    true_map = nibabel.load(folder / "true/pat1.nii.gz")
+    for side, shift in (("reference", 0), ("prediction", step)):
+        find_in_pictures(pictures, side, true_map, world + shift)
+
+
+def score(folder, predictions_dir, references_dir):
+    """Return the scores of the landmark."""
+    result = run_scoring(
+        make_config(folder, {"evaluate": {"num_bootstrap": 20}}),
+        predictions_dir,
+        references_dir,
+        resample=True,
+        overwrite=True,
+    )
+    with (result.output_dir / "cases.csv").open(newline="") as stream:
+        (row,) = (row for row in csv.DictReader(stream) if row["structure"] == "AO")
+    return row
+
+
+def read_pictures(report_file):
+    """Return the slice and the picture of each plane, as the report shows them."""
+    found = re.findall(
+        r'src="data:image/png;base64,([^"]+)" alt="pat1, (\w+) (\d+)"', report_file.read_text()
+    )
+    return {
+        plane: (int(index), cv2.imdecode(np.frombuffer(b64decode(code), np.uint8), 1))
+        for code, plane, index in found
+    }
+
+
+def find_in_pictures(pictures, side, label_map, world):
+    """Compare where a report shows the landmark with where it lies, by nibabel alone."""
+    turned = nibabel.as_closest_canonical(label_map)
+    voxel = nibabel.affines.apply_affine(np.linalg.inv(turned.affine), world)
+    for axis, plane in enumerate(("sagittal", "coronal", "axial")):
+        index, picture = pictures[plane]
+        assert abs(index - voxel[axis]) < 3.5
+        width = (picture.shape[1] - 6) // 2
+        panel = picture[:, :width] if side == "reference" else picture[:, -width:]
+        pixels = np.argwhere(panel.any(axis=-1))
+        if abs(index - voxel[axis]) > 1.5:
+            assert not len(pixels)
+            continue
+        across, up = (other for other in range(3) if other != axis)
+        share_up, share_across = (pixels.mean(axis=0) + 0.5) / panel.shape[:2]
+        # Radiologists look at coronal and axial slices with the patient's right on the left.
+        share_across = share_across if axis == 0 else 1 - share_across
+        expected = [(voxel[a] + 0.5) / turned.shape[a] for a in (across, up)]
+        pixel = [1 / size for size in panel.shape[1::-1]]
+        np.testing.assert_array_less(
+            np.abs(np.array([share_across, 1 - share_up]) - expected), np.array(pixel)
+        )
