@@ -1,7 +1,6 @@
 """Writing so that no half-written file is ever seen, and names in the order people expect."""
 
 import json
-import os
 import re
 import secrets
 import shutil
@@ -31,7 +30,8 @@ def replacing(file: Path) -> Iterator[Path]:
     """
     temporary = file.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-{file.name}")
     try:
-        _create(temporary)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise DataError(f"{file}: cannot be written ({error.strerror})") from error
     try:
@@ -41,17 +41,6 @@ def replacing(file: Path) -> Iterator[Path]:
         raise DataError(f"{file}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _create(file: Path) -> None:
-    """Create an empty file that was not there before, and its folder if that is missing."""
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    try:
-        handle = os.open(file, flags, 0o666)
-    except FileNotFoundError:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(file, flags, 0o666)
-    os.close(handle)
 
 
 def remove_unfinished(folder: Path) -> None:

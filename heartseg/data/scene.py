@@ -99,16 +99,25 @@ def _vary_anatomy(
         gone = rng.choice([_RV, _PA, _SVC, _IVC])
         return np.where(labels == gone, 0, labels).astype(np.uint8)
     if draw < 0.12:
-        return _merge(labels, _LA, _RA, step_mm, septum_mm=rng.uniform(5, 9))
+        return merge_cavities(labels, _LA, _RA, step_mm, septum_mm=rng.uniform(5, 9))
     if draw < 0.18:
-        return _merge(labels, _LV, _RV, step_mm, septum_mm=rng.uniform(8, 14))
+        return merge_cavities(labels, _LV, _RV, step_mm, septum_mm=rng.uniform(8, 14))
     return labels
 
 
-def _merge(
+def merge_cavities(
     labels: NDArray[np.uint8], kept: int, other: int, step_mm: Point, *, septum_mm: float
 ) -> NDArray[np.uint8]:
-    """Give both cavities one label and take the septum between them away."""
+    """Give two cavities one label and take the septum between them away.
+
+    Args:
+        labels: ``(P, I, R)`` label map.
+        kept: The label of both afterwards.
+        other: The label that goes.
+        step_mm: Size of a voxel.
+        septum_mm: Background that lies between both becomes a part of them where their distances
+            from it are less than this together.
+    """
     sides = [_distance_to(labels == value, step_mm) for value in (kept, other)]
     joined = (labels == other) | ((labels == 0) & (sides[0] + sides[1] < septum_mm))
     return np.where(joined, kept, labels).astype(np.uint8)

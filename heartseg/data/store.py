@@ -171,16 +171,16 @@ def _read(file: Path, flags: int) -> NDArray[Any]:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{file}: is too large for a picture")
-        content = np.fromfile(file, np.uint8)
+        content = file.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
-    if claims_too_much(content.tobytes()):
+    if claims_too_much(content):
         raise DataError(f"{file}: not a readable picture (too short for what it claims)")
     try:
         # Decoding from memory works with any path on any system.
-        image = cv2.imdecode(content, flags) if content.size else None
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except (cv2.error, MemoryError) as error:
         raise DataError(f"{file}: not a readable picture") from error
     if image is None:

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from heartseg.data.phantom import make_phantom
-from heartseg.data.scene import SCENE_GRID, Tissue, paint_scene
+from heartseg.data.scene import SCENE_GRID, Tissue, merge_cavities, paint_scene
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,18 @@ def test_some_hearts_lose_a_structure(phantom, spacing_mm):
     whole = set(np.unique(phantom.labels))
     assert whole in kept
     assert any(labels < whole for labels in kept)
+
+
+def test_merged_cavities_are_one_without_a_septum():
+    labels = np.zeros((12, 9, 9), np.uint8)
+    labels[1:4, 2:7, 2:7], labels[6:10, 2:7, 2:7], labels[11, 4, 4] = 3, 4, 7
+    merged = merge_cavities(labels, 3, 4, (2.0, 2.0, 2.0), septum_mm=7.0)
+    assert set(np.unique(merged)) == {0, 3, 7}
+    assert (merged[1:10, 2:7, 2:7] == 3).all()
+    # What does not lie between them stays as it was.
+    np.testing.assert_array_equal(merged[[0, 10, 11]], labels[[0, 10, 11]])
+    apart = merge_cavities(labels, 3, 4, (2.0, 2.0, 2.0), septum_mm=5.0)
+    np.testing.assert_array_equal(apart, np.where(labels == 4, 3, labels))
 
 
 def test_without_a_heart_there_is_no_scene():

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from heartseg.data.store import (
     SliceRecord,
@@ -90,6 +91,14 @@ def test_red_stays_red(tmp_path):
     write_color(tmp_path / "a.png", np.full((2, 3, 3), (255, 0, 0), np.uint8))
     # OpenCV itself reads blue, green, red.
     assert cv2.imread(str(tmp_path / "a.png"))[0, 0].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 11), (64, 1), (33, 65, 3), (1, 2, 3)])
+def test_another_reader_sees_the_same_picture(tmp_path, shape):
+    picture = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
+    (write_gray if len(shape) == 2 else write_color)(tmp_path / "a.png", picture)
+    with Image.open(tmp_path / "a.png") as opened:
+        np.testing.assert_array_equal(np.asarray(opened), picture)
 
 
 def test_a_path_of_any_characters_works(tmp_path):

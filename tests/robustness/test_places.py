@@ -100,6 +100,7 @@ landmarks = {
     "shape": st.tuples(*[st.integers(9, 40)] * 3),
     "place": st.tuples(*[st.floats(0, 1)] * 3),
 }
+cuts = {"plane": st.sampled_from(list(Plane)), "fit": st.sampled_from(["stretch", "pad"])}
 
 
 def write_scan(folder, labels, affine, name="pat1"):
@@ -111,8 +112,7 @@ def write_scan(folder, labels, affine, name="pat1"):
 @repeatable(max_examples=20)
 @given(
     **landmarks,
-    plane=st.sampled_from(list(Plane)),
-    fit=st.sampled_from(["stretch", "pad"]),
+    **cuts,
 )
 def test_a_landmark_is_found_again_from_the_slices_on_disk(
     folder, affine, shape, place, plane, fit
@@ -186,8 +186,7 @@ def write_model(run_dir, recipe):
 @repeatable(max_examples=10)
 @given(
     **landmarks,
-    plane=st.sampled_from(list(Plane)),
-    fit=st.sampled_from(["stretch", "pad"]),
+    **cuts,
 )
 def test_a_landmark_lies_in_the_label_map_of_infer_where_it_lies_in_the_scan(
     folder, affine, shape, place, plane, fit
