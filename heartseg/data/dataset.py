@@ -1,6 +1,6 @@
 """Batches for training: pairs of PNG files found by name, streamed from disk by tf.data.
 
-Decoding is OpenCV's, in tf.data's threads; channels and scaling are TensorFlow's, a batch at a
+Pictures are unpacked in tf.data's threads; channels and scaling are TensorFlow's, a batch at a
 time. ``docs/benchmarks.md`` says what that costs beside bare ``cv2.imdecode``.
 """
 
@@ -9,19 +9,19 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from heartseg.data.augment import Augmentation, augment_slice
-from heartseg.data.store import read_color, read_gray
+from heartseg.data.store import read_gray, read_mask
 from heartseg.errors import DataError
 from heartseg.files import list_folder, natural_key
-from heartseg.labels import UNKNOWN, LabelTable
+from heartseg.labels import LabelTable
 
 Batches: TypeAlias = "tf.data.Dataset[Any]"
 SCALE = np.float32(1 / 255)
@@ -140,19 +140,13 @@ def read_pair(
     Raises:
         DataError: If a file is unreadable or of another size, or a colour is not in the table.
     """
-    image, colors = read_gray(pair.image_file), read_color(pair.mask_file)
-    for file, found in ((pair.image_file, image.shape), (pair.mask_file, colors.shape[:2])):
+    image, labels = read_gray(pair.image_file), read_mask(pair.mask_file, table)
+    for file, found in ((pair.image_file, image.shape), (pair.mask_file, labels.shape)):
         if found != shape:
             raise DataError(
                 f"{file}: expected {shape[1]} x {shape[0]} pixels (prepare.image_width and "
                 f"prepare.image_height), found {found[1]} x {found[0]}"
             )
-    # Four bytes in the order blue, green, red, 255 are one little-endian number, so that a
-    # colour's code needs no arithmetic on three planes.
-    codes = cv2.cvtColor(colors, cv2.COLOR_RGB2BGRA).view("<u4")[..., 0] & 0xFFFFFF
-    labels = np.take(table.color_codes, codes, mode="clip")
-    if labels.max() == UNKNOWN:
-        table.decode(colors, source=str(pair.mask_file))
     return image, labels
 
 
@@ -199,8 +193,7 @@ def build_dataset(
     """
     reader = _Reader(pairs, table, image_size, image_channels)
     positions = share.positions(len(pairs), batch_size)
-    indices = tf.data.Dataset.from_tensor_slices(positions).map(lambda index: (index,) * 3)
-    return _batches(reader, indices, batch_size // share.count).prefetch(2)
+    return _batches(reader, 0, positions, positions, batch_size // share.count).prefetch(2)
 
 
 def build_training_dataset(
@@ -247,12 +240,7 @@ def build_training_dataset(
         indices = tf.ensure_shape(
             tf.numpy_function(order, [epoch], tf.int64, stateful=False), [len(positions)]
         )
-        samples = tf.data.Dataset.from_tensor_slices((positions, indices))
-        return _batches(
-            reader,
-            samples.map(lambda position, index: (epoch, position, index)),
-            batch_size // share.count,
-        )
+        return _batches(reader, epoch, positions, indices, batch_size // share.count)
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     return epochs.flat_map(batches_of_epoch).prefetch(2)
@@ -276,7 +264,7 @@ def data_errors() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads one sample inside tf.data."""
+    """Reads one batch inside tf.data."""
 
     pairs: Sequence[SlicePair]
     table: LabelTable
@@ -285,52 +273,76 @@ class _Reader:
     seed: int = 0
     augmentation: Augmentation | None = None
 
+    @property
+    def _augments(self) -> bool:
+        return self.augmentation is not None and self.augmentation.is_active
+
     def read(
-        self, epoch: np.int64, position: np.int64, index: np.int64
+        self,
+        epoch: np.int64,
+        positions: NDArray[np.int64],
+        indices: NDArray[np.int64],
     ) -> tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.uint8]]:
-        """Read slice ``index``, which comes at ``position`` in ``epoch``.
+        """Read the slices ``indices``, which come at ``positions`` in ``epoch``.
 
         Returns:
-            ``(H, W)`` grey levels, or intensities in [0, 1] where slices are augmented, and labels.
+            ``(B, H, W)`` grey levels, or intensities in [0, 1] where slices are augmented, and
+            labels.
         """
         try:
-            levels, labels = read_pair(self.pairs[int(index)], self.table, self.image_size)
+            slices = [
+                self._read_slice(int(epoch), int(position), int(index))
+                for position, index in zip(positions, indices, strict=True)
+            ]
         except DataError as error:
             raise RuntimeError(f"<{_MARK}>{error}</{_MARK}>") from error
-        if self.augmentation is None or not self.augmentation.is_active:
+        images, labels = zip(*slices, strict=True)
+        return np.stack(images), np.stack(labels)
+
+    def _read_slice(
+        self, epoch: int, position: int, index: int
+    ) -> tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.uint8]]:
+        levels, labels = read_pair(self.pairs[index], self.table, self.image_size)
+        if self.augmentation is None or not self._augments:
             return levels, labels
-        rng = np.random.default_rng((self.seed, int(epoch), int(position)))
+        rng = np.random.default_rng((self.seed, epoch, position))
         image = np.multiply(levels, SCALE, dtype=np.float32)
         return augment_slice(image, labels, self.augmentation, rng)
 
     def __call__(
-        self, epoch: tf.Tensor, position: tf.Tensor, index: tf.Tensor
+        self, epoch: tf.Tensor, positions: tf.Tensor, indices: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Read a sample, as an operation of TensorFlow's graph."""
+        """Read a batch, as an operation of TensorFlow's graph."""
         # Stateless: what is read depends on the numbers alone, so tf.data may read in parallel
         # even when TensorFlow is held to deterministic operations.
-        augments = self.augmentation is not None and self.augmentation.is_active
-        image, labels = tf.numpy_function(
+        images, labels = tf.numpy_function(
             self.read,
-            [epoch, position, index],
-            [tf.float32 if augments else tf.uint8, tf.uint8],
+            [epoch, positions, indices],
+            [tf.float32 if self._augments else tf.uint8, tf.uint8],
             stateful=False,
         )
-        return tf.ensure_shape(image, self.image_size), tf.ensure_shape(labels, self.image_size)
+        shape = [None, *self.image_size]
+        images = tf.ensure_shape(images, shape)
+        scales = tf.fill([1, self.image_channels], tf.constant(1.0 if self._augments else SCALE))
+        # A product with one row scales and copies at once, in TensorFlow, which uses its memory
+        # again: the pages of new arrays cost as much time as OpenCV takes to decode the slice.
+        channels = tf.reshape(tf.cast(images, tf.float32), [-1, 1]) @ scales
+        return (
+            tf.reshape(channels, [-1, *self.image_size, self.image_channels]),
+            tf.ensure_shape(labels, shape),
+        )
 
-    def to_input(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Give a batch its channels, in TensorFlow, which uses its memory again.
 
-        Arrays of NumPy are new ones for each slice: the system took as long to hand out the pages
-        of three float channels as OpenCV to decode the slice.
-        """
-        if images.dtype == tf.uint8:
-            images = tf.cast(images, tf.float32) * SCALE
-        return tf.repeat(images[..., tf.newaxis], self.image_channels, axis=-1), labels
-
-
-def _batches(reader: _Reader, samples: Batches, batch_size: int) -> Batches:
+def _batches(
+    reader: _Reader,
+    epoch: tf.Tensor | int,
+    positions: NDArray[np.int64],
+    indices: tf.Tensor | NDArray[np.int64],
+    batch_size: int,
+) -> Batches:
     # One call a core: AUTOTUNE starts with fewer and was a third slower over whole epochs.
-    cores = os.cpu_count() or 1
-    slices = samples.map(reader, num_parallel_calls=cores, deterministic=True)
-    return slices.batch(batch_size).map(reader.to_input, num_parallel_calls=cores)
+    return (
+        tf.data.Dataset.from_tensor_slices((positions, indices))
+        .batch(batch_size)
+        .map(partial(reader, epoch), num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+    )

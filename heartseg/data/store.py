@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.data.png import claims_too_much, encode_png
+from heartseg.data.png import MAX_PIXELS, claims_too_much, decode_rows, encode_png
 from heartseg.errors import DataError
 from heartseg.files import natural_key, replacing
 from heartseg.labels import LabelTable
@@ -22,8 +22,6 @@ PREPARE_STATE = "prepare.json"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 MAX_FILE_BYTES = 2**28
 """A larger file is no picture of one slice."""
-MAX_PIXELS = 2**26
-"""A larger picture is taken for a broken or hostile header."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def write_mask(file: Path, labels: NDArray[np.integer], table: LabelTable) -> No
 
 def read_gray(file: Path) -> NDArray[np.uint8]:
     """Read a picture as ``(H, W)`` grey levels; 16 bits are scaled to 8, transparency ignored."""
-    image = _read(file, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+    image = _read(file, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE, axes=2)
     if image.dtype == np.uint16:
         return np.asarray((image.astype(np.uint32) + 128) // 257, np.uint8)
     return _as_bytes(image, file)
@@ -143,7 +141,21 @@ def read_gray(file: Path) -> NDArray[np.uint8]:
 
 def read_color(file: Path) -> NDArray[np.uint8]:
     """Read a picture as ``(H, W, 3)`` RGB of 8 bits."""
-    return _as_bytes(_read(file, cv2.IMREAD_COLOR_RGB), file)
+    return _as_bytes(_read(file, cv2.IMREAD_COLOR_RGB, axes=3), file)
+
+
+def read_mask(file: Path, table: LabelTable) -> NDArray[np.uint8]:
+    """Read a colour mask as ``(H, W)`` labels: ``write_mask`` undone.
+
+    Raises:
+        DataError: If it is unreadable or a colour is not in the table; names the first such pixel.
+    """
+    rows, which = _read_rows(file, cv2.IMREAD_COLOR_RGB, axes=3)
+    try:
+        return table.decode(_as_bytes(rows, file))[which]
+    except DataError:
+        # What is wrong is told of the whole mask.
+        return table.decode(_as_bytes(rows[which], file), source=str(file))
 
 
 def read_index(file: Path) -> NDArray[np.uint8]:
@@ -152,7 +164,7 @@ def read_index(file: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: If it is not a picture of one channel and 8 bits.
     """
-    image = _read(file, cv2.IMREAD_UNCHANGED)
+    image = _read(file, cv2.IMREAD_UNCHANGED, axes=2)
     if image.ndim != 2:
         raise DataError(
             f"{file}: expected one channel of label values, found {image.shape[2]}; a colour mask "
@@ -167,7 +179,19 @@ def _as_bytes(image: NDArray[Any], file: Path) -> NDArray[np.uint8]:
     return image
 
 
-def _read(file: Path, flags: int) -> NDArray[Any]:
+def _read(file: Path, flags: int, *, axes: int) -> NDArray[Any]:
+    rows, which = _read_rows(file, flags, axes=axes)
+    return rows if len(rows) == len(which) else rows[which]
+
+
+def _read_rows(file: Path, flags: int, *, axes: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Read the rows of a picture, and which of them each row of it equals.
+
+    Args:
+        file: The picture.
+        flags: What OpenCV is to make of it.
+        axes: Those of the array that is wanted.
+    """
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{file}: is too large for a picture")
@@ -178,6 +202,9 @@ def _read(file: Path, flags: int) -> NDArray[Any]:
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
     if claims_too_much(content):
         raise DataError(f"{file}: not a readable picture (too short for what it claims)")
+    own = decode_rows(content, axes)
+    if own is not None:
+        return own
     try:
         # Decoding from memory works with any path on any system.
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
@@ -187,7 +214,7 @@ def _read(file: Path, flags: int) -> NDArray[Any]:
         raise DataError(f"{file}: not a readable picture (PNG, JPEG, TIFF and BMP are)")
     if image.shape[0] * image.shape[1] > MAX_PIXELS:
         raise DataError(f"{file}: {image.shape[1]} x {image.shape[0]} pixels are more than can be")
-    return np.asarray(image)
+    return np.asarray(image), np.arange(len(image))
 
 
 def _write(file: Path, image: NDArray[np.uint8]) -> None:

@@ -10,9 +10,9 @@ from heartseg.data.intensity import find_window
 from heartseg.data.pictures import overlay as draw_overlay
 from heartseg.data.store import (
     IMAGE_SUFFIXES,
-    read_color,
     read_gray,
     read_index,
+    read_mask,
     slice_file_name,
     write_color,
     write_gray,
@@ -182,7 +182,7 @@ def _overlay_file(mask_file: Path) -> Path:
 
 
 def _decode_picture(task: Task, table: LabelTable) -> int:
-    write_gray(task.output, table.decode(read_color(task.file), source=str(task.file)))
+    write_gray(task.output, read_mask(task.file, table))
     return 1
 
 

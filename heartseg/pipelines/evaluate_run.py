@@ -22,9 +22,9 @@ from heartseg.data.store import (
     MANIFEST,
     PREPARE_STATE,
     SliceRecord,
-    read_color,
     read_gray,
     read_manifest,
+    read_mask,
 )
 from heartseg.data.volume import (
     check_same_grid,
@@ -386,7 +386,7 @@ def _predict_prepared(test_set: _TestSet, case: str, segmenter: Segmenter) -> tu
             (record.height, record.width), (record.spacing_row_mm, record.spacing_col_mm)
         )
         mask_file = test_set.master_dir / "masks" / record.file
-        mask = table.decode(read_color(mask_file), source=str(mask_file))
+        mask = read_mask(mask_file, table)
         layout.stack(prediction)[record.slice] = grid.labels_to_native(answer)
         layout.stack(reference)[record.slice] = grid.labels_to_native(mask)
     warning = (

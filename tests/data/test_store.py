@@ -15,6 +15,7 @@ from heartseg.data.store import (
     read_gray,
     read_index,
     read_manifest,
+    read_mask,
     slice_file_name,
     write_color,
     write_gray,
@@ -85,6 +86,21 @@ def test_a_mask_of_an_unknown_label_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"a\.png: expected label values 0 to 8, found 9"):
         write_mask(tmp_path / "a.png", np.full((2, 2), 9, np.uint8), HVSMR)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [write_color, lambda file, mask: cv2.imwrite(str(file), mask)])
+def test_a_foreign_colour_is_named_with_its_place_in_the_mask(tmp_path, write):
+    mask = np.zeros((6, 5, 3), np.uint8)
+    mask[4:, 2] = 7
+    write(tmp_path / "a.png", mask)
+    with pytest.raises(DataError, match=r"a\.png: .* \(4, 2\) has the colour \(7, 7, 7\).*2 such"):
+        read_mask(tmp_path / "a.png", HVSMR)
+
+
+def test_a_mask_reads_as_it_was_written(tmp_path):
+    labels = np.random.default_rng(4).integers(0, 9, (9, 13), np.uint8).repeat(3, axis=0)
+    write_mask(tmp_path / "a.png", labels, HVSMR)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png", HVSMR), labels)
 
 
 def test_red_stays_red(tmp_path):
