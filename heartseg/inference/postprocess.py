@@ -22,7 +22,10 @@ def pieces_kept(table: LabelTable) -> dict[int, float]:
 def keep_largest_components(
     labels: NDArray[np.uint8], *, keep_fraction: Mapping[int, float] | None = None
 ) -> NDArray[np.uint8]:
-    """Turn all but the largest connected piece of each structure into background.
+    """Keep the largest connected piece of each structure; the others were named wrongly.
+
+    Another piece takes the name of the structure that it touches most, and becomes background
+    where it touches none.
 
     Args:
         labels: ``(X, Y, Z)`` label map.
@@ -50,7 +53,20 @@ def keep_largest_components(
             stays |= sizes >= fractions[value] * sizes.max()
         stays[0] = True
         region[~stays[pieces]] = 0
+    _rename(kept, labels)
     return kept
+
+
+def _rename(kept: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    """Give the pieces of ``labels`` that are gone the names of their neighbours, in place."""
+    pieces, _ = ndimage.label((labels > 0) & (kept == 0), structure=TOUCHING)
+    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+        around = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
+        piece = pieces[around] == number
+        names = kept[around]
+        touched = names[ndimage.binary_dilation(piece, TOUCHING) & (names > 0)]
+        if touched.size:
+            names[piece] = np.bincount(touched).argmax()
 
 
 def touches_border(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.bool_]:

@@ -17,6 +17,20 @@ def test_only_the_largest_piece_of_each_structure_stays():
     assert labels[8, 8, 8] == 1  # the argument is not changed
 
 
+def test_a_piece_of_another_name_takes_that_of_the_structure_it_touches_most():
+    labels = np.zeros((10, 6, 6), np.uint8)
+    labels[0:8] = 1
+    labels[9, 0:5] = 2
+    labels[8, 0:2, 0] = 2
+    labels[3:5, 2:4, 2:4] = 2  # inside of 1
+    labels[5, 2:4, 2:4] = 3  # beside it, and the largest of its name is elsewhere
+    labels[9, 5, 0:5] = 3
+    expected = labels.copy()
+    expected[3:6, 2:4, 2:4] = 1
+
+    np.testing.assert_array_equal(keep_largest_components(labels), expected)
+
+
 def test_pieces_that_share_only_a_corner_are_one():
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[0, 0, 0] = labels[1, 1, 1] = labels[2, 2, 2] = 5
