@@ -21,6 +21,7 @@ from heartseg.model.callbacks import (
 )
 from heartseg.model.checkpoint import load_model, read_metadata, save_model
 from heartseg.model.history import EpochRecord, History, best_of, write_history
+from heartseg.model.optimizer import build_optimizer
 from heartseg.model.placement import Placement
 from heartseg.model.precision import dtype_policy
 
@@ -124,16 +125,15 @@ def compile_model(
         loss: What is minimised.
         metrics: What else is recorded.
     """
-    options = {
-        "clipvalue": clipvalue or None,
-        "clipnorm": clipnorm or None,
-        "use_ema": average_momentum > 0,
-        "ema_momentum": average_momentum or 0.99,
-    }
-    optimizer = (
-        keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **options)
-        if weight_decay
-        else keras.optimizers.Adam(learning_rate, **options)
+    optimizer = build_optimizer(
+        model,
+        learning_rate,
+        # With decay, this is AdamW.
+        weight_decay=weight_decay or None,
+        clipvalue=clipvalue or None,
+        clipnorm=clipnorm or None,
+        use_ema=average_momentum > 0,
+        ema_momentum=average_momentum or 0.99,
     )
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
 
