@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 
 from heartseg.data.slicing import SliceRecipe
 from heartseg.errors import ModelError
+from heartseg.inference.looks import PredictVolume
 from heartseg.inference.predict import Predict
-from heartseg.inference.whole_heart import PredictVolume
 
 
 def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int) -> Predict:

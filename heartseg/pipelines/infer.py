@@ -24,6 +24,7 @@ from heartseg.data.views import overlay_slices, preview_sheet, to_true_aspect
 from heartseg.data.volume import Volume, is_nifti, read_image, write_label_map
 from heartseg.errors import BatchError, DataError
 from heartseg.files import UNFINISHED, image_stem, remove_unfinished, replacing
+from heartseg.inference.league import is_doubtful
 from heartseg.inference.predict import WHOLE_HEART_VIEW, ModelDescription, lay_picture
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.volumetry import (
@@ -33,7 +34,7 @@ from heartseg.inference.volumetry import (
     read_volumes,
     write_volumes,
 )
-from heartseg.inference.whole_heart import WholeHeartSegmenter, is_doubtful
+from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.lock import locked
 from heartseg.model.checkpoint import read_metadata

@@ -10,20 +10,15 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
+from heartseg.data.oblique import obliqueness_deg
 from heartseg.data.volume import Volume, read_image, read_label_map
 from heartseg.errors import DataError, ModelError
 from heartseg.evaluation.overlap import dice_per_label
+from heartseg.inference.league import is_doubtful
+from heartseg.inference.looks import View, measure_agreement, softmax
 from heartseg.inference.network import compile_volume_predict
-from heartseg.inference.whole_heart import (
-    View,
-    WholeHeartSegmenter,
-    is_doubtful,
-    measure_agreement,
-    obliqueness_deg,
-    segment_whole_heart,
-    softmax,
-)
-from heartseg.labels import HVSMR
+from heartseg.inference.whole_heart import WholeHeartSegmenter
+from heartseg.labels import HVSMR, LabelTable
 from heartseg.model.packaged import describe_packaged, is_installed, load_packaged
 
 GRID = (16, 24, 20)
@@ -64,8 +59,9 @@ def make_volume(voxels, affine=None):
     )
 
 
-def segment(volume, predict=predict_by_brightness, **options):
-    return segment_whole_heart(predict, volume, grid=GRID, num_classes=4, **options)
+def segment(volume, predict=predict_by_brightness, *, num_classes=4):
+    table = LabelTable(HVSMR.structures[:num_classes])
+    return WholeHeartSegmenter(predict, GRID, table).segment(volume)
 
 
 def expected_labels(image):
@@ -185,9 +181,7 @@ def test_a_volume_that_no_heart_has_is_noticed():
 
 def test_a_network_of_other_classes_is_an_error():
     with pytest.raises(ModelError, match="expected logits of shape"):
-        segment_whole_heart(
-            predict_by_brightness, make_volume(make_heart()), grid=GRID, num_classes=5
-        )
+        segment(make_volume(make_heart()), num_classes=5)
 
 
 def test_agreement_is_the_mean_dice_of_each_view_with_the_average():
