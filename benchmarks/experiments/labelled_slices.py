@@ -84,7 +84,7 @@ def score(model_file: Path, source: Path, case: str, labelled: np.ndarray) -> fl
     """Return the macro Dice over the slices that were not labelled; 0 without an answer."""
     segmenter = WholeHeartSegmenter(compile_volume_predict(load_model(model_file)), GRID, HVSMR)
     try:
-        answer = segmenter.segment_volume(read_image(source / f"{case}_cropped_norm.nii.gz"))
+        answer = segmenter.segment(read_image(source / f"{case}_cropped_norm.nii.gz")).labels
     except DataError as error:
         print(f"  no answer: {error}")
         return 0.0

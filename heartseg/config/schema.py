@@ -320,7 +320,7 @@ class InferConfig(Section):
     tile_overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Overlap of neighbouring tiles as a share of their side."""
     largest_component: bool = False
-    """Whether only the largest connected piece of each structure is kept in a volume."""
+    """Whether only the largest connected piece of each structure keeps its name in a volume."""
 
 
 class ParallelConfig(Section):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,44 @@ from heartseg.progress import Report, silent
 
 
 @dataclass(frozen=True)
-class Segmenter:
-    """A model and how it is applied.
+class Answer:
+    """What a model makes of a scan.
+
+    Attributes:
+        labels: ``(X, Y, Z)`` labels on the scan's own grid.
+        quality: ``(num_classes - 1,)`` agreement of several looks on each structure, NaN where the
+            answer holds no such structure; None where there was one look only.
+        notices: What makes the answer doubtful, in words.
+    """
+
+    labels: NDArray[np.uint8]
+    quality: NDArray[np.float64] | None = None
+    notices: tuple[str, ...] = ()
+
+
+class Segmenter(Protocol):
+    """A model that segments scans."""
+
+    @property
+    def model(self) -> ModelDescription:
+        """What the model was trained for."""
+
+    def segment(self, image: Volume, *, report: Report = silent) -> Answer:
+        """Segment a scan.
+
+        Args:
+            image: The scan.
+            report: Told after each part.
+
+        Raises:
+            DataError: If the scan is none for this model.
+            ModelError: If the network's answer has another shape than expected.
+        """
+
+
+@dataclass(frozen=True)
+class SliceSegmenter:
+    """A model of slices and how it is applied.
 
     Attributes:
         predict: The network.
@@ -41,8 +78,8 @@ class Segmenter:
             tile_overlap=self.tile_overlap,
         )
 
-    def segment_volume(self, image: Volume, *, report: Report = silent) -> NDArray[np.uint8]:
-        """Return the ``(X, Y, Z)`` label map of a scan; see ``predict_volume``."""
+    def segment(self, image: Volume, *, report: Report = silent) -> Answer:
+        """Segment a scan; see ``predict_volume``."""
         table = self.model.table
         labels = predict_volume(
             self.predict,
@@ -53,6 +90,6 @@ class Segmenter:
             tile_overlap=self.tile_overlap,
             report=report,
         )
-        if not self.largest_component:
-            return labels
-        return keep_largest_components(labels, keep_fraction=pieces_kept(table))
+        if self.largest_component:
+            labels = keep_largest_components(labels, keep_fraction=pieces_kept(table))
+        return Answer(labels)

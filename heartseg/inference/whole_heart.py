@@ -29,6 +29,7 @@ from heartseg.inference.looks import (
 )
 from heartseg.inference.postprocess import keep_largest_components, pieces_kept
 from heartseg.inference.predict import WHOLE_HEART_VIEW, ModelDescription
+from heartseg.inference.segmenter import Answer
 from heartseg.labels import LabelTable
 from heartseg.progress import Report, silent
 
@@ -37,22 +38,6 @@ MOST_OBLIQUE_DEG = 20.0
 STARTS = (0.65, 0.45)
 """Shares of the volume's middle where the search begins anew if nothing sure was found."""
 _CHUNK_VOXELS = 1 << 21
-
-
-@dataclass(frozen=True)
-class WholeHeart:
-    """A segmented scan.
-
-    Attributes:
-        labels: ``(X, Y, Z)`` labels on the scan's own grid.
-        quality: ``(num_classes - 1,)`` agreement of the views on each structure, the mean Dice of
-            each view with the average; NaN where the average holds no such structure.
-        notices: What was noticed of the scan, in words; empty if nothing was.
-    """
-
-    labels: NDArray[np.uint8]
-    quality: NDArray[np.float64]
-    notices: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,14 +58,10 @@ class WholeHeartSegmenter:
 
     @property
     def model(self) -> ModelDescription:
-        """What the network is, as other segmenters tell it."""
+        """What the network was trained for."""
         return ModelDescription(WHOLE_HEART_VIEW, self.table, self.grid)
 
-    def segment_volume(self, image: Volume, *, report: Report = silent) -> NDArray[np.uint8]:
-        """Return the ``(X, Y, Z)`` label map of a scan; see ``segment``."""
-        return self.segment(image, report=report).labels
-
-    def segment(self, image: Volume, *, report: Report = silent) -> WholeHeart:
+    def segment(self, image: Volume, *, report: Report = silent) -> Answer:
         """Segment a scan of a heart.
 
         Args:
@@ -97,7 +78,7 @@ class WholeHeartSegmenter:
             straight = lay_straight(image, WORKING_SIDE)
             result = self.segment(straight, report=report)
             labels = sample_nearest(result.labels, straight.affine, like=image)
-            return WholeHeart(labels, result.quality, result.notices)
+            return Answer(labels, result.quality, result.notices)
 
         turned = to_trained_axes(image.voxels, image.affine)
         look = Look(self.predict, turned, self.grid, self.table.num_classes)
@@ -106,7 +87,7 @@ class WholeHeartSegmenter:
         write_labels(labels[box], probabilities)
         labels = keep_largest_components(labels, keep_fraction=pieces_kept(self.table))
         labels = from_trained_axes(labels, image.affine)
-        return WholeHeart(labels, quality, tuple(find_notices(labels, quality, image.affine)))
+        return Answer(labels, quality, tuple(find_notices(labels, quality, image.affine)))
 
 
 def _find_and_average(

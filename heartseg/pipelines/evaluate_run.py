@@ -43,7 +43,7 @@ from heartseg.files import filling, read_json, remove_unfinished, replacing
 from heartseg.hashing import hash_labels
 from heartseg.inference.network import compile_predict, compile_volume_predict
 from heartseg.inference.predict import ModelDescription
-from heartseg.inference.segmenter import Segmenter
+from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.model.checkpoint import load_model, read_metadata
 from heartseg.parallel import map_cases, place_for_workers
@@ -312,18 +312,18 @@ def _score_on_worker(case: str, *, config: Config, stamp: int, **known: Any) -> 
 
 
 @lru_cache(maxsize=1)
-def _load_segmenter_once(config: Config, _stamp: int) -> Segmenter | WholeHeartSegmenter:
+def _load_segmenter_once(config: Config, _stamp: int) -> Segmenter:
     return _build_segmenter(config, load_model(config.run_dir / BEST))
 
 
-def _build_segmenter(config: Config, model: keras.Model) -> Segmenter | WholeHeartSegmenter:
+def _build_segmenter(config: Config, model: keras.Model) -> Segmenter:
     model_file, batch_size = config.run_dir / BEST, config.evaluate.batch_size
     description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
     if description.grid is not None:
         return WholeHeartSegmenter(
             compile_volume_predict(model), description.grid, description.table
         )
-    return Segmenter(
+    return SliceSegmenter(
         compile_predict(model, description.recipe, batch_size=batch_size),
         description,
         batch_size=batch_size,
@@ -335,29 +335,29 @@ def _score_case(
     case: str,
     *,
     test_set: _TestSet,
-    segmenter: Segmenter | WholeHeartSegmenter,
+    segmenter: Segmenter,
     output_dir: Path,
     tolerance_mm: float,
 ) -> _Scored:
-    if isinstance(segmenter, WholeHeartSegmenter) or case in test_set.sources:
-        pair, digest = _predict_source(test_set, case, segmenter, output_dir)
-        warning = None
-    else:
+    if isinstance(segmenter, SliceSegmenter) and case not in test_set.sources:
         pair, warning = _predict_prepared(test_set, case, segmenter)
         digest = None
+    else:
+        pair, digest = _predict_source(test_set, case, segmenter, output_dir)
+        warning = None
     scores = score_case(pair, segmenter.model.table, tolerance_mm=tolerance_mm)
     return _Scored(scores, digest, warning)
 
 
 def _predict_source(
-    test_set: _TestSet, case: str, segmenter: Segmenter | WholeHeartSegmenter, output_dir: Path
+    test_set: _TestSet, case: str, segmenter: Segmenter, output_dir: Path
 ) -> tuple[LabelPair, str]:
     """Predict a case from its source volume, keep the prediction, and hash the reference."""
     files, table = test_set.sources[case], segmenter.model.table
     image = read_image(files.image_file)
     reference = read_label_map(files.label_file, table)
     check_same_grid(image, reference, names=(str(files.image_file), str(files.label_file)))
-    labels = segmenter.segment_volume(image)
+    labels = segmenter.segment(image).labels
     write_label_map(_prediction_file(output_dir, case), labels, like=image, table=table)
     endpoints = None
     if case in test_set.endpoints:
@@ -370,7 +370,9 @@ def _predict_source(
     return pair, hash_labels(reference.voxels, reference.spacing_mm)
 
 
-def _predict_prepared(test_set: _TestSet, case: str, segmenter: Segmenter) -> tuple[LabelPair, str]:
+def _predict_prepared(
+    test_set: _TestSet, case: str, segmenter: SliceSegmenter
+) -> tuple[LabelPair, str]:
     """Predict a case whose source volume is gone, from its prepared slices, with a warning."""
     records, grid_facts = test_set.records.get(case), test_set.grids.get(case)
     if not records or not grid_facts:

@@ -3,33 +3,33 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.config.schema import Config
-from heartseg.data.geometry import SliceLayout
 from heartseg.data.inputs import find_inputs
-from heartseg.data.intensity import find_window
-from heartseg.data.movie import write_movie
 from heartseg.data.pictures import overlay
 from heartseg.data.slicing import SliceRecipe
 from heartseg.data.store import read_gray, write_color, write_mask
-from heartseg.data.views import overlay_slices, preview_sheet, to_true_aspect
-from heartseg.data.volume import Volume, is_nifti, read_image, write_label_map
+from heartseg.data.volume import Volume, is_nifti, read_image
 from heartseg.errors import BatchError, DataError
 from heartseg.files import UNFINISHED, image_stem, remove_unfinished, replacing
-from heartseg.inference.league import is_doubtful
-from heartseg.inference.predict import WHOLE_HEART_VIEW, ModelDescription, lay_picture
-from heartseg.inference.segmenter import Segmenter
+from heartseg.inference.predict import ModelDescription, lay_picture
+from heartseg.inference.results import (
+    VOLUMES,
+    Segmented,
+    Task,
+    naming,
+    segment_to_files,
+)
+from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.inference.volumetry import (
     VolumeRow,
-    measure_volumes,
     merge_volumes,
     read_volumes,
     write_volumes,
@@ -43,17 +43,14 @@ from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 logger = logging.getLogger(__name__)
 
 BEST_MODEL = "best.keras"
-VOLUMES = "volumes.csv"
 OUTPUT_DIR = Path("heartseg_output")
 """Where results go, below the working directory, when the packaged model made them."""
 LABEL_MAP_SUFFIX = "_seg"
-# A GIF keeps the noise of a scan: 120 slices take 12 MB at 384 pixels, 5 MB at 256.
-MOVIE_SIDE = {".mp4": 384, ".gif": 256}
 
 
 @dataclass(frozen=True)
@@ -71,21 +68,6 @@ class InferResult:
     num_pictures: int
     num_volumes: int
     volumes: tuple[VolumeRow, ...]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One input and its results.
-
-    Attributes:
-        file: The input.
-        name: What the names of its results begin with.
-        outputs: Every file that is written for it, the main one first.
-    """
-
-    file: Path
-    name: str
-    outputs: tuple[Path, ...]
 
 
 def run_infer(
@@ -165,16 +147,16 @@ def _infer_tasks(
     on_cluster = config.parallel.backend == "dask"
     # Before the model loads, which takes seconds; on a cluster the workers read.
     readings = _read_ahead([] if on_cluster else volumes)
-    engine = None if on_cluster and not pictures else _load_engine(config, packaged=packaged)
+    segmenter = None if on_cluster and not pictures else _load_segmenter(config, packaged=packaged)
     _mark_unfinished(output_dir, tasks)
     progress = _Progress(report, len(tasks))
     failed: list[str] = []
-    if isinstance(engine, _SliceEngine):
-        failed = _infer_pictures(engine.segmenter, pictures, progress)
-    if engine is None or (on_cluster and volumes):
+    if isinstance(segmenter, SliceSegmenter):
+        failed = _infer_pictures(segmenter, pictures, progress)
+    if segmenter is None or (on_cluster and volumes):
         rows, failed_volumes = _infer_on_cluster(config, volumes, progress, packaged=packaged)
     else:
-        rows, failed_volumes = _infer_volumes(engine, readings, progress)
+        rows, failed_volumes = _infer_volumes(segmenter, readings, progress)
     if rows:
         write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, rows))
     # What a worker left that was killed while it wrote.
@@ -267,60 +249,6 @@ def _without_pictures(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
     return volumes, [f"{task.file}: {hint}" for task in tasks if not is_nifti(task.file)]
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What is known of a segmented volume.
-
-    Attributes:
-        labels: ``(X, Y, Z)`` label map.
-        quality: ``(structures,)`` agreement of several looks; None where there was one only.
-        notices: What makes the result doubtful.
-    """
-
-    labels: NDArray[np.uint8]
-    quality: NDArray[np.float64] | None = None
-    notices: tuple[str, ...] = ()
-
-
-class _Engine(Protocol):
-    """A model that segments volumes, and how they are shown."""
-
-    @property
-    def recipe(self) -> SliceRecipe: ...
-
-    @property
-    def table(self) -> LabelTable: ...
-
-    def segment(self, image: Volume, *, report: Report) -> _Answer: ...
-
-
-class _SliceEngine:
-    """The model of a run, which sees slices."""
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.segmenter = segmenter
-        self.recipe, self.table = segmenter.model.recipe, segmenter.model.table
-
-    def segment(self, image: Volume, *, report: Report) -> _Answer:
-        return _Answer(self.segmenter.segment_volume(image, report=report))
-
-
-class _HeartEngine:
-    """A model that sees a heart at once: the packaged one, or that of a run."""
-
-    recipe = WHOLE_HEART_VIEW
-
-    def __init__(self, model: "keras.Model", grid: tuple[int, int, int], table: LabelTable) -> None:
-        from heartseg.inference.network import compile_volume_predict
-
-        self.table = table
-        self._segmenter = WholeHeartSegmenter(compile_volume_predict(model), grid, table)
-
-    def segment(self, image: Volume, *, report: Report) -> _Answer:
-        found = self._segmenter.segment(image, report=report)
-        return _Answer(found.labels, found.quality, found.notices)
-
-
 def _check_outputs(output_dir: Path, tasks: Sequence[Task], *, overwrite: bool) -> None:
     unfinished = _read_unfinished(output_dir)
     inputs = {task.file.resolve() for task in tasks}
@@ -350,27 +278,26 @@ def _mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
     remove_unfinished(output_dir)
 
 
-def _load_engine(config: Config, *, packaged: bool) -> _Engine:
+def _load_segmenter(config: Config, *, packaged: bool) -> Segmenter:
     # TensorFlow takes seconds to load: only now, when the inputs are known to be there.
-    from heartseg.inference.network import compile_predict
+    from heartseg.inference.network import compile_predict, compile_volume_predict
     from heartseg.model.checkpoint import load_model
     from heartseg.model.packaged import load_packaged
 
     if packaged:
-        return _HeartEngine(load_packaged(), describe_packaged().grid, HVSMR)
+        predict = compile_volume_predict(load_packaged())
+        return WholeHeartSegmenter(predict, describe_packaged().grid, HVSMR)
     model_file, settings = config.run_dir / BEST_MODEL, config.infer
-    model = _describe_model(model_file)
+    model, network = _describe_model(model_file), load_model(model_file)
     if model.grid is not None:
-        return _HeartEngine(load_model(model_file), model.grid, model.table)
+        return WholeHeartSegmenter(compile_volume_predict(network), model.grid, model.table)
     _warn_of_differences(config, model, model_file)
-    return _SliceEngine(
-        Segmenter(
-            compile_predict(load_model(model_file), model.recipe, batch_size=settings.batch_size),
-            model,
-            batch_size=settings.batch_size,
-            tile_overlap=settings.tile_overlap if settings.tiled else None,
-            largest_component=settings.largest_component,
-        )
+    return SliceSegmenter(
+        compile_predict(network, model.recipe, batch_size=settings.batch_size),
+        model,
+        batch_size=settings.batch_size,
+        tile_overlap=settings.tile_overlap if settings.tiled else None,
+        largest_component=settings.largest_component,
     )
 
 
@@ -394,7 +321,9 @@ def _warn_of_differences(config: Config, model: ModelDescription, model_file: Pa
         )
 
 
-def _infer_pictures(segmenter: Segmenter, tasks: Sequence[Task], progress: _Progress) -> list[str]:
+def _infer_pictures(
+    segmenter: SliceSegmenter, tasks: Sequence[Task], progress: _Progress
+) -> list[str]:
     """Segment pictures in batches; return one message a picture that failed."""
     problems: list[str] = []
     for start in range(0, len(tasks), segmenter.batch_size):
@@ -406,7 +335,7 @@ def _infer_pictures(segmenter: Segmenter, tasks: Sequence[Task], progress: _Prog
         problems += [problem for _, problem in batch if isinstance(problem, str)]
         label_maps = segmenter.segment_slices([image for _, image in good])
         for (task, image), labels in zip(good, label_maps, strict=True):
-            _write_picture(task, image, labels, segmenter)
+            _write_picture(task, image, labels, segmenter.model.table)
         for task, _ in batch:
             progress.finish(task.name)
     return problems
@@ -416,26 +345,16 @@ def _read_picture(file: Path, recipe: SliceRecipe) -> NDArray[np.uint8] | str:
     """Return the grey levels of a picture, or why it cannot be segmented."""
     try:
         image = read_gray(file)
-        with _naming(file):
+        with naming(file):
             lay_picture(image, recipe)
     except DataError as error:
         return str(error)
     return image
 
 
-@contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Name the input in the errors of the core, which knows no files."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
-
-
 def _write_picture(
-    task: Task, image: NDArray[np.uint8], labels: NDArray[np.uint8], segmenter: Segmenter
+    task: Task, image: NDArray[np.uint8], labels: NDArray[np.uint8], table: LabelTable
 ) -> None:
-    table = segmenter.model.table
     mask_file, *overlay_files = task.outputs
     write_mask(mask_file, labels, table)
     for overlay_file in overlay_files:
@@ -443,14 +362,16 @@ def _write_picture(
 
 
 def _infer_volumes(
-    engine: _Engine, readings: Iterable[tuple[Task, "Future[Volume]"]], progress: _Progress
+    segmenter: Segmenter, readings: Iterable[tuple[Task, "Future[Volume]"]], progress: _Progress
 ) -> tuple[list[VolumeRow], list[str]]:
     """Segment volumes; return their rows and one message a volume that failed."""
     rows: list[VolumeRow] = []
     problems = []
     for task, reading in readings:
         try:
-            done = _infer_volume(task, reading.result(), engine, report=progress.within(task.name))
+            done = segment_to_files(
+                task, reading.result(), segmenter, report=progress.within(task.name)
+            )
         except DataError as error:
             problems.append(str(error))
         else:
@@ -495,56 +416,19 @@ def _stamp(config: Config, *, packaged: bool) -> str | None:
     return f"{stat.st_size}:{stat.st_mtime_ns}"
 
 
-def _infer_on_worker(task: Task, *, config: Config, stamp: str | None) -> "_Segmented":
-    engine = _load_engine_once(config, stamp)
-    return _infer_volume(task, read_image(task.file), engine, report=silent)
+def _infer_on_worker(task: Task, *, config: Config, stamp: str | None) -> "Segmented":
+    segmenter = _load_segmenter_once(config, stamp)
+    return segment_to_files(task, read_image(task.file), segmenter, report=silent)
 
 
 @lru_cache(maxsize=1)
-def _load_engine_once(config: Config, stamp: str | None) -> _Engine:
-    return _load_engine(config, packaged=stamp is None)
+def _load_segmenter_once(config: Config, stamp: str | None) -> Segmenter:
+    return _load_segmenter(config, packaged=stamp is None)
 
 
-@dataclass(frozen=True)
-class _Segmented:
-    """What is told of a segmented volume.
-
-    Attributes:
-        rows: Its rows of ``volumes.csv``.
-        notices: What makes it doubtful.
-    """
-
-    rows: list[VolumeRow]
-    notices: list[str]
-
-
-def _tell(volume: _Segmented) -> None:
+def _tell(volume: Segmented) -> None:
     for notice in volume.notices:
         logger.warning("%s", notice)
-
-
-def _infer_volume(task: Task, image: Volume, engine: _Engine, *, report: Report) -> _Segmented:
-    """Segment a volume and write its results."""
-    with _naming(task.file):
-        answer = engine.segment(image, report=report)
-    _write_volume(task, image, answer.labels, engine)
-    return _measure(task, image, answer, engine.table)
-
-
-def _measure(task: Task, image: Volume, answer: _Answer, table: LabelTable) -> _Segmented:
-    """Return the rows of a volume, and what makes it doubtful."""
-    doubtful = None if answer.quality is None else is_doubtful(answer.quality)
-    rows = measure_volumes(
-        task.name, answer.labels, image.affine, table, quality=answer.quality, doubtful=doubtful
-    )
-    notices = [f"{task.file}: {notice}" for notice in answer.notices]
-    uncertain = [row.structure for row in rows if "doubtful" in row.flags]
-    if uncertain and not answer.notices:
-        notices.append(
-            f"{task.file}: the looks at the scan agree poorly on {', '.join(uncertain)}; flagged "
-            f"doubtful in {VOLUMES}"
-        )
-    return _Segmented(rows, notices)
 
 
 def _read_ahead(tasks: Sequence[Task]) -> Iterator[tuple[Task, "Future[Volume]"]]:
@@ -564,18 +448,3 @@ def _read_ahead(tasks: Sequence[Task]) -> Iterator[tuple[Task, "Future[Volume]"]
                 yield task, reading
 
     return readings()
-
-
-def _write_volume(task: Task, image: Volume, labels: NDArray[np.uint8], engine: _Engine) -> None:
-    recipe, table = engine.recipe, engine.table
-    limits = find_window(image.voxels, recipe.window, recipe.window_range)
-    label_file, preview_file, *movie_files = task.outputs
-    write_label_map(label_file, labels, like=image, table=table)
-    sheet = preview_sheet(image, labels, table, plane=recipe.plane, limits=limits)
-    write_color(preview_file, sheet)
-    spacing_mm = SliceLayout.from_affine(image.affine, recipe.plane).spacing_mm(image.affine)
-    for movie_file in movie_files:
-        side = MOVIE_SIDE[movie_file.suffix]
-        pictures = overlay_slices(image, labels, table, plane=recipe.plane, limits=limits)
-        frames = (to_true_aspect(p, spacing_mm, longest_side=side) for p in pictures)
-        write_movie(movie_file, frames)
