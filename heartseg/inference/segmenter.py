@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.data.volume import Volume
-from heartseg.inference.postprocess import keep_largest_components, pieces_kept
+from heartseg.inference.postprocess import clean_up
 from heartseg.inference.predict import ModelDescription, Predict, predict_slices, predict_volume
 from heartseg.progress import Report, silent
 
@@ -91,5 +91,5 @@ class SliceSegmenter:
             report=report,
         )
         if self.largest_component:
-            labels = keep_largest_components(labels, keep_fraction=pieces_kept(table))
+            labels = clean_up(labels, table)
         return Answer(labels)

@@ -27,7 +27,7 @@ from heartseg.inference.looks import (
     average_views,
     find_box,
 )
-from heartseg.inference.postprocess import keep_largest_components, pieces_kept
+from heartseg.inference.postprocess import clean_up
 from heartseg.inference.predict import WHOLE_HEART_VIEW, ModelDescription
 from heartseg.inference.segmenter import Answer
 from heartseg.labels import LabelTable
@@ -85,7 +85,7 @@ class WholeHeartSegmenter:
         box, probabilities, quality = _find_and_average(look, self.views, report)
         labels = np.zeros(turned.shape, np.uint8)
         write_labels(labels[box], probabilities)
-        labels = keep_largest_components(labels, keep_fraction=pieces_kept(self.table))
+        labels = clean_up(labels, self.table)
         labels = from_trained_axes(labels, image.affine)
         return Answer(labels, quality, tuple(find_notices(labels, quality, image.affine)))
 

@@ -1,6 +1,7 @@
 import numpy as np
 
-from heartseg.inference.postprocess import keep_largest_components, touches_border
+from heartseg.inference.postprocess import clean_up, keep_largest_components, touches_border
+from heartseg.labels import HVSMR
 
 
 def test_only_the_largest_piece_of_each_structure_stays():
@@ -29,6 +30,20 @@ def test_a_piece_of_another_name_takes_that_of_the_structure_it_touches_most():
     expected[3:6, 2:4, 2:4] = 1
 
     np.testing.assert_array_equal(keep_largest_components(labels), expected)
+
+
+def test_a_chamber_too_small_to_be_one_is_part_of_its_neighbour():
+    labels = np.zeros((20, 10, 10), np.uint8)
+    labels[2:18, 1:9, 1:9] = 1  # a left ventricle of 1024 voxels
+    labels[2:4, 1:9, 1] = 2  # a right ventricle of 16
+    labels[2:4, 1:9, 8] = 8  # an inferior vena cava of 16, as small as some are
+    expected = labels.copy()
+    expected[labels == 2] = 1
+
+    np.testing.assert_array_equal(clean_up(labels, HVSMR), expected)
+
+    labels[2:4, 1:9, 2] = 2
+    np.testing.assert_array_equal(clean_up(labels, HVSMR), labels)
 
 
 def test_pieces_that_share_only_a_corner_are_one():
