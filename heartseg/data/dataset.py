@@ -227,7 +227,8 @@ def build_training_dataset(
         share: The part of each batch that is read here. All shares together are the batches that
             one process alone would read.
     """
-    reader = _Reader(pairs, table, image_size, image_channels, seed, augmentation)
+    active = augmentation if augmentation and augmentation.is_active else None
+    reader = _Reader(pairs, table, image_size, image_channels, seed, active)
     count = len(pairs) if steps_per_epoch is None else steps_per_epoch * batch_size
 
     positions = share.positions(count, batch_size)
@@ -273,10 +274,6 @@ class _Reader:
     seed: int = 0
     augmentation: Augmentation | None = None
 
-    @property
-    def _augments(self) -> bool:
-        return self.augmentation is not None and self.augmentation.is_active
-
     def read(
         self,
         epoch: np.int64,
@@ -303,7 +300,7 @@ class _Reader:
         self, epoch: int, position: int, index: int
     ) -> tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.uint8]]:
         levels, labels = read_pair(self.pairs[index], self.table, self.image_size)
-        if self.augmentation is None or not self._augments:
+        if self.augmentation is None:
             return levels, labels
         rng = np.random.default_rng((self.seed, epoch, position))
         image = np.multiply(levels, SCALE, dtype=np.float32)
@@ -318,12 +315,12 @@ class _Reader:
         images, labels = tf.numpy_function(
             self.read,
             [epoch, positions, indices],
-            [tf.float32 if self._augments else tf.uint8, tf.uint8],
+            [tf.float32 if self.augmentation else tf.uint8, tf.uint8],
             stateful=False,
         )
         shape = [None, *self.image_size]
         images = tf.ensure_shape(images, shape)
-        scales = tf.fill([1, self.image_channels], tf.constant(1.0 if self._augments else SCALE))
+        scales = tf.fill([1, self.image_channels], tf.constant(1.0 if self.augmentation else SCALE))
         # A product with one row scales and copies at once, in TensorFlow, which uses its memory
         # again: the pages of new arrays cost as much time as OpenCV takes to decode the slice.
         channels = tf.reshape(tf.cast(images, tf.float32), [-1, 1]) @ scales

@@ -19,6 +19,7 @@ MAX_PIXELS = 2**26
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {2: 0, 3: 2}
 """What PNG calls grey and RGB, by the number of the array's axes."""
+_CHANNELS = {2: 1, 3: 3}
 _UP = 2
 """The filter that keeps what differs from the row above: best for slices, no harm to masks."""
 
@@ -63,7 +64,7 @@ def decode_rows(content: bytes, axes: int) -> tuple[NDArray[np.uint8], NDArray[n
         return None
     if not 0 < width * height <= MAX_PIXELS:
         return None
-    line = 1 + width * (3 if axes == 3 else 1)
+    line = 1 + width * _CHANNELS[axes]
     unpacking = isal_zlib.decompressobj()
     try:
         filtered = np.frombuffer(unpacking.decompress(data, height * line), np.uint8)
