@@ -1,4 +1,4 @@
-"""A Keras model as a plain, compiled function from images to probabilities."""
+"""A Keras model as a plain, compiled function from images to probabilities, and as a segmenter."""
 
 import keras
 import numpy as np
@@ -7,7 +7,35 @@ from numpy.typing import NDArray
 from heartseg.data.slicing import SliceRecipe
 from heartseg.errors import ModelError
 from heartseg.inference.looks import PredictVolume
-from heartseg.inference.predict import Predict
+from heartseg.inference.predict import ModelDescription, Predict
+from heartseg.inference.segmenter import Segmenter, SliceSegmenter
+from heartseg.inference.whole_heart import WholeHeartSegmenter
+
+
+def build_segmenter(
+    network: keras.Model,
+    model: ModelDescription,
+    *,
+    batch_size: int,
+    tile_overlap: float | None = None,
+    largest_component: bool = False,
+) -> Segmenter:
+    """Make a trained network a segmenter of the kind that it was trained for.
+
+    Args:
+        network: The network.
+        model: What it was trained for.
+        batch_size: Slices predicted at once; this and the rest matter to networks of slices only.
+        tile_overlap: As in ``SliceSegmenter``.
+        largest_component: As in ``SliceSegmenter``.
+
+    Raises:
+        ModelError: If the network does not fit its description.
+    """
+    if model.grid is not None:
+        return WholeHeartSegmenter(compile_volume_predict(network), model.grid, model.table)
+    predict = compile_predict(network, model.recipe, batch_size=batch_size)
+    return SliceSegmenter(predict, model, batch_size, tile_overlap, largest_component)
 
 
 def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int) -> Predict:

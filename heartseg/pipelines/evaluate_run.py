@@ -41,10 +41,9 @@ from heartseg.evaluation.summary import Context
 from heartseg.evaluation.views import CaseView, build_view
 from heartseg.files import filling, read_json, remove_unfinished, replacing
 from heartseg.hashing import hash_labels
-from heartseg.inference.network import compile_predict, compile_volume_predict
+from heartseg.inference.network import build_segmenter
 from heartseg.inference.predict import ModelDescription
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
-from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.model.checkpoint import load_model, read_metadata
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.progress import Report, silent
@@ -317,16 +316,12 @@ def _load_segmenter_once(config: Config, _stamp: int) -> Segmenter:
 
 
 def _build_segmenter(config: Config, model: keras.Model) -> Segmenter:
-    model_file, batch_size = config.run_dir / BEST, config.evaluate.batch_size
+    model_file = config.run_dir / BEST
     description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
-    if description.grid is not None:
-        return WholeHeartSegmenter(
-            compile_volume_predict(model), description.grid, description.table
-        )
-    return SliceSegmenter(
-        compile_predict(model, description.recipe, batch_size=batch_size),
+    return build_segmenter(
+        model,
         description,
-        batch_size=batch_size,
+        batch_size=config.evaluate.batch_size,
         largest_component=config.infer.largest_component,
     )
 

@@ -280,7 +280,7 @@ def _mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
 
 def _load_segmenter(config: Config, *, packaged: bool) -> Segmenter:
     # TensorFlow takes seconds to load: only now, when the inputs are known to be there.
-    from heartseg.inference.network import compile_predict, compile_volume_predict
+    from heartseg.inference.network import build_segmenter, compile_volume_predict
     from heartseg.model.checkpoint import load_model
     from heartseg.model.packaged import load_packaged
 
@@ -289,11 +289,10 @@ def _load_segmenter(config: Config, *, packaged: bool) -> Segmenter:
         return WholeHeartSegmenter(predict, describe_packaged().grid, HVSMR)
     model_file, settings = config.run_dir / BEST_MODEL, config.infer
     model, network = _describe_model(model_file), load_model(model_file)
-    if model.grid is not None:
-        return WholeHeartSegmenter(compile_volume_predict(network), model.grid, model.table)
-    _warn_of_differences(config, model, model_file)
-    return SliceSegmenter(
-        compile_predict(network, model.recipe, batch_size=settings.batch_size),
+    if model.grid is None:
+        _warn_of_differences(config, model, model_file)
+    return build_segmenter(
+        network,
         model,
         batch_size=settings.batch_size,
         tile_overlap=settings.tile_overlap if settings.tiled else None,

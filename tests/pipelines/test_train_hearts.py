@@ -12,7 +12,6 @@ from heartseg.errors import BatchError, ConfigError, DataError, ModelError
 from heartseg.files import write_json
 from heartseg.inference import network
 from heartseg.model.checkpoint import load_model, read_metadata
-from heartseg.pipelines import evaluate_run
 from heartseg.pipelines.evaluate_run import run_evaluation
 from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.synth import run_synth
@@ -266,7 +265,7 @@ def test_pictures_are_refused_by_a_model_of_whole_hearts(trained, source_dir, tm
 
 
 def test_a_trained_run_is_scored_on_its_test_cases(trained, source_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate_run, "compile_volume_predict", lambda _: predict_by_place)
+    monkeypatch.setattr(network, "compile_volume_predict", lambda _: predict_by_place)
     run_dir, _ = trained
     write_json(
         run_dir.parent / "dataset" / "split.json",
