@@ -1,5 +1,6 @@
 """Endless samples of whole hearts for training, rendered while the network computes."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -80,8 +81,7 @@ def build_heart_dataset(
     numbers = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(
         lambda epoch: tf.data.Dataset.from_tensor_slices(epoch * per_epoch + positions)
     )
-    # Two at once: each spends half its time where Python holds all threads but one.
-    samples = numbers.map(make_in_graph, num_parallel_calls=2, deterministic=True)
+    samples = numbers.map(make_in_graph, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
     return samples.batch(batch_size // share.count, drop_remainder=True).prefetch(4)
 
 

@@ -8,6 +8,7 @@ References:
     Billot et al. (2023). SynthSeg. https://doi.org/10.1016/j.media.2023.102789
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,33 +61,27 @@ def make_sample(
         rng: Decides everything that is random.
     """
     places = _draw_places(rng)
-    nearest = tuple(
-        np.clip(np.rint(place), 0, side - 1).astype(np.intp)
-        for place, side in zip(places, SCENE_GRID, strict=True)
-    )
-    labels = source.labels[nearest]
+    nearest = _nearest_voxels(places)
+    labels = source.labels.ravel()[nearest]
     if isinstance(source, Scan):
         bent = ndimage.map_coordinates(source.image, places, order=1, mode="nearest")
         seen = _vary(bent, rng)
     else:
-        seen = _render(source.tissues[nearest], rng)
+        seen = _render(source.tissues.ravel()[nearest], rng)
     seen = _measure(seen, rng, strength=0.4 if isinstance(source, Scan) else 1.0)
-    one_hot = _one_hot(labels, num_classes)
-    return Sample(normalize(resample_to(seen, grid))[..., np.newaxis], resample_to(one_hot, grid))
+    return _to_sample(seen, labels, grid, num_classes)
 
 
 def frame_scan(scan: Scan, grid: Shape, *, num_classes: int) -> Sample:
     """Show a scan as it is, on the network's grid: for validation."""
-    one_hot = _one_hot(scan.labels, num_classes)
-    return Sample(
-        normalize(resample_to(scan.image, grid))[..., np.newaxis], resample_to(one_hot, grid)
-    )
+    return _to_sample(scan.image, scan.labels, grid, num_classes)
 
 
-def _one_hot(labels: NDArray[np.uint8], num_classes: int) -> FloatArray:
-    rows = np.zeros((256, num_classes), np.float32)
-    rows[:num_classes] = np.eye(num_classes)
-    return rows[labels]
+def _to_sample(
+    image: FloatArray, labels: NDArray[np.uint8], grid: Shape, num_classes: int
+) -> Sample:
+    shares = [resample_to(labels == label, grid) for label in range(num_classes)]
+    return Sample(normalize(resample_to(image, grid))[..., np.newaxis], np.stack(shares, axis=-1))
 
 
 def _draw_places(rng: np.random.Generator) -> list[FloatArray]:
@@ -102,10 +97,20 @@ def _draw_places(rng: np.random.Generator) -> list[FloatArray]:
     places = []
     for axis, side in enumerate(SCENE_GRID):
         place = sum(np.float32(matrix[axis, other]) * straight[other] for other in range(3))
-        bend = rough * _smooth(rng, (5, 5, 5)) + fine * _smooth(rng, (10, 12, 10))
+        bend = _smooth(rng, (5, 5, 5), rough) + _smooth(rng, (10, 12, 10), fine)
         place = (place + np.float32(shift[axis] + 0.5) + bend) * np.float32(side - 1)
         places.append(np.asarray(place, np.float32))
     return places
+
+
+def _nearest_voxels(places: Sequence[FloatArray]) -> NDArray[np.intp]:
+    """Return the number of the voxel nearest to each place, or of the border's beyond it."""
+    # float32 counts exactly up to 2 ** 24.
+    number = np.zeros_like(places[0])
+    for place, side in zip(places, SCENE_GRID, strict=True):
+        number *= side
+        number += np.clip(np.rint(place), 0, side - 1)
+    return number.astype(np.intp)
 
 
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -119,13 +124,15 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     return matrix
 
 
-def _smooth(rng: np.random.Generator, knots: Shape) -> FloatArray:
-    """Draw a smooth field of standard deviation near 1 over the grid of scenes."""
+def _smooth(rng: np.random.Generator, knots: Shape, deviation: float = 1.0) -> FloatArray:
+    """Draw a smooth field of about that standard deviation over the grid of scenes."""
     matrices = [
         sampling_matrix(side, count, width=1.0)
         for side, count in zip(SCENE_GRID, knots, strict=True)
     ]
-    return resample(rng.standard_normal(knots, np.float32), matrices) * np.float32(1.6)
+    # Interpolation between independent knots takes a part of their deviation.
+    values = np.float32(1.6 * deviation) * rng.standard_normal(knots, np.float32)
+    return resample(values, matrices)
 
 
 def _draw_contrast(rng: np.random.Generator) -> FloatArray:
@@ -172,8 +179,8 @@ def _render(tissues: NDArray[np.uint8], rng: np.random.Generator) -> FloatArray:
     """Give each tissue its signal and texture, and blood its flow."""
     signal = _draw_contrast(rng)
     seen = signal[tissues]
-    texture = rng.uniform(0, 0.2) * _smooth(rng, (18, 24, 18))
-    texture += rng.uniform(0, 0.12) * _smooth(rng, (8, 10, 8))
+    texture = _smooth(rng, (18, 24, 18), rng.uniform(0, 0.2))
+    texture += _smooth(rng, (8, 10, 8), rng.uniform(0, 0.12))
     # Blood is smoother than what surrounds it.
     rough = np.full(len(signal), 1.0, np.float32)
     rough[1:9] = rng.uniform(0.2, 0.7)
@@ -200,7 +207,7 @@ def _measure(signal: FloatArray, rng: np.random.Generator, *, strength: float) -
         rng: Decides how much.
         strength: 1 for a rendered scene; less for a scan, which was measured once already.
     """
-    bias = strength * rng.uniform(0, 0.22) * _smooth(rng, (3, 3, 3))
+    bias = _smooth(rng, (3, 3, 3), strength * rng.uniform(0, 0.22))
     front = np.linspace(1, 0, SCENE_GRID[0], dtype=np.float32)[:, np.newaxis, np.newaxis]
     bias += np.float32(strength * rng.uniform(-0.2, 0.9)) * front ** np.float32(rng.uniform(1, 4))
     seen = signal * np.exp(bias)

@@ -37,12 +37,15 @@ def resample(
     volume: NDArray[np.floating], matrices: Sequence[NDArray[np.float32]]
 ) -> NDArray[np.float32]:
     """Apply one matrix to each of the first three axes; further axes stay as they are."""
-    sampled: NDArray[Any] = volume
+    sampled: NDArray[Any] = np.ascontiguousarray(volume, np.float32)
     # The axis that shrinks most first: less is left for the others.
     for axis in sorted(range(3), key=lambda axis: matrices[axis].shape[0] / volume.shape[axis]):
-        product = np.tensordot(matrices[axis], sampled, axes=(1, axis))
-        sampled = np.moveaxis(product, 0, axis)
-    return np.ascontiguousarray(sampled, np.float32)
+        before, (side, *after) = sampled.shape[:axis], sampled.shape[axis:]
+        # As products of whole planes, which need no copy with the axes in another order.
+        planes = sampled.reshape(*before, side, -1)
+        product = planes[..., 0] @ matrices[axis].T if not after else matrices[axis] @ planes
+        sampled = product.reshape(*before, -1, *after)
+    return np.asarray(sampled, np.float32)
 
 
 def resample_to(volume: NDArray[np.floating], shape: tuple[int, int, int]) -> NDArray[np.float32]:

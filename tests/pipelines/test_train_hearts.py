@@ -5,6 +5,7 @@ import shutil
 import nibabel
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from heartseg.config.schema import Config
 from heartseg.data.volume import UNLABELLED
@@ -105,6 +106,19 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(trained, source_dir, tmp_path,
     np.testing.assert_allclose(
         losses, [record.logs["val_loss"] for record in trained[1].history], rtol=1e-5
     )
+
+
+def test_numpy_multiplies_in_one_thread_while_a_network_trains(source_dir, tmp_path):
+    def blas_threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    before, seen = blas_threads(), []
+    run_training(
+        settings(source_dir, tmp_path / "run"), track=lambda _: seen.append(blas_threads())
+    )
+    assert all(threads == {1} for threads in seen)
+    assert seen
+    assert blas_threads() == before
 
 
 def test_the_rate_falls_along_a_cosine(trained):
