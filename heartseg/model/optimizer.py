@@ -46,5 +46,17 @@ class OnePassAdam(keras.optimizers.Adam):
             return
         if trainable_variables is not None and not self.built:
             self.build(trainable_variables)
-        update = tf.function(lambda given: plain(given, trainable_variables), jit_compile=True)
-        update(list(grads))
+        dtypes = [gradient.dtype for gradient in grads]
+
+        @tf.function(jit_compile=True)
+        def update(given: list[tf.Tensor]) -> None:
+            cast = [tf.cast(gradient, dtype) for gradient, dtype in zip(given, dtypes, strict=True)]
+            plain(cast, trainable_variables)
+
+        update([_before_cast(gradient) for gradient in grads])
+
+
+def _before_cast(gradient: tf.Tensor) -> tf.Tensor:
+    """Return what a gradient was cast from, if it was: the compiled update casts on its way."""
+    operation = getattr(gradient, "op", None)
+    return operation.inputs[0] if operation and operation.type == "Cast" else gradient

@@ -24,6 +24,7 @@ from heartseg.model.history import EpochRecord, History, best_of, write_history
 from heartseg.model.optimizer import build_optimizer
 from heartseg.model.placement import Placement
 from heartseg.model.precision import dtype_policy
+from heartseg.model.products import use_products
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -135,6 +136,7 @@ def compile_model(
         use_ema=average_momentum > 0,
         ema_momentum=average_momentum or 0.99,
     )
+    use_products(model)
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
 
 
@@ -164,7 +166,9 @@ def load_state(run_dir: Path, policy: str) -> keras.Model:
         ModelError: If the file is missing or damaged.
     """
     with dtype_policy(policy):
-        return load_model(run_dir / LAST, compiled=True)
+        model = load_model(run_dir / LAST, compiled=True)
+    use_products(model)
+    return model
 
 
 def is_finished(history: History, settings: FitSettings) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from heartseg.model import optimizer as module
 from heartseg.model.checkpoint import load_model, save_model
 from heartseg.model.optimizer import OnePassAdam, build_optimizer
+from heartseg.model.precision import dtype_policy
 from heartseg.model.unet import build_unet
 
 rng = np.random.default_rng(5)
@@ -18,8 +19,9 @@ def small_network() -> keras.Model:
     return build_unet(image_size=(8, 8), base_filters=2, num_layers=2, dropout_rate=0, seed=6)
 
 
-def trained(**options) -> keras.Model:
-    model = small_network()
+def trained(policy="float32", **options) -> keras.Model:
+    with dtype_policy(policy):
+        model = small_network()
     model.compile(
         optimizer=build_optimizer(model, 0.001, **options), loss="sparse_categorical_crossentropy"
     )
@@ -39,6 +41,7 @@ def few_are_many(monkeypatch):
         {},
         {"clipvalue": 0.01},
         {"clipnorm": 0.1, "weight_decay": 0.1, "use_ema": True, "ema_momentum": 0.7},
+        {"clipnorm": 0.1, "policy": "mixed_bfloat16"},
     ],
 )
 def test_one_pass_takes_the_same_steps(options, monkeypatch):
@@ -52,6 +55,18 @@ def test_one_pass_takes_the_same_steps(options, monkeypatch):
         np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), rtol=1e-3, atol=1e-5)
     for mine, theirs in zip(one_pass.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_gradients_are_handed_over_as_they_were_before_a_cast(few_are_many, monkeypatch):
+    seen = []
+    real = module._before_cast
+    monkeypatch.setattr(
+        module, "_before_cast", lambda gradient: seen.append(real(gradient)) or seen[-1]
+    )
+    count = len(trained("mixed_bfloat16").trainable_variables)
+    # The last layer, of a kernel and a bias, computes in float32.
+    types = [gradient.dtype.name for gradient in seen[:count]]
+    assert types == ["bfloat16"] * (count - 2) + ["float32"] * 2
 
 
 def test_the_update_is_compiled(few_are_many, monkeypatch):
