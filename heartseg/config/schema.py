@@ -195,6 +195,8 @@ class SynthesisConfig(Section):
     """Chests that are drawn around each label map before training."""
     scan_share: Fraction = 0.2
     """Share of the training samples that are real scans; 0 trains on drawn ones alone."""
+    mirror_share: Fraction = 0.0
+    """Share of the training samples that are mirrored, left for right."""
 
 
 class AugmentConfig(Section):

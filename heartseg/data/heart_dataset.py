@@ -24,11 +24,13 @@ class HeartSources:
         scenes: Chests drawn around label maps.
         scans: Real scans with labels.
         scan_share: Share of the samples that show a scan, if there are any.
+        mirror_share: Share of the samples that are mirrored, left for right.
     """
 
     scenes: Sequence[Scene]
     scans: Sequence[Scan] = ()
     scan_share: float = 0.0
+    mirror_share: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> Scene | Scan:
         """Draw what a sample shows."""
@@ -67,7 +69,13 @@ def build_heart_dataset(
 
     def make(number: np.int64) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rng = np.random.default_rng((seed, *divmod(int(number), per_epoch)))
-        sample = make_sample(sources.draw(rng), grid, num_classes=num_classes, rng=rng)
+        sample = make_sample(
+            sources.draw(rng),
+            grid,
+            num_classes=num_classes,
+            rng=rng,
+            mirror_share=sources.mirror_share,
+        )
         return sample.image, sample.shares
 
     def make_in_graph(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -50,7 +50,12 @@ class Sample:
 
 
 def make_sample(
-    source: Scene | Scan, grid: Shape, *, num_classes: int, rng: np.random.Generator
+    source: Scene | Scan,
+    grid: Shape,
+    *,
+    num_classes: int,
+    rng: np.random.Generator,
+    mirror_share: float = 0.0,
 ) -> Sample:
     """Bend a scene or a scan, give it a look, and bring it onto the network's grid.
 
@@ -59,8 +64,9 @@ def make_sample(
         grid: Voxels of the sample.
         num_classes: Classes, background included.
         rng: Decides everything that is random.
+        mirror_share: How probable it is that left and right are exchanged.
     """
-    places = _draw_places(rng)
+    places = _draw_places(rng, mirror_share)
     nearest = _nearest_voxels(places)
     labels = source.labels.ravel()[nearest]
     if isinstance(source, Scan):
@@ -84,13 +90,13 @@ def _to_sample(
     return Sample(normalize(resample_to(image, grid))[..., np.newaxis], np.stack(shares, axis=-1))
 
 
-def _draw_places(rng: np.random.Generator) -> list[FloatArray]:
+def _draw_places(rng: np.random.Generator, mirror_share: float) -> list[FloatArray]:
     """Draw where each voxel of the sample lies in the source, in its voxels."""
     center = [np.linspace(-0.5, 0.5, side, dtype=np.float32) for side in SCENE_GRID]
     straight = np.meshgrid(*center, indexing="ij", sparse=True)
     angles = np.deg2rad(np.clip(rng.normal(0, 9, 3), -20, 20))
     matrix = _rotation(angles) @ np.diag(np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.05)))
-    if rng.random() < 0.1:
+    if rng.random() < mirror_share:
         matrix[:, 2] *= -1
     shift = rng.normal(0, 0.025, 3)
     rough, fine = rng.uniform(0, 0.035), rng.uniform(0, 0.012)
@@ -144,30 +150,27 @@ def _draw_contrast(rng: np.random.Generator) -> FloatArray:
     if rng.random() < 0.15:
         # Contrast medium of the first pass: one side of the circulation is darker.
         signal[rng.choice([[2, 4, 6, 7, 8], [1, 3, 5, 5, 5]])] *= rng.uniform(0.6, 0.95)
-    if rng.random() < 0.12:
-        signal[9:] = rng.uniform(0, 0.9, len(signal) - 9)
-    else:
-        muscle = rng.uniform(0.25, 0.72)
-        fat = rng.uniform(0.05, 1.0) if rng.random() < 0.7 else rng.uniform(0.05, 0.4)
-        soft = rng.uniform(0.6, 1.3) * muscle
-        signal[Tissue.LUNG_VESSEL] = rng.uniform(0.4, 1.1)
-        signal[Tissue.MEDIASTINUM] = rng.uniform(0.2, 0.9) * max(fat, 0.5)
-        signal[Tissue.THYMUS] = rng.uniform(0.3, 0.8)
-        signal[Tissue.LIVER] = rng.uniform(0.15, 0.85)
-        signal[Tissue.LIVER_VESSEL] = signal[Tissue.LIVER] + rng.uniform(-0.1, 0.6)
-        signal[Tissue.ABDOMEN] = rng.uniform(0.1, 0.9)
-        signal[Tissue.SPINE] = rng.uniform(0.15, 0.7)
-        signal[Tissue.DISC] = rng.uniform(0.1, 0.8)
-        signal[Tissue.CANAL] = rng.uniform(0.2, 1.2)
-        signal[Tissue.MUSCLE] = soft
-        signal[Tissue.RIB] = rng.uniform(0.05, 0.6)
-        signal[Tissue.SKIN_FAT] = fat * rng.uniform(0.8, 1.8)
-        signal[Tissue.VESSEL] = rng.normal(0.98, 0.1)
-        signal[Tissue.HEART_FAT] = fat * rng.uniform(0.6, 1.1)
-        signal[Tissue.EFFUSION] = rng.uniform(0.5, 1.15)
-        signal[Tissue.WALL] = rng.uniform(0.2, 0.75)
-        signal[Tissue.LV_MUSCLE] = muscle
-        signal[Tissue.RV_MUSCLE] = muscle * rng.uniform(0.85, 1.15)
+    muscle = rng.uniform(0.25, 0.72)
+    fat = rng.uniform(0.05, 1.0) if rng.random() < 0.7 else rng.uniform(0.05, 0.4)
+    soft = rng.uniform(0.6, 1.3) * muscle
+    signal[Tissue.LUNG_VESSEL] = rng.uniform(0.4, 1.1)
+    signal[Tissue.MEDIASTINUM] = rng.uniform(0.2, 0.9) * max(fat, 0.5)
+    signal[Tissue.THYMUS] = rng.uniform(0.3, 0.8)
+    signal[Tissue.LIVER] = rng.uniform(0.15, 0.85)
+    signal[Tissue.LIVER_VESSEL] = signal[Tissue.LIVER] + rng.uniform(-0.1, 0.6)
+    signal[Tissue.ABDOMEN] = rng.uniform(0.1, 0.9)
+    signal[Tissue.SPINE] = rng.uniform(0.15, 0.7)
+    signal[Tissue.DISC] = rng.uniform(0.1, 0.8)
+    signal[Tissue.CANAL] = rng.uniform(0.2, 1.2)
+    signal[Tissue.MUSCLE] = soft
+    signal[Tissue.RIB] = rng.uniform(0.05, 0.6)
+    signal[Tissue.SKIN_FAT] = fat * rng.uniform(0.8, 1.8)
+    signal[Tissue.VESSEL] = rng.normal(0.98, 0.1)
+    signal[Tissue.HEART_FAT] = fat * rng.uniform(0.6, 1.1)
+    signal[Tissue.EFFUSION] = rng.uniform(0.5, 1.15)
+    signal[Tissue.WALL] = rng.uniform(0.2, 0.75)
+    signal[Tissue.LV_MUSCLE] = muscle
+    signal[Tissue.RV_MUSCLE] = muscle * rng.uniform(0.85, 1.15)
     air = rng.uniform(0, 0.22)
     signal[Tissue.LUNG] = air
     signal[Tissue.AIRWAY] = air * rng.uniform(0, 0.8)

@@ -126,7 +126,10 @@ class HeartMaterial:
         steps = train.steps_per_epoch or STEPS_PER_EPOCH
         learned = build_heart_dataset(
             HeartSources(
-                self._draw_scenes(), self._read_scans(self._train), config.synthesis.scan_share
+                self._draw_scenes(),
+                self._read_scans(self._train),
+                config.synthesis.scan_share,
+                config.synthesis.mirror_share,
             ),
             grid,
             num_classes=table.num_classes,

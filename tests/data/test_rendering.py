@@ -76,3 +76,14 @@ def test_a_framed_scan_is_not_changed(scan):
     np.testing.assert_array_equal(framed.image, frame_scan(scan, GRID, num_classes=9).image)
     likeliest = framed.shares.argmax(axis=-1)
     assert (likeliest == nearest_to(scan.labels, GRID)).mean() > 0.97
+
+
+def test_samples_are_mirrored_when_asked(scene):
+    plain, mirrored = (
+        make_sample(
+            scene, GRID, num_classes=9, rng=np.random.default_rng(4), mirror_share=share
+        ).shares
+        for share in (0.0, 1.0)
+    )
+    # Bent a little differently, but left and right are exchanged.
+    assert np.abs(plain[:, :, ::-1] - mirrored).mean() < 0.5 * np.abs(plain - mirrored).mean()
