@@ -52,9 +52,14 @@ def measure_hearts(
     images = np.stack([sample.image for sample in samples])
     labels = np.stack([sample.shares.argmax(axis=-1).astype(np.uint8) for sample in samples])
     batches = tf.data.Dataset.from_tensor_slices((images, labels.reshape(-1, *flat))).batch(1)
-    softmax = keras.layers.Softmax(dtype="float32")
-    picture = keras.layers.Reshape((*flat, num_classes), dtype="float32")(softmax(model.output))
-    return _measure(keras.Model(model.input, picture), batches, table, config)
+    picture = keras.Sequential(
+        [
+            model,
+            keras.layers.Softmax(dtype="float32"),
+            keras.layers.Reshape((*flat, num_classes), dtype="float32"),
+        ]
+    )
+    return _measure(picture, batches, table, config)
 
 
 def _measure(

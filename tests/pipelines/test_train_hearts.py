@@ -2,6 +2,7 @@
 
 import shutil
 
+import keras
 import nibabel
 import numpy as np
 import pytest
@@ -285,6 +286,8 @@ def test_a_trained_run_is_scored_on_its_test_cases(trained, source_dir, tmp_path
         run_dir.parent / "dataset" / "split.json",
         {"by": "patient", "cases": {"train": ["pat0"], "valid": [], "test": ["pat3"]}},
     )
+    # As in a process of its own, in which no layer has been named yet.
+    keras.utils.clear_session()
     result = run_evaluation(settings(source_dir, run_dir), output_dir=tmp_path / "scores")
     assert result.published.keys() == {"dice_crossentropy", "dice_coef_multiclass"}
     assert 0 < result.published["dice_coef_multiclass"] < 1
