@@ -24,7 +24,7 @@ from _turns import (
 )
 
 from heartseg.config.schema import Config
-from heartseg.data.dataset import SlicePair, build_training_dataset, find_pairs, read_pair
+from heartseg.data.dataset import SlicePair, build_training_dataset, find_pairs, read_pairs
 from heartseg.labels import HVSMR
 from heartseg.model.losses import build_loss
 from heartseg.model.metrics import build_metrics
@@ -60,9 +60,9 @@ def measure(pairs: list[SlicePair], rounds: int, base_filters: int) -> None:
     compile_model(
         plain, loss=keras.losses.CategoricalCrossentropy(), metrics=[published_dice], **shape
     )
-    images, labels = zip(*(read_pair(pair, HVSMR, (SIZE, SIZE)) for pair in pairs), strict=True)
-    inputs = np.repeat(np.stack(images)[..., np.newaxis] / np.float32(255), 3, axis=-1)
-    one_hot = np.eye(CLASSES, dtype=np.float32)[np.stack(labels)]
+    images, labels = read_pairs(pairs, HVSMR, (SIZE, SIZE))
+    inputs = np.repeat(images[..., np.newaxis] / np.float32(255), 3, axis=-1)
+    one_hot = np.eye(CLASSES, dtype=np.float32)[labels]
 
     precision = choose_precision("auto")
     own = build_published(precision.policy, base_filters=base_filters)

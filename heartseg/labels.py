@@ -72,7 +72,7 @@ class LabelTable:
 
     @cached_property
     def color_codes(self) -> NDArray[np.uint8]:
-        """``(2**24,)`` labels by ``red << 16 | green << 8 | blue``; ``UNKNOWN`` off the palette."""
+        """``(2**24,)`` labels by ``red | green << 8 | blue << 16``; ``UNKNOWN`` off the palette."""
         table = np.full(1 << 24, UNKNOWN, np.uint8)
         table[_color_code(self.palette)] = np.arange(self.num_classes, dtype=np.uint8)
         return table
@@ -129,9 +129,17 @@ class LabelTable:
         )
 
 
-def _color_code(colors: NDArray[np.uint8]) -> NDArray[np.int32]:
-    red, green, blue = (colors[..., channel].astype(np.int32) for channel in range(3))
-    return red << 16 | green << 8 | blue
+def _color_code(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return ``red | green << 8 | blue << 16`` of ``(..., 3)`` colours."""
+    import cv2
+
+    shape = colors.shape[:-1]
+    if colors.size == 0:
+        return np.zeros(shape, np.uint32)
+    # OpenCV makes four bytes of three, and those are a number: a fifth of the time of shifts.
+    one_line = np.ascontiguousarray(colors).reshape(1, -1, 3)
+    codes: NDArray[np.uint32] = cv2.cvtColor(one_line, cv2.COLOR_RGB2RGBA).view("<u4")
+    return codes.reshape(shape) & np.uint32(0xFFFFFF)
 
 
 def build_label_table(structures: Sequence[Structure]) -> LabelTable:

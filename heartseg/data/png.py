@@ -43,22 +43,21 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     return _header(width, height, image.ndim) + data + _END
 
 
-def decode_rows(content: bytes, axes: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]] | None:
-    """Unpack the rows of a picture that ``encode_png`` packed, those that repeat only once.
+def unpack_png(content: bytes, axes: int) -> NDArray[np.uint8] | None:
+    """Unpack a picture that ``encode_png`` packed, up to the sums of its rows.
 
     Args:
         content: The file.
         axes: 2 for a picture of ``(H, W)`` grey levels, 3 for one of ``(H, W, 3)`` RGB.
 
     Returns:
-        ``(N, W)`` or ``(N, W, 3)``, the rows that differ from the one above, and ``(H,)``, which of
-        them each row of the picture equals; None if the picture is of another kind or packed
-        otherwise, or broken.
+        What each row adds to the one above, ``(H, W)`` or ``(H, 3 * W)``; None if the picture is of
+        another kind or packed otherwise, or broken.
     """
     if len(content) < _BEFORE_DATA + _AFTER_DATA:
         return None
     width, height = struct.unpack_from(">2I", content, len(_SIGNATURE) + 8)
-    data = content[_BEFORE_DATA:-_AFTER_DATA]
+    data = memoryview(content)[_BEFORE_DATA:-_AFTER_DATA]
     expected = _header(width, height, axes) + struct.pack(">I", len(data)) + b"IDAT"
     if not (content.startswith(expected) and content.endswith(_END)):
         return None
@@ -72,15 +71,26 @@ def decode_rows(content: bytes, axes: int) -> tuple[NDArray[np.uint8], NDArray[n
         return None
     if not unpacking.eof or filtered.size != height * line or (filtered[::line] != _UP).any():
         return None
-    differences = filtered.reshape(height, line)[:, 1:]
-    is_new = np.append(True, differences[1:].any(axis=1))
-    rows = differences[is_new]
+    return filtered.reshape(height, line)[:, 1:]
+
+
+def sum_rows(
+    differences: NDArray[np.uint8], out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return the rows of a picture from what each adds to the one above, modulo 256.
+
+    Args:
+        differences: ``(H, L)``, of the first row the row itself.
+        out: Where to put them.
+    """
+    rows = np.empty_like(differences) if out is None else out
+    np.copyto(rows, differences)
     reach = 1
     while reach < len(rows):
         # Each pass adds the sum of as many rows above as the row holds already.
         rows[reach:] += rows[:-reach]
         reach *= 2
-    return rows if axes == 2 else rows.reshape(-1, width, 3), is_new.cumsum() - 1
+    return rows
 
 
 def _header(width: int, height: int, axes: int) -> bytes:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.data.png import MAX_PIXELS, claims_too_much, decode_rows, encode_png
+from heartseg.data.png import MAX_PIXELS, claims_too_much, encode_png, sum_rows, unpack_png
 from heartseg.errors import DataError
 from heartseg.files import natural_key, replacing
 from heartseg.labels import LabelTable
@@ -133,15 +133,12 @@ def write_mask(file: Path, labels: NDArray[np.integer], table: LabelTable) -> No
 
 def read_gray(file: Path) -> NDArray[np.uint8]:
     """Read a picture as ``(H, W)`` grey levels; 16 bits are scaled to 8, transparency ignored."""
-    image = _read(file, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE, axes=2)
-    if image.dtype == np.uint16:
-        return np.asarray((image.astype(np.uint32) + 128) // 257, np.uint8)
-    return _as_bytes(image, file)
+    return load_gray(file).gray()
 
 
 def read_color(file: Path) -> NDArray[np.uint8]:
     """Read a picture as ``(H, W, 3)`` RGB of 8 bits."""
-    return _as_bytes(_read(file, cv2.IMREAD_COLOR_RGB, axes=3), file)
+    return _as_bytes(load_mask(file).image(), file)
 
 
 def read_mask(file: Path, table: LabelTable) -> NDArray[np.uint8]:
@@ -150,12 +147,7 @@ def read_mask(file: Path, table: LabelTable) -> NDArray[np.uint8]:
     Raises:
         DataError: If it is unreadable or a colour is not in the table; names the first such pixel.
     """
-    rows, which = _read_rows(file, cv2.IMREAD_COLOR_RGB, axes=3)
-    try:
-        return table.decode(_as_bytes(rows, file))[which]
-    except DataError:
-        # What is wrong is told of the whole mask.
-        return table.decode(_as_bytes(rows[which], file), source=str(file))
+    return load_mask(file).labels(table)
 
 
 def read_index(file: Path) -> NDArray[np.uint8]:
@@ -164,7 +156,7 @@ def read_index(file: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: If it is not a picture of one channel and 8 bits.
     """
-    image = _read(file, cv2.IMREAD_UNCHANGED, axes=2)
+    image = _load(file, cv2.IMREAD_UNCHANGED, axes=2).image()
     if image.ndim != 2:
         raise DataError(
             f"{file}: expected one channel of label values, found {image.shape[2]}; a colour mask "
@@ -179,13 +171,84 @@ def _as_bytes(image: NDArray[Any], file: Path) -> NDArray[np.uint8]:
     return image
 
 
-def _read(file: Path, flags: int, *, axes: int) -> NDArray[Any]:
-    rows, which = _read_rows(file, flags, axes=axes)
-    return rows if len(rows) == len(which) else rows[which]
+@dataclass(frozen=True)
+class LoadedPicture:
+    """A picture that is read and unpacked, up to the sums of its rows.
+
+    Who reads in threads takes two steps: to load leaves Python to other threads, the rest does not.
+
+    Attributes:
+        file: Where it was read.
+        pixels: Its pixels, ``(H, W)`` or ``(H, W, 3)``; or, of a picture that ``encode_png``
+            packed, what each row adds to the one above, ``(H, W)`` or ``(H, 3 * W)``.
+        axes: Of the picture: 2 or 3.
+        is_whole: Which of the two ``pixels`` is.
+    """
+
+    file: Path
+    pixels: NDArray[Any]
+    axes: int
+    is_whole: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.pixels.shape[:2]
+        return height, width if self.is_whole or self.axes == 2 else width // 3
+
+    def gray(self, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Return ``(H, W)`` grey levels, in ``out`` if it is given; see ``read_gray``."""
+        if not self.is_whole:
+            return sum_rows(self.pixels, out)
+        levels = self.pixels
+        if levels.dtype == np.uint16:
+            levels = np.asarray((levels.astype(np.uint32) + 128) // 257, np.uint8)
+        return _put(_as_bytes(levels, self.file), out)
+
+    def labels(self, table: LabelTable, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Return ``(H, W)`` labels, in ``out`` if it is given; see ``read_mask``."""
+        rows, which = self._distinct_rows()
+        try:
+            labels = table.decode(rows)
+        except DataError:
+            # What is wrong is told of the whole mask.
+            labels = table.decode(rows[which], source=str(self.file))
+        return labels.take(which, axis=0, out=out, mode="clip")
+
+    def image(self) -> NDArray[Any]:
+        """Return the pixels as they are stored, ``(H, W)`` or ``(H, W, 3)``."""
+        return self.pixels if self.is_whole else self._shaped(sum_rows(self.pixels))
+
+    def _distinct_rows(self) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+        """Return the rows that differ from the one above, and which of them each row equals."""
+        if self.is_whole:
+            return _as_bytes(self.pixels, self.file), np.arange(len(self.pixels))
+        is_new = np.append(True, self.pixels[1:].any(axis=1))
+        return self._shaped(sum_rows(self.pixels[is_new])), is_new.cumsum() - 1
+
+    def _shaped(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return rows if self.axes == 2 else rows.reshape(len(rows), -1, 3)
 
 
-def _read_rows(file: Path, flags: int, *, axes: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Read the rows of a picture, and which of them each row of it equals.
+def load_gray(file: Path) -> LoadedPicture:
+    """Load a picture whose grey levels are wanted."""
+    return _load(file, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE, axes=2)
+
+
+def load_mask(file: Path) -> LoadedPicture:
+    """Load a picture whose colours stand for labels."""
+    return _load(file, cv2.IMREAD_COLOR_RGB, axes=3)
+
+
+def _put(array: NDArray[np.uint8], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    if out is None:
+        return array
+    np.copyto(out, array)
+    return out
+
+
+def _load(file: Path, flags: int, *, axes: int) -> LoadedPicture:
+    """Read a picture.
 
     Args:
         file: The picture.
@@ -202,9 +265,9 @@ def _read_rows(file: Path, flags: int, *, axes: int) -> tuple[NDArray[Any], NDAr
         raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
     if claims_too_much(content):
         raise DataError(f"{file}: not a readable picture (too short for what it claims)")
-    own = decode_rows(content, axes)
-    if own is not None:
-        return own
+    differences = unpack_png(content, axes)
+    if differences is not None:
+        return LoadedPicture(file, differences, axes, is_whole=False)
     try:
         # Decoding from memory works with any path on any system.
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
@@ -214,7 +277,7 @@ def _read_rows(file: Path, flags: int, *, axes: int) -> tuple[NDArray[Any], NDAr
         raise DataError(f"{file}: not a readable picture (PNG, JPEG, TIFF and BMP are)")
     if image.shape[0] * image.shape[1] > MAX_PIXELS:
         raise DataError(f"{file}: {image.shape[1]} x {image.shape[0]} pixels are more than can be")
-    return np.asarray(image), np.arange(len(image))
+    return LoadedPicture(file, np.asarray(image), axes, is_whole=True)
 
 
 def _write(file: Path, image: NDArray[np.uint8]) -> None:

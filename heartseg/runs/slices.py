@@ -20,7 +20,7 @@ from heartseg.data.dataset import (
     build_dataset,
     build_training_dataset,
     find_pairs,
-    read_pair,
+    read_pairs,
 )
 from heartseg.data.slicing import SliceRecipe, to_network_input
 from heartseg.data.store import write_mask
@@ -178,11 +178,10 @@ class _EpochInference:
         self._table = config.label_table
         self._pairs = valid[: config.train.num_infer_images]
         shape = (config.prepare.image_height, config.prepare.image_width)
-        slices = [read_pair(pair, self._table, shape) for pair in self._pairs]
-        images = np.stack([image for image, _ in slices])
+        images, labels = read_pairs(self._pairs, self._table, shape)
         self._images = to_network_input(images, config.model.image_channels)
-        for pair, (_, labels) in zip(self._pairs, slices, strict=True):
-            write_mask(self._folder / f"Reference_{pair.name}.png", labels, self._table)
+        for pair, reference in zip(self._pairs, labels, strict=True):
+            write_mask(self._folder / f"Reference_{pair.name}.png", reference, self._table)
 
     def __call__(self, epoch: int, model: keras.Model) -> None:
         """Write the masks of one epoch."""

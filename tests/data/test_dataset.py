@@ -10,7 +10,7 @@ from heartseg.data.dataset import (
     data_errors,
     find_pairs,
     order_of_epoch,
-    read_pair,
+    read_pairs,
 )
 from heartseg.data.store import write_color, write_gray
 from heartseg.errors import DataError
@@ -107,7 +107,7 @@ def test_a_broken_png_and_a_wrong_size_are_named(part_dir):
         list(build_dataset(find_pairs(part_dir), **OPTIONS))
     write_gray(part_dir / "images" / "pat2_009.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(DataError, match=r"pat2_009.png: expected 12 x 8.*found 8 x 8"):
-        read_pair(find_pairs(part_dir)[0], HVSMR, SIZE)
+        read_pairs(find_pairs(part_dir)[:1], HVSMR, SIZE)
 
 
 def test_other_errors_of_tensorflow_pass_unchanged():
