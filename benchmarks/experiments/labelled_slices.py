@@ -70,7 +70,6 @@ def train(folder: Path, run_dir: Path, case: str, *, init: str | None, steps: in
                 "weight_decay": 1e-4,
                 "clipvalue": 0,
                 "clipnorm": 1,
-                "average_weights": 0.98,
                 "init": init,
                 "epoch_change_infer": False,
                 "tensorboard": False,
