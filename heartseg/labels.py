@@ -107,8 +107,8 @@ class LabelTable:
             DataError: If a colour is not of the palette; names the first such pixel and colour.
         """
         labels = self.color_codes[_color_code(colors)]
-        unknown = labels == UNKNOWN
-        if unknown.any():
+        if labels.max(initial=0) == UNKNOWN:
+            unknown = labels == UNKNOWN
             where = tuple(int(i) for i in np.argwhere(unknown)[0])
             color = tuple(int(c) for c in colors[where])
             raise DataError(

@@ -223,7 +223,7 @@ class LoadedPicture:
         """Return the rows that differ from the one above, and which of them each row equals."""
         if self.is_whole:
             return _as_bytes(self.pixels, self.file), np.arange(len(self.pixels))
-        is_new = np.append(True, self.pixels[1:].any(axis=1))
+        is_new = np.append(True, self.pixels[1:].max(axis=1) > 0)
         return self._shaped(sum_rows(self.pixels[is_new])), is_new.cumsum() - 1
 
     def _shaped(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
