@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -256,9 +257,10 @@ def _load(file: Path, flags: int, *, axes: int) -> LoadedPicture:
         axes: Those of the array that is wanted.
     """
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{file}: is too large for a picture")
-        content = file.read_bytes()
+        with file.open("rb", buffering=0) as stream:
+            if os.fstat(stream.fileno()).st_size > MAX_FILE_BYTES:
+                raise DataError(f"{file}: is too large for a picture")
+            content = stream.read()
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except OSError as error:
