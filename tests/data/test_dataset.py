@@ -1,9 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from heartseg.data.augment import Augmentation
 from heartseg.data.dataset import (
+    SCALE,
     Share,
     build_dataset,
     build_training_dataset,
@@ -176,3 +178,18 @@ def test_real_slices_decode_to_labels(hvsmr2):
     assert images.shape == (2, 512, 512, 1)
     assert labels.numpy().max() < HVSMR.num_classes
     assert (labels.numpy() > 0).any()
+
+
+def test_a_batch_may_mix_pictures_of_any_packing(tmp_path):
+    drawn = fill(tmp_path, ["a_0", "a_1"])
+    levels = np.arange(96, dtype=np.uint8).reshape(SIZE)
+    # As another program writes them: 16 bits, and colours in OpenCV's packing.
+    cv2.imwrite(str(tmp_path / "images" / "a_1.png"), levels.astype(np.uint16) * 257)
+    colors = HVSMR.colorize(drawn["a_1"])[..., ::-1]
+    cv2.imwrite(str(tmp_path / "masks" / "a_1.png"), np.ascontiguousarray(colors))
+    (batch,) = build_dataset(find_pairs(tmp_path), **OPTIONS | {"image_channels": 3})
+    images, labels = (part.numpy() for part in batch)
+    np.testing.assert_array_equal(labels, list(drawn.values()))
+    np.testing.assert_array_equal(images[0], 0)
+    for channel in range(3):
+        np.testing.assert_array_equal(images[1, ..., channel], levels * SCALE)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from heartseg.data.store import (
     SliceRecord,
+    load_mask,
     read_color,
     read_gray,
     read_index,
@@ -101,6 +102,15 @@ def test_a_mask_reads_as_it_was_written(tmp_path):
     labels = np.random.default_rng(4).integers(0, 9, (9, 13), np.uint8).repeat(3, axis=0)
     write_mask(tmp_path / "a.png", labels, HVSMR)
     np.testing.assert_array_equal(read_mask(tmp_path / "a.png", HVSMR), labels)
+
+
+def test_rows_of_a_mask_that_repeat_are_looked_up_once(tmp_path):
+    labels = np.random.default_rng(4).integers(0, 9, (9, 13), np.uint8).repeat(3, axis=0)
+    write_mask(tmp_path / "a.png", labels, HVSMR)
+    mask = load_mask(tmp_path / "a.png")
+    rows, which = mask._distinct_rows()
+    assert (mask.shape, rows.shape) == ((27, 13), (9, 13, 3))
+    np.testing.assert_array_equal(which, np.arange(9).repeat(3))
 
 
 def test_red_stays_red(tmp_path):
