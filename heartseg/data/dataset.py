@@ -271,6 +271,17 @@ def build_training_dataset(
     return _batches(reader, epochs.flat_map(number_epoch))
 
 
+def untuned(batches: Batches) -> Batches:
+    """Switch off tf.data's search for better numbers of threads; all of ours are given.
+
+    Its thread sleeps longer each time, up to a minute, and who ends an iteration may wait for it:
+    12 s of ``fit`` returned after 20 s.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
+
+
 @contextmanager
 def data_errors() -> Iterator[None]:
     """Turn what tf.data makes of a ``DataError`` back into one.
@@ -368,7 +379,7 @@ def _batches(reader: _Reader, numbers: Batches) -> Batches:
     """
     # One call a core: AUTOTUNE starts with fewer and was a third slower over whole epochs.
     calls = os.cpu_count() or 1
-    return numbers.map(reader, num_parallel_calls=calls, deterministic=True).prefetch(2)
+    return untuned(numbers.map(reader, num_parallel_calls=calls, deterministic=True).prefetch(2))
 
 
 def _number(

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from heartseg.data.dataset import ALL, Share
+from heartseg.data.dataset import ALL, Share, untuned
 from heartseg.data.rendering import Sample, Scan, make_sample
 from heartseg.data.scene import Scene
 
@@ -90,7 +90,8 @@ def build_heart_dataset(
         lambda epoch: tf.data.Dataset.from_tensor_slices(epoch * per_epoch + positions)
     )
     samples = numbers.map(make_in_graph, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
-    return samples.batch(batch_size // share.count, drop_remainder=True).prefetch(4)
+    batches = samples.batch(batch_size // share.count, drop_remainder=True)
+    return untuned(batches.prefetch(4))
 
 
 def build_fixed_dataset(
@@ -107,4 +108,5 @@ def build_fixed_dataset(
     images, shares = (
         np.stack([getattr(sample, part) for sample in mine]) for part in ("image", "shares")
     )
-    return tf.data.Dataset.from_tensor_slices((images, shares)).batch(batch_size // share.count)
+    batches = tf.data.Dataset.from_tensor_slices((images, shares))
+    return untuned(batches.batch(batch_size // share.count))

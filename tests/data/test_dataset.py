@@ -91,6 +91,15 @@ def test_a_pass_knows_its_number_of_batches(part_dir):
     assert build_dataset(find_pairs(part_dir), **OPTIONS).cardinality() == 3
 
 
+def test_the_end_of_an_iteration_waits_for_no_tuning_thread(part_dir):
+    pairs = find_pairs(part_dir)
+    for batches in (
+        build_dataset(pairs, **OPTIONS),
+        build_training_dataset(pairs, seed=1, **OPTIONS),
+    ):
+        assert batches.options().autotune.enabled is False
+
+
 def test_an_off_palette_colour_names_file_pixel_and_colour(part_dir):
     colors = HVSMR.colorize(np.zeros(SIZE, np.uint8))
     colors[3, 5] = (1, 2, 3)
