@@ -20,6 +20,7 @@ from heartseg.model.callbacks import (
     ignore_progress,
 )
 from heartseg.model.checkpoint import load_model, read_metadata, save_model
+from heartseg.model.dropout import use_few_random_bits
 from heartseg.model.history import EpochRecord, History, best_of, write_history
 from heartseg.model.optimizer import build_optimizer
 from heartseg.model.placement import Placement
@@ -137,6 +138,7 @@ def compile_model(
         ema_momentum=average_momentum or 0.99,
     )
     use_products(model)
+    use_few_random_bits(model)
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
 
 
@@ -168,6 +170,7 @@ def load_state(run_dir: Path, policy: str) -> keras.Model:
     with dtype_policy(policy):
         model = load_model(run_dir / LAST, compiled=True)
     use_products(model)
+    use_few_random_bits(model)
     return model
 
 
