@@ -4,6 +4,7 @@ Whatever takes long to import is imported inside a command, after its configurat
 valid: ``heartseg --help`` answers at once, and so does a mistake in a configuration.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -35,6 +36,9 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 PATIENCE_S = 1.5
 """How long an interrupted command may take to end by itself."""
+OBJECTS_PER_COLLECTION = 10_000
+"""Modules that load make objects and no garbage: at Python's own 700, looking for it costs a
+command that needs TensorFlow half a second or more."""
 CONFIG_SUFFIXES = (".yaml", ".yml")
 OPTIONAL_BACKENDS = ("jax",)
 
@@ -419,8 +423,13 @@ def main() -> None:
     # Before TensorFlow loads: its start-up notes are not for the terminal of a user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    gc.set_threshold(OBJECTS_PER_COLLECTION)
     signal.signal(signal.SIGINT, _interrupt)
-    app()
+    try:
+        app()
+    finally:
+        # Python looks for garbage once more as it ends: a second, with TensorFlow loaded.
+        gc.freeze()
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

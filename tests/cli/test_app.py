@@ -155,3 +155,16 @@ def test_a_backend_that_is_not_installed_is_named(tmp_path):
     assert ran.returncode == 1
     assert "pip install 'heartseg[jax]'" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_no_time_goes_into_garbage_while_modules_load_and_when_all_is_done():
+    script = (
+        "import gc, sys; sys.argv = ['heartseg', '--version']\n"
+        "from heartseg.cli.app import main\n"
+        "try: main()\n"
+        "finally: print(gc.isenabled(), gc.get_threshold()[0] >= 10_000, gc.get_freeze_count() > 0)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert ran.stdout.splitlines()[-1] == "True True True"
