@@ -3,14 +3,16 @@
 Run ``python benchmarks/prepare.py [--rounds N] [--volumes DIR]``. 16 phantom scans of 220x200x140
 (float64, gzip). The plain loop is what the published generator does: one process, nibabel's
 ``get_fdata``, ``cv2.resize`` to 512x512, a mask coloured class by class, ``cv2.imwrite``. Both are
-whole commands, imports included. The limit is the same bytes through gunzip and the same pixels
-through OpenCV's PNG, on two processes.
+whole commands, imports included, and write to a new folder each time: what was deleted just before
+slows a file system. The limit is the same bytes through gunzip and the same pixels through OpenCV's
+PNG, on two processes. Needs 4 GB of disk.
 """
 
 import gzip
 import sys
 import tempfile
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -84,11 +86,18 @@ def main() -> None:
 
 
 def measure(scratch: Path, volumes: Path, cases: int, rounds: int) -> None:
-    master, config = scratch / "master", scratch / "config.yaml"
-    config.write_text(f"data: {{source_dir: {volumes}, master_dir: {master}}}\n")
-    own = heartseg("prepare", config, "--overwrite", "--quiet")
-    plain = [sys.executable, __file__, "--plain", str(volumes), str(scratch / "plain")]
-    cost_of_command(own)
+    config, folders = scratch / "config.yaml", count()
+    config.write_text(f"data: {{source_dir: {volumes}}}\n")
+
+    def prepare(master: Path) -> Cost:
+        chosen = f"data.master_dir={master}"
+        return cost_of_command(heartseg("prepare", config, "--set", chosen, "--quiet"))
+
+    def prepare_plainly(output: Path) -> Cost:
+        return cost_of_command([sys.executable, __file__, "--plain", str(volumes), str(output)])
+
+    master = scratch / "master"
+    prepare(master)
     pairs = len(list((master / "masks").iterdir()))
     begin(f"prepare: {cases} volumes of {'x'.join(map(str, SHAPE))}, {pairs} slices and masks")
 
@@ -102,8 +111,8 @@ def measure(scratch: Path, volumes: Path, cases: int, rounds: int) -> None:
 
     mine, theirs, limit = in_turn(
         {
-            "heartseg prepare, 2 processes": lambda: cost_of_command(own),
-            "plain loop, 1 process": lambda: cost_of_command(plain),
+            "heartseg prepare, 2 processes": lambda: prepare(scratch / f"own{next(folders)}"),
+            "plain loop, 1 process": lambda: prepare_plainly(scratch / f"plain{next(folders)}"),
             "limit: gunzip and PNG, 2 processes": bound,
         },
         rounds=rounds,
