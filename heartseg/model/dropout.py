@@ -23,7 +23,9 @@ def use_few_random_bits(model: keras.Model) -> None:
     if find_backend() != "tensorflow" or find_gpus():
         return
     for layer in model.layers:
-        if type(layer) is keras.layers.Dropout and layer.noise_shape is None and layer.rate > 0:
+        # A subclass may drop other things than single elements.
+        is_plain = type(layer) is keras.layers.Dropout and layer.noise_shape is None
+        if is_plain and 0 < layer.rate < 1 - 2.0**-BITS:
             layer.call = partial(_drop, layer)
 
 
