@@ -5,8 +5,6 @@ from functools import partial
 import keras
 import tensorflow as tf
 
-from heartseg.model.devices import find_backend, find_gpus
-
 BITS = 16
 
 
@@ -18,10 +16,8 @@ def use_few_random_bits(model: keras.Model) -> None:
     and the others are scaled by what that leaves. Layers and what is saved stay as they are.
 
     Args:
-        model: A built network; changed in memory. GPUs and JAX go their own way.
+        model: A built network on TensorFlow; changed in memory.
     """
-    if find_backend() != "tensorflow" or find_gpus():
-        return
     for layer in model.layers:
         # A subclass may drop other things than single elements.
         is_plain = type(layer) is keras.layers.Dropout and layer.noise_shape is None

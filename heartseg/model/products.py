@@ -8,8 +8,6 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from heartseg.model.devices import find_backend, find_gpus
-
 FEW_PIXELS = 64
 MANY_WEIGHTS = 1_000_000
 
@@ -22,10 +20,8 @@ def use_products(model: keras.Model) -> None:
     (docs/benchmarks.md). Layers, weights and what is saved stay as they are.
 
     Args:
-        model: A built network; changed in memory. Other layers, GPUs and JAX go their own way.
+        model: A built network on TensorFlow; changed in memory, but for its other layers.
     """
-    if find_backend() != "tensorflow" or find_gpus():
-        return
     for layer in filter(_is_deep, model.layers):
         if isinstance(layer, keras.layers.Conv2D) and layer.strides == (1, 1):
             layer.convolution_op = partial(_convolve, neighbours=_neighbours(layer))

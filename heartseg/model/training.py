@@ -20,6 +20,7 @@ from heartseg.model.callbacks import (
     ignore_progress,
 )
 from heartseg.model.checkpoint import load_model, read_metadata, save_model
+from heartseg.model.devices import find_backend, find_gpus
 from heartseg.model.dropout import use_few_random_bits
 from heartseg.model.history import EpochRecord, History, best_of, write_history
 from heartseg.model.optimizer import build_optimizer
@@ -137,9 +138,15 @@ def compile_model(
         use_ema=average_momentum > 0,
         ema_momentum=average_momentum or 0.99,
     )
-    use_products(model)
-    use_few_random_bits(model)
+    _take_shortcuts(model)
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
+
+
+def _take_shortcuts(model: keras.Model) -> None:
+    """Let a processor do less work for the same network; GPUs and JAX go their own way."""
+    if find_backend() == "tensorflow" and not find_gpus():
+        use_products(model)
+        use_few_random_bits(model)
 
 
 def read_state(run_dir: Path) -> SavedState:
@@ -169,8 +176,7 @@ def load_state(run_dir: Path, policy: str) -> keras.Model:
     """
     with dtype_policy(policy):
         model = load_model(run_dir / LAST, compiled=True)
-    use_products(model)
-    use_few_random_bits(model)
+    _take_shortcuts(model)
     return model
 
 

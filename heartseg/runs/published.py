@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from heartseg.config.schema import Config
-from heartseg.data.dataset import build_dataset, data_errors, find_pairs
+from heartseg.data.dataset import build_dataset, data_errors, find_pairs, untuned
 from heartseg.data.rendering import Sample
 from heartseg.data.slicing import SliceRecipe
 from heartseg.labels import LabelTable
@@ -51,7 +51,7 @@ def measure_hearts(
     flat = (planes, rows * columns)
     images = np.stack([sample.image for sample in samples])
     labels = np.stack([sample.shares.argmax(axis=-1).astype(np.uint8) for sample in samples])
-    batches = tf.data.Dataset.from_tensor_slices((images, labels.reshape(-1, *flat))).batch(1)
+    hearts = tf.data.Dataset.from_tensor_slices((images, labels.reshape(-1, *flat)))
     picture = keras.Sequential(
         [
             model,
@@ -59,7 +59,7 @@ def measure_hearts(
             keras.layers.Reshape((*flat, num_classes), dtype="float32"),
         ]
     )
-    return _measure(picture, batches, table, config)
+    return _measure(picture, untuned(hearts.batch(1)), table, config)
 
 
 def _measure(

@@ -14,6 +14,8 @@ from heartseg.data.dataset import (
     order_of_epoch,
     read_pairs,
 )
+from heartseg.data.heart_dataset import build_fixed_dataset
+from heartseg.data.rendering import Sample
 from heartseg.data.store import write_color, write_gray
 from heartseg.errors import DataError
 from heartseg.labels import HVSMR
@@ -93,9 +95,11 @@ def test_a_pass_knows_its_number_of_batches(part_dir):
 
 def test_the_end_of_an_iteration_waits_for_no_tuning_thread(part_dir):
     pairs = find_pairs(part_dir)
+    heart = Sample(np.zeros((4, 4, 4, 1), np.float32), np.zeros((4, 4, 4, 9), np.float32))
     for batches in (
         build_dataset(pairs, **OPTIONS),
         build_training_dataset(pairs, seed=1, **OPTIONS),
+        build_fixed_dataset([heart]),
     ):
         assert batches.options().autotune.enabled is False
 

@@ -11,11 +11,10 @@ from heartseg.model.dropout import use_few_random_bits
 SHAPE = (3, 41, 43, 7)
 
 
-def build(rate, *, seed=5, dtype="float32", few=True):
+def build(rate, *, seed=5, dtype="float32"):
     inputs = keras.Input(SHAPE[1:], dtype=dtype)
     model = keras.Model(inputs, keras.layers.Dropout(rate, seed=seed, dtype=dtype)(inputs))
-    if few:
-        use_few_random_bits(model)
+    use_few_random_bits(model)
     return model
 
 
