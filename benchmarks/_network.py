@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from _turns import cost_of
 
-from heartseg.model.precision import dtype_policy
-from heartseg.model.unet import build_unet
+from heartseg.networks.unet import build_unet
+from heartseg.training.precision import dtype_policy
 
 SIZE, CLASSES = 512, 9
 

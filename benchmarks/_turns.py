@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from heartseg.data.phantom import make_phantom
-from heartseg.data.volume import write_image
+from heartseg.scans.volume import write_image
+from heartseg.synthesis.phantom import make_phantom
 
 
 @dataclass(frozen=True)

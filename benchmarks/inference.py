@@ -29,13 +29,13 @@ from _turns import (
     write_phantoms,
 )
 
-from heartseg.data.slicing import PreparedVolume, SliceRecipe
-from heartseg.data.store import write_gray
-from heartseg.data.volume import Volume, read_image
 from heartseg.inference.network import compile_predict
-from heartseg.inference.predict import predict_volume
+from heartseg.inference.slice_prediction import predict_volume
 from heartseg.labels import HVSMR
-from heartseg.model.precision import choose_precision
+from heartseg.scans.volume import Volume, read_image
+from heartseg.slices.recipe import PreparedVolume, SliceRecipe
+from heartseg.slices.store import write_gray
+from heartseg.training.precision import choose_precision
 
 RECIPE = SliceRecipe()
 BATCH = 8

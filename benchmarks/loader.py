@@ -26,8 +26,8 @@ from _turns import (
     print_ratio,
 )
 
-from heartseg.data.dataset import SlicePair, build_training_dataset, find_pairs
 from heartseg.labels import HVSMR
+from heartseg.slices.dataset import SlicePair, build_training_dataset, find_pairs
 
 SIZE, BATCH, SLICES = 512, 2, 160
 PASSES = 5

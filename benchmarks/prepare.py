@@ -29,9 +29,9 @@ from _turns import (
     write_phantoms,
 )
 
-from heartseg.data.store import read_color, read_gray
 from heartseg.labels import HVSMR
 from heartseg.parallel import map_cases
+from heartseg.slices.store import read_color, read_gray
 
 SHAPE, CASES, KINDS = (220, 200, 140), 16, 4
 SIZE = (512, 512)

@@ -29,12 +29,12 @@ from _turns import (
 )
 
 from heartseg.config.schema import Config
-from heartseg.data.dataset import SlicePair, build_training_dataset, find_pairs, read_pairs
 from heartseg.labels import HVSMR
-from heartseg.model.losses import build_loss
-from heartseg.model.metrics import build_metrics
-from heartseg.model.precision import choose_precision
-from heartseg.model.training import compile_model
+from heartseg.slices.dataset import SlicePair, build_training_dataset, find_pairs, read_pairs
+from heartseg.training.loop import compile_model
+from heartseg.training.losses import build_loss
+from heartseg.training.metrics import build_metrics
+from heartseg.training.precision import choose_precision
 
 BATCH, STEPS = 2, 3
 

@@ -15,6 +15,9 @@ from heartseg.lock import LOCK, locked
 TEMPORARY_PREFIX = ".heartseg-"
 """Unfinished files: an interrupted run leaves them behind, the next one removes them."""
 
+MAX_DEFLATE_RATIO = 1032
+"""Deflate, by which PNG and gzip pack, makes at most so many bytes of one."""
+
 UNFINISHED = "UNFINISHED"
 """Marks a folder whose results are not whole yet."""
 

@@ -11,15 +11,25 @@ import heartseg
 
 PACKAGE = Path(heartseg.__file__).parent
 BASE = {"labels", "errors", "files", "progress", "parallel", "hashing", "lock"}
+CORE = {
+    "scans": set(),
+    "surfaces": set(),
+    "networks": set(),
+    "slices": {"scans"},
+    "pictures": {"scans"},
+    "cohort": {"scans", "slices"},
+    "synthesis": {"scans", "slices"},
+    "modelfile": {"networks", "slices"},
+    "training": {"modelfile", "networks", "pictures"},
+    "inference": {"modelfile", "pictures", "scans", "slices", "surfaces"},
+    "evaluation": {"pictures", "surfaces"},
+}
 MAY_IMPORT = {
-    "cli": {"pipelines", "config", "data", "model", "inference", "evaluation"},
-    "pipelines": {"runs", "config", "data", "model", "inference", "evaluation"},
-    "runs": {"config", "data", "model"},
-    "inference": {"data"},
-    "data": set(),
-    "model": set(),
-    "evaluation": set(),
+    **CORE,
     "config": set(),
+    "runs": {"config", *CORE} - {"evaluation"},
+    "pipelines": {"runs", "config", *CORE},
+    "cli": {"pipelines", "config", *CORE},
 }
 HEAVY = ["tensorflow", "keras", "cv2", "sklearn", "scipy", "pydantic", "nibabel", "matplotlib"]
 
@@ -39,7 +49,7 @@ def find_violations(module, source):
     """Return what a module's source does against the rules.
 
     Args:
-        module: Dotted name below ``heartseg``, such as ``data.volume``.
+        module: Dotted name below ``heartseg``, such as ``scans.volume``.
         source: Its text.
     """
     tree = ast.parse(source)
@@ -89,29 +99,29 @@ def test_a_module_keeps_to_the_rules(module, file):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("data.volume", "from heartseg.config.schema import Config"),
-        ("data.volume", "import heartseg.pipelines.prepare"),
-        ("data.volume", "def read():\n    from heartseg.model import unet"),
-        ("data.volume", "from heartseg import inference"),
-        ("model.training", "from heartseg.data.dataset import build_dataset"),
-        ("evaluation.report", "from heartseg.data.volume import Volume"),
-        ("evaluation.report", "from heartseg.inference.predict import predict"),
-        ("inference.predict", "from heartseg.evaluation import overlap"),
-        ("inference.predict", "from heartseg.config.schema import Config"),
-        ("pipelines.evaluate", "from heartseg.pipelines.infer import run_infer"),
-        ("pipelines.evaluate", "from heartseg.cli import console"),
-        ("config.schema", "from heartseg.data.geometry import Plane"),
-        ("runs.slices", "from heartseg.pipelines.train import run_training"),
-        ("model.training", "from heartseg.runs.folder import CONFIG"),
-        ("files", "from heartseg.data.volume import Volume"),
+        ("scans.volume", "from heartseg.config.schema import Config"),
+        ("scans.volume", "import heartseg.pipelines.prepare"),
+        ("scans.volume", "def read():\n    from heartseg.networks import unet"),
+        ("scans.volume", "from heartseg import inference"),
+        ("training.loop", "from heartseg.slices.dataset import build_dataset"),
+        ("evaluation.report", "from heartseg.scans.volume import Volume"),
+        ("evaluation.report", "from heartseg.inference.slice_prediction import predict"),
+        ("inference.slice_prediction", "from heartseg.evaluation import overlap"),
+        ("inference.slice_prediction", "from heartseg.config.schema import Config"),
+        ("pipelines.score_model", "from heartseg.pipelines.infer import run_infer"),
+        ("pipelines.score_model", "from heartseg.cli import console"),
+        ("config.schema", "from heartseg.scans.geometry import Plane"),
+        ("runs.slice_training", "from heartseg.pipelines.train import run_training"),
+        ("training.loop", "from heartseg.runs.folder import CONFIG"),
+        ("files", "from heartseg.scans.volume import Volume"),
         ("labels", "from heartseg.config.schema import Config"),
-        ("data.volume", "from .store import read_gray"),
-        ("data.volume", "print('done')"),
+        ("scans.volume", "from .store import read_gray"),
+        ("scans.volume", "print('done')"),
         ("pipelines.train", "from rich.console import Console"),
         ("cli.app", "eval('1')"),
-        ("data.volume", "assert True"),
-        ("data.volume", "try:\n    pass\nexcept:\n    pass"),
-        ("data.volume", "try:\n    pass\nexcept Exception:\n    pass"),
+        ("scans.volume", "assert True"),
+        ("scans.volume", "try:\n    pass\nexcept:\n    pass"),
+        ("scans.volume", "try:\n    pass\nexcept Exception:\n    pass"),
     ],
 )
 def test_the_guard_finds_a_breach(module, source):
@@ -123,11 +133,11 @@ def test_the_guard_finds_a_breach(module, source):
     [
         ("cli.app", "from heartseg.pipelines.train import run_training\nprint(1)\nimport rich"),
         ("pipelines.train", "from heartseg.config.schema import Config"),
-        ("data.volume", "try:\n    pass\nexcept BaseException:\n    pass\n    raise"),
-        ("inference.predict", "from heartseg.data.slicing import SliceRecipe"),
+        ("scans.volume", "try:\n    pass\nexcept BaseException:\n    pass\n    raise"),
+        ("inference.slice_prediction", "from heartseg.slices.recipe import SliceRecipe"),
         (
-            "model.training",
-            "from heartseg.errors import ModelError\nfrom heartseg.model import unet",
+            "training.loop",
+            "from heartseg.errors import ModelError\nfrom heartseg.networks import unet",
         ),
         ("evaluation.report", "import numpy as np\nfrom heartseg.labels import LabelTable"),
     ],

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from builders import make_config, make_scan, read_tree, write_case
 
-from heartseg.data.slicing import SliceRecipe
 from heartseg.errors import ConfigError
 from heartseg.labels import HVSMR
-from heartseg.model.checkpoint import save_model
-from heartseg.model.unet import build_unet
+from heartseg.modelfile.checkpoint import save_model
+from heartseg.networks.unet import build_unet
 from heartseg.parallel import map_cases
-from heartseg.pipelines.evaluate import run_scoring
-from heartseg.pipelines.evaluate_run import run_evaluation
 from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.prepare import run_prepare
+from heartseg.pipelines.score_label_maps import run_scoring
+from heartseg.pipelines.score_model import run_evaluation
 from heartseg.pipelines.split import run_split
+from heartseg.slices.recipe import SliceRecipe
 
 pytestmark = [
     pytest.mark.skipif(

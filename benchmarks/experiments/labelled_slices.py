@@ -20,14 +20,14 @@ import nibabel
 import numpy as np
 
 from heartseg.config.schema import Config
-from heartseg.data.volume import UNLABELLED, read_image, read_label_map
 from heartseg.errors import DataError
 from heartseg.evaluation.overlap import dice_per_label
 from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR
-from heartseg.model.checkpoint import load_model
+from heartseg.modelfile.checkpoint import load_model
 from heartseg.pipelines.train import run_training
+from heartseg.scans.volume import UNLABELLED, read_image, read_label_map
 
 DATA = os.environ.get("HEARTSEG_DATA", Path(__file__).parents[3] / "shared/data/hvsmr2")
 GRID = (48, 64, 48)

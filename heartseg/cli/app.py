@@ -261,7 +261,7 @@ def evaluate(
     from heartseg.cli import console
 
     if compare is not None:
-        from heartseg.pipelines.evaluate import run_comparison
+        from heartseg.pipelines.score_label_maps import run_comparison
 
         compared = run_comparison(config, *compare, output_dir=output_dir, overwrite=overwrite)
         console.show_comparison(compared.comparison)
@@ -269,7 +269,7 @@ def evaluate(
             console.say(f"tables in {compared.output_dir}")
         return
     if predictions is not None and references is not None:
-        from heartseg.pipelines.evaluate import run_scoring
+        from heartseg.pipelines.score_label_maps import run_scoring
 
         with console.progress("evaluate") as report:
             scored = run_scoring(
@@ -287,7 +287,7 @@ def evaluate(
 
     with console.progress("evaluate") as report:
         report(0, 0, "loading TensorFlow")
-        from heartseg.pipelines.evaluate_run import run_evaluation
+        from heartseg.pipelines.score_model import run_evaluation
 
         result = run_evaluation(config, output_dir=output_dir, overwrite=overwrite, report=report)
     figures = ", ".join(f"{name} {value:.4f}" for name, value in result.published.items())
@@ -406,7 +406,7 @@ def inspect(
 def info() -> None:
     """Print the card of the packaged model: what it is for, its limits, scores and licence."""
     from heartseg.cli import console
-    from heartseg.model.packaged import render_card
+    from heartseg.modelfile.packaged import render_card
 
     console.say(render_card())
 

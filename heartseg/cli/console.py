@@ -22,7 +22,7 @@ from heartseg.progress import Report, silent
 
 if TYPE_CHECKING:
     from heartseg.evaluation.comparison import Comparison
-    from heartseg.model.callbacks import TrainingProgress
+    from heartseg.training.callbacks import TrainingProgress
 
 _LOG_EVERY_S = 5.0
 SHOWN_LOGS = ("loss", "dice_mean", "dice_coef_multiclass", "accuracy")

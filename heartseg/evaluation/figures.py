@@ -7,10 +7,10 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from heartseg.evaluation.mesh import build_mesh, coarsen
 from heartseg.evaluation.scoring import ABSENT, WHOLE_HEART, Scores, StructureScore
-from heartseg.evaluation.views import CaseView
 from heartseg.labels import LabelTable
+from heartseg.pictures.case_views import CaseView
+from heartseg.surfaces.mesh import build_mesh, coarsen
 
 MESH_STEP_MM = 2.0
 """Voxel size of the surfaces shown: finer ones would make the page heavy, not clearer."""

@@ -18,8 +18,8 @@ from heartseg import __version__
 from heartseg.evaluation import figures
 from heartseg.evaluation.scoring import COLUMNS, FULL, WHOLE_HEART, Scores, StructureScore
 from heartseg.evaluation.summary import Context, build_summary
-from heartseg.evaluation.views import CaseView, Picture, draw_case
 from heartseg.files import replacing, write_json
+from heartseg.pictures.case_views import CaseView, Picture, draw_case
 
 NUM_SHOWN = 3
 """How many of the worst and of the best cases are shown."""

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from heartseg.evaluation.overlap import confusion_matrix, overlap_of_counts
-from heartseg.evaluation.surface import surface_distances
 from heartseg.files import natural_key
 from heartseg.labels import LabelTable
+from heartseg.surfaces.distances import surface_distances
 
 FULL = "full"
 REQUIRED = "required"

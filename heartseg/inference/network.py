@@ -4,12 +4,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.data.slicing import SliceRecipe
 from heartseg.errors import ModelError
-from heartseg.inference.looks import PredictVolume
-from heartseg.inference.predict import ModelDescription, Predict
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
+from heartseg.inference.slice_prediction import Predict
+from heartseg.inference.views import PredictVolume
 from heartseg.inference.whole_heart import WholeHeartSegmenter
+from heartseg.modelfile.description import ModelDescription
+from heartseg.slices.recipe import SliceRecipe
 
 
 def build_segmenter(

@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.data.geometry import SliceLayout
-from heartseg.data.intensity import find_window
-from heartseg.data.movie import write_movie
-from heartseg.data.store import write_color
-from heartseg.data.views import overlay_slices, preview_sheet, to_true_aspect
-from heartseg.data.volume import Volume, write_label_map
 from heartseg.errors import DataError
-from heartseg.inference.league import is_doubtful
-from heartseg.inference.predict import ModelDescription
+from heartseg.inference.plausibility import is_doubtful
 from heartseg.inference.segmenter import Answer, Segmenter
 from heartseg.inference.volumetry import VolumeRow, measure_volumes
 from heartseg.labels import LabelTable
+from heartseg.modelfile.description import ModelDescription
+from heartseg.pictures.movie import write_movie
+from heartseg.pictures.previews import overlay_slices, preview_sheet, to_true_aspect
 from heartseg.progress import Report
+from heartseg.scans.geometry import SliceLayout
+from heartseg.scans.intensity import find_window
+from heartseg.scans.volume import Volume, write_label_map
+from heartseg.slices.store import write_color
 
 VOLUMES = "volumes.csv"
 # A GIF keeps the noise of a scan: 120 slices take 12 MB at 384 pixels, 5 MB at 256.

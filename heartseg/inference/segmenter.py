@@ -7,10 +7,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.data.volume import Volume
 from heartseg.inference.postprocess import clean_up
-from heartseg.inference.predict import ModelDescription, Predict, predict_slices, predict_volume
+from heartseg.inference.slice_prediction import Predict, predict_slices, predict_volume
+from heartseg.modelfile.description import ModelDescription
 from heartseg.progress import Report, silent
+from heartseg.scans.volume import Volume
 
 
 @dataclass(frozen=True)

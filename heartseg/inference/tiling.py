@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.data.geometry import SliceGrid
+from heartseg.scans.geometry import SliceGrid
 
 
 @dataclass(frozen=True)

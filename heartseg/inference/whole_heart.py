@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.data.hearts import from_trained_axes, to_trained_axes
-from heartseg.data.oblique import lay_straight, obliqueness_deg, sample_nearest
-from heartseg.data.resampling import resample, sampling_matrix
-from heartseg.data.volume import Volume
 from heartseg.errors import DataError
-from heartseg.inference.league import HOPELESS, SURE, check_league, find_notices, mean_quality
-from heartseg.inference.looks import (
+from heartseg.inference.plausibility import HOPELESS, SURE, check_league, find_notices, mean_quality
+from heartseg.inference.postprocess import clean_up
+from heartseg.inference.segmenter import Answer
+from heartseg.inference.views import (
     VIEWS,
     WORKING_SIDE,
     Box,
@@ -27,11 +25,14 @@ from heartseg.inference.looks import (
     average_views,
     find_box,
 )
-from heartseg.inference.postprocess import clean_up
-from heartseg.inference.predict import WHOLE_HEART_VIEW, ModelDescription
-from heartseg.inference.segmenter import Answer
 from heartseg.labels import LabelTable
+from heartseg.modelfile.description import WHOLE_HEART_VIEW, ModelDescription
 from heartseg.progress import Report, silent
+from heartseg.scans.axes import from_trained_axes, to_trained_axes
+from heartseg.scans.nearest import resample_labels
+from heartseg.scans.oblique import lay_straight, obliqueness_deg
+from heartseg.scans.resampling import resample, sampling_matrix
+from heartseg.scans.volume import Volume
 
 MOST_OBLIQUE_DEG = 20.0
 """Training turned hearts by less; a scan that is turned further is laid straight first."""
@@ -77,7 +78,9 @@ class WholeHeartSegmenter:
             # Finer than the views can use would be work for nothing.
             straight = lay_straight(image, WORKING_SIDE)
             result = self.segment(straight, report=report)
-            labels = sample_nearest(result.labels, straight.affine, like=image)
+            labels = resample_labels(
+                result.labels, straight.affine, to_affine=image.affine, shape=image.voxels.shape
+            )
             return Answer(labels, result.quality, result.notices)
 
         turned = to_trained_axes(image.voxels, image.affine)

@@ -4,26 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heartseg.data.geometry import Plane, SliceLayout
-from heartseg.data.inputs import READABLE, find_inputs
-from heartseg.data.intensity import find_window
-from heartseg.data.pictures import overlay as draw_overlay
-from heartseg.data.store import (
+from heartseg.cohort.inputs import READABLE, find_inputs
+from heartseg.errors import BatchError, DataError
+from heartseg.files import UNFINISHED, filling, image_stem
+from heartseg.labels import LabelTable
+from heartseg.pictures.previews import overlay_slices
+from heartseg.pictures.sheets import overlay as draw_overlay
+from heartseg.progress import Report, silent
+from heartseg.scans.geometry import Plane, SliceLayout
+from heartseg.scans.intensity import find_window
+from heartseg.scans.volume import check_same_grid, is_nifti, read_image, read_label_map
+from heartseg.slices.manifest import slice_file_name
+from heartseg.slices.store import (
     IMAGE_SUFFIXES,
     read_gray,
     read_index,
     read_mask,
-    slice_file_name,
     write_color,
     write_gray,
     write_mask,
 )
-from heartseg.data.views import overlay_slices
-from heartseg.data.volume import check_same_grid, is_nifti, read_image, read_label_map
-from heartseg.errors import BatchError, DataError
-from heartseg.files import UNFINISHED, filling, image_stem
-from heartseg.labels import LabelTable
-from heartseg.progress import Report, silent
 
 COLORS_DIR = Path("colorized")
 LABELS_DIR = Path("decoded")

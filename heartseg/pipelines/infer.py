@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from heartseg.cohort.inputs import find_inputs
 from heartseg.config.schema import Config
-from heartseg.data.inputs import find_inputs
-from heartseg.data.pictures import overlay
-from heartseg.data.slicing import SliceRecipe
-from heartseg.data.store import read_gray, write_color, write_mask
-from heartseg.data.volume import Volume, is_nifti, read_image
 from heartseg.errors import BatchError, DataError
 from heartseg.files import UNFINISHED, image_stem, remove_unfinished, replacing
-from heartseg.inference.predict import ModelDescription, lay_picture
 from heartseg.inference.results import (
     VOLUMES,
     Segmented,
@@ -28,6 +23,7 @@ from heartseg.inference.results import (
     segment_to_files,
 )
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
+from heartseg.inference.slice_prediction import lay_picture
 from heartseg.inference.volumetry import (
     VolumeRow,
     merge_volumes,
@@ -37,10 +33,15 @@ from heartseg.inference.volumetry import (
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.lock import locked
-from heartseg.model.checkpoint import read_metadata
-from heartseg.model.packaged import describe_packaged
+from heartseg.modelfile.checkpoint import read_metadata
+from heartseg.modelfile.description import ModelDescription
+from heartseg.modelfile.packaged import describe_packaged
 from heartseg.parallel import map_cases
+from heartseg.pictures.sheets import overlay
 from heartseg.progress import Report, silent
+from heartseg.scans.volume import Volume, is_nifti, read_image
+from heartseg.slices.recipe import SliceRecipe
+from heartseg.slices.store import read_gray, write_color, write_mask
 
 if TYPE_CHECKING:
     pass
@@ -281,8 +282,8 @@ def _mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
 def _load_segmenter(config: Config, *, packaged: bool) -> Segmenter:
     # TensorFlow takes seconds to load: only now, when the inputs are known to be there.
     from heartseg.inference.network import build_segmenter, compile_volume_predict
-    from heartseg.model.checkpoint import load_model
-    from heartseg.model.packaged import load_packaged
+    from heartseg.modelfile.checkpoint import load_model
+    from heartseg.modelfile.packaged import load_packaged
 
     if packaged:
         predict = compile_volume_predict(load_packaged())

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from heartseg.config.schema import Config
-from heartseg.model.unet import summarize
+from heartseg.networks.unet import summarize
 from heartseg.runs.network import build_network, write_network
 
 

@@ -16,24 +16,24 @@ from typing import Any
 
 import numpy as np
 
+from heartseg.cohort.cases import find_cases
 from heartseg.config.loading import load_config
 from heartseg.config.schema import DataConfig
-from heartseg.data.cases import find_cases
-from heartseg.data.volume import read_image, read_label_map
 from heartseg.errors import HeartsegError, ModelError
 from heartseg.evaluation.overlap import dice_per_label
 from heartseg.files import read_json, replacing
 from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR
-from heartseg.model.checkpoint import load_model, read_metadata
-from heartseg.model.packaged import (
+from heartseg.modelfile.checkpoint import load_model, read_metadata
+from heartseg.modelfile.packaged import (
     PACKAGED_DIR,
     PackagedModel,
     load_packaged,
     render_card,
     write_packaged,
 )
+from heartseg.scans.volume import read_image, read_label_map
 
 logger = logging.getLogger(__name__)
 

@@ -10,31 +10,28 @@ from pathlib import Path
 
 import numpy as np
 
+from heartseg.cohort.cases import CaseFiles, find_cases
 from heartseg.config.schema import Config
-from heartseg.data.cases import CaseFiles, find_cases
-from heartseg.data.pictures import contact_sheet, draw_bar_charts, evenly_spaced
-from heartseg.data.slicing import PreparedVolume, SliceRecipe
-from heartseg.data.store import (
-    MANIFEST,
-    PREPARE_STATE,
-    SliceRecord,
-    read_color,
-    read_gray,
-    read_manifest,
-    slice_file_name,
-    write_color,
-    write_gray,
-    write_manifest,
-    write_mask,
-)
-from heartseg.data.volume import check_same_grid, read_image, read_label_map
 from heartseg.errors import BatchError, DataError
 from heartseg.files import claim_folder, read_json, remove_unfinished, write_json
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
 from heartseg.lock import locked
 from heartseg.parallel import map_cases, place_for_workers
+from heartseg.pictures.charts import draw_bar_charts
+from heartseg.pictures.sheets import contact_sheet, evenly_spaced
 from heartseg.progress import Report, silent
+from heartseg.scans.volume import check_same_grid, read_image, read_label_map
+from heartseg.slices.manifest import (
+    MANIFEST,
+    PREPARE_STATE,
+    SliceRecord,
+    read_manifest,
+    slice_file_name,
+    write_manifest,
+)
+from heartseg.slices.recipe import PreparedVolume, SliceRecipe
+from heartseg.slices.store import read_color, read_gray, write_color, write_gray, write_mask
 
 OWNED = (
     "images/*.png",

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heartseg.cohort.cases import read_categories
+from heartseg.cohort.leakage import audit_split
+from heartseg.cohort.partition import Partition, check_disjoint, draw_folds, draw_partition
 from heartseg.config.schema import Config, SplitConfig
-from heartseg.data.cases import read_categories
-from heartseg.data.partition import Partition, check_disjoint, draw_folds, draw_partition
-from heartseg.data.pictures import draw_bar_charts
-from heartseg.data.store import MANIFEST, PREPARE_STATE, SliceRecord, read_manifest
 from heartseg.errors import DataError
-from heartseg.evaluation.leakage import audit_split
 from heartseg.files import filling, natural_key, read_json, write_json
+from heartseg.pictures.charts import draw_bar_charts
 from heartseg.progress import Report, silent
+from heartseg.slices.manifest import MANIFEST, PREPARE_STATE, SliceRecord, read_manifest
 
 logger = logging.getLogger(__name__)
 

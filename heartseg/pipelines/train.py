@@ -9,22 +9,22 @@ from threadpoolctl import threadpool_limits
 
 from heartseg import __version__
 from heartseg.config.schema import PACKAGED, Config
-from heartseg.data.dataset import data_errors
 from heartseg.errors import ConfigError
 from heartseg.lock import locked
-from heartseg.model.callbacks import Track, ignore_progress
-from heartseg.model.devices import memory_errors, set_seeds
-from heartseg.model.history import History
-from heartseg.model.initial import load_initial
-from heartseg.model.placement import Hosts, Placement, placed
-from heartseg.model.precision import Precision, choose_precision, dtype_policy
-from heartseg.model.training import FitSettings, TrainingResult, fit, load_state
+from heartseg.modelfile.initial import load_initial
 from heartseg.progress import Report, silent
 from heartseg.runs.folder import claim_run_dir, describe_model, read_history
-from heartseg.runs.hearts import HeartMaterial
 from heartseg.runs.material import Material
 from heartseg.runs.network import build_network
-from heartseg.runs.slices import MEMORY_ADVICE, SliceMaterial
+from heartseg.runs.slice_training import MEMORY_ADVICE, SliceMaterial
+from heartseg.runs.whole_heart_training import HeartMaterial
+from heartseg.slices.dataset import data_errors
+from heartseg.training.callbacks import Track, ignore_progress
+from heartseg.training.devices import memory_errors, set_seeds
+from heartseg.training.history import History
+from heartseg.training.loop import FitSettings, TrainingResult, fit, load_state
+from heartseg.training.placement import Hosts, Placement, placed
+from heartseg.training.precision import Precision, choose_precision, dtype_policy
 
 logger = logging.getLogger(__name__)
 

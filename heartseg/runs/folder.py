@@ -15,8 +15,9 @@ from heartseg.config.loading import load_config, write_config
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError
 from heartseg.files import claim_folder, write_json
-from heartseg.model.devices import find_backend, list_devices
-from heartseg.model.history import (
+from heartseg.runs.network import ARCHITECTURE, SUMMARY, write_network
+from heartseg.training.devices import find_backend, list_devices
+from heartseg.training.history import (
     HISTORY_JSON,
     LOSSES_CSV,
     LOSSES_PLOT,
@@ -24,9 +25,8 @@ from heartseg.model.history import (
     METRICS_PLOT,
     History,
 )
-from heartseg.model.precision import Precision
-from heartseg.model.training import BEST, LAST, TENSORBOARD, read_state
-from heartseg.runs.network import ARCHITECTURE, SUMMARY, write_network
+from heartseg.training.loop import BEST, LAST, TENSORBOARD, read_state
+from heartseg.training.precision import Precision
 
 logger = logging.getLogger(__name__)
 

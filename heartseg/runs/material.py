@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 
 from heartseg.config.schema import TrainConfig
-from heartseg.model.placement import Placement
-from heartseg.model.precision import Precision
-from heartseg.model.training import AfterEpoch, compile_model
+from heartseg.training.loop import AfterEpoch, compile_model
+from heartseg.training.placement import Placement
+from heartseg.training.precision import Precision
 
 Batches: TypeAlias = "tf.data.Dataset[Any]"
 

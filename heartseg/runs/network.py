@@ -6,8 +6,9 @@ import keras
 
 from heartseg.config.schema import Config
 from heartseg.files import replacing
-from heartseg.model.unet import build_unet, draw_architecture, summarize
-from heartseg.model.volume_unet import build_volume_unet
+from heartseg.networks.unet import build_unet, summarize
+from heartseg.networks.volume_unet import build_volume_unet
+from heartseg.pictures.network_diagram import draw_architecture
 
 SUMMARY = "model_summary.txt"
 ARCHITECTURE = "model.png"

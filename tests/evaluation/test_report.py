@@ -11,8 +11,8 @@ import pytest
 from heartseg.evaluation.report import Material, render_report, write_evaluation
 from heartseg.evaluation.scoring import COLUMNS, LabelPair, score_cases
 from heartseg.evaluation.summary import Context, build_summary
-from heartseg.evaluation.views import build_view
 from heartseg.labels import HVSMR
+from heartseg.pictures.case_views import build_view
 
 CONTRACT = (
     "case,structure,dice,iou,hd95_mm,assd_mm,nsd,volume_prediction_ml,volume_reference_ml,scope"

@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from heartseg.data.slicing import SliceRecipe
 from heartseg.errors import ModelError
 from heartseg.inference.network import _compile_padded, compile_predict
-from heartseg.model.unet import build_unet
+from heartseg.networks.unet import build_unet
+from heartseg.slices.recipe import SliceRecipe
 
 RECIPE = SliceRecipe(image_height=32, image_width=48, image_channels=1)
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from heartseg.data.geometry import SliceGrid
 from heartseg.inference.tiling import TileGrid, build_canvas, needs_tiles
+from heartseg.scans.geometry import SliceGrid
 
 
 def test_tiles_are_spread_evenly_with_at_least_the_overlap_asked_for():

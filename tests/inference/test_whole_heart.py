@@ -10,16 +10,16 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from heartseg.data.oblique import obliqueness_deg
-from heartseg.data.volume import Volume, read_image, read_label_map
 from heartseg.errors import DataError, ModelError
 from heartseg.evaluation.overlap import dice_per_label
-from heartseg.inference.league import is_doubtful
-from heartseg.inference.looks import View, measure_agreement, softmax
 from heartseg.inference.network import compile_volume_predict
+from heartseg.inference.plausibility import is_doubtful
+from heartseg.inference.views import View, measure_agreement, softmax
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR, LabelTable
-from heartseg.model.packaged import describe_packaged, is_installed, load_packaged
+from heartseg.modelfile.packaged import describe_packaged, is_installed, load_packaged
+from heartseg.scans.oblique import obliqueness_deg
+from heartseg.scans.volume import Volume, read_image, read_label_map
 
 GRID = (16, 24, 20)
 SHAPE = (30, 41, 36)

@@ -3,10 +3,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from heartseg.data.geometry import SliceLayout
 from heartseg.errors import BatchError, DataError
 from heartseg.labels import HVSMR
 from heartseg.pipelines.colorize import run_colorize
+from heartseg.scans.geometry import SliceLayout
 
 SHAPE = (14, 11, 9)
 # Posterior, inferior, right, as the data set's files lie.

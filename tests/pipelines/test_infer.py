@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from heartseg.config.schema import Config
-from heartseg.data.slicing import SliceRecipe
 from heartseg.errors import BatchError, DataError
 from heartseg.labels import HVSMR
-from heartseg.model.checkpoint import save_model
-from heartseg.model.unet import build_unet
+from heartseg.modelfile.checkpoint import save_model
+from heartseg.networks.unet import build_unet
 from heartseg.pipelines.infer import run_infer
+from heartseg.slices.recipe import SliceRecipe
 
 SIZE = 32
 RECIPE = SliceRecipe(image_height=SIZE, image_width=SIZE, image_channels=1)

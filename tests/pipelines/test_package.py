@@ -8,10 +8,10 @@ from heartseg.config.loading import write_config
 from heartseg.config.schema import Config
 from heartseg.errors import ModelError
 from heartseg.files import write_json
-from heartseg.model.checkpoint import save_model
-from heartseg.model.packaged import load_packaged
-from heartseg.model.unet import build_unet
-from heartseg.model.volume_unet import build_volume_unet
+from heartseg.modelfile.checkpoint import save_model
+from heartseg.modelfile.packaged import load_packaged
+from heartseg.networks.unet import build_unet
+from heartseg.networks.volume_unet import build_volume_unet
 from heartseg.pipelines.package import main, run_package
 
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from builders import make_config, make_scan, read_tree, rotate, write_case, write_nifti
 
-from heartseg.data.slicing import SliceRecipe
-from heartseg.data.store import read_color, read_gray, read_manifest
 from heartseg.errors import BatchError, DataError
 from heartseg.labels import HVSMR
 from heartseg.pipelines.prepare import run_prepare
+from heartseg.slices.manifest import read_manifest
+from heartseg.slices.recipe import SliceRecipe
+from heartseg.slices.store import read_color, read_gray
 
 COLUMNS = [
     "file", "case", "slice", "plane", "source", "height", "width",

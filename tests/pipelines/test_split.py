@@ -6,17 +6,12 @@ import numpy as np
 import pytest
 from builders import make_config, make_scan, read_tree, write_case
 
-from heartseg.data.store import (
-    SliceRecord,
-    slice_file_name,
-    write_color,
-    write_gray,
-    write_manifest,
-)
 from heartseg.errors import DataError
 from heartseg.files import UNFINISHED
 from heartseg.pipelines.prepare import run_prepare
 from heartseg.pipelines.split import run_split
+from heartseg.slices.manifest import SliceRecord, slice_file_name, write_manifest
+from heartseg.slices.store import write_color, write_gray
 
 PARTS = ("train", "valid", "test")
 

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from heartseg.data.cases import read_categories
+from heartseg.cohort.cases import read_categories
 from heartseg.errors import DataError
 from heartseg.pipelines.synth import run_synth
 

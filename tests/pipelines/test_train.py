@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from heartseg.config.schema import Config
-from heartseg.data.store import read_color, write_color, write_gray
 from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.labels import HVSMR
 from heartseg.lock import LOCK, locked
-from heartseg.model.checkpoint import load_model, read_metadata
+from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.pipelines.train import run_training
-from heartseg.runs import slices
+from heartseg.runs import slice_training
+from heartseg.slices.store import read_color, write_color, write_gray
 
 SIZE = 16
 
@@ -192,13 +192,14 @@ def test_an_interrupted_run_resumed_gives_the_weights_of_an_undisturbed_one(
 
 
 def test_a_kill_between_last_state_and_best_model_loses_nothing(dataset_dir, tmp_path, monkeypatch):
-    from heartseg.model import training
 
     def die(*_):
         raise KeyboardInterrupt
 
+    from heartseg.training import loop
+
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save_best", die)
+        patch.setattr(loop, "_save_best", die)
         with pytest.raises(KeyboardInterrupt):
             train(dataset_dir, tmp_path)
     assert not (tmp_path / "best.keras").exists()
@@ -265,7 +266,7 @@ def test_a_missing_dataset_says_what_to_run(tmp_path):
 
 
 def test_what_cannot_fit_is_refused_before_it_is_built(dataset_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(slices, "available_bytes", lambda: 10 << 20)
+    monkeypatch.setattr(slice_training, "available_bytes", lambda: 10 << 20)
     with pytest.raises(ModelError, match=r"0.0 GiB are free; a smaller train.batch_size"):
         train(dataset_dir, tmp_path)
 
@@ -286,7 +287,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 from heartseg.config.schema import Config
-from heartseg.model.placement import placed
+from heartseg.training.placement import placed
 from heartseg.pipelines import train
 train.placed = partial(placed, devices=["CPU:0", "CPU:1"])
 for epochs in (1, 2):
@@ -310,6 +311,7 @@ WORKER = """
 import sys, yaml
 from heartseg.config.schema import Config
 from heartseg.pipelines.train import run_training
+from heartseg.runs import slice_training
 config = Config(**yaml.safe_load(open(sys.argv[1])))
 result = run_training(config, resume=True)
 print(len(result.history))

@@ -9,15 +9,15 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from heartseg.config.schema import Config
-from heartseg.data.volume import UNLABELLED
 from heartseg.errors import BatchError, ConfigError, DataError, ModelError
 from heartseg.files import write_json
 from heartseg.inference import network
-from heartseg.model.checkpoint import load_model, read_metadata
-from heartseg.pipelines.evaluate_run import run_evaluation
+from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.pipelines.infer import run_infer
+from heartseg.pipelines.score_model import run_evaluation
 from heartseg.pipelines.synth import run_synth
 from heartseg.pipelines.train import run_training
+from heartseg.scans.volume import UNLABELLED
 
 SPLIT = {"train_cases": ["pat0", "pat1"], "valid_cases": ["pat2"], "test_cases": ["pat3"]}
 
@@ -168,9 +168,9 @@ def test_a_split_on_disk_is_read(source_dir, tmp_path):
 
 
 def test_a_held_out_patient_under_another_name_is_refused(source_dir, tmp_path):
-    from heartseg.data.volume import read_label_map
     from heartseg.hashing import hash_labels
     from heartseg.labels import HVSMR
+    from heartseg.scans.volume import read_label_map
 
     others = tmp_path / "label_maps"
     others.mkdir()

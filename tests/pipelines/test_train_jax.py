@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from heartseg.config.schema import Config
-from heartseg.data.store import write_color, write_gray
 from heartseg.labels import HVSMR
-from heartseg.model.checkpoint import load_model
+from heartseg.modelfile.checkpoint import load_model
 from heartseg.pipelines.train import run_training
+from heartseg.slices.store import write_color, write_gray
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 import keras, numpy as np
 from heartseg.config.loading import load_config
-from heartseg.model.checkpoint import load_model
+from heartseg.modelfile.checkpoint import load_model
 from heartseg.pipelines.train import run_training
 
 config = load_config(Path(sys.argv[1]), sys.argv[2:])

@@ -45,10 +45,10 @@ def find_work(command, folder):
         from heartseg.pipelines.train import run_training as run
     elif command == "evaluate":
         import heartseg.evaluation.report
-        from heartseg.pipelines.evaluate_run import run_evaluation as run
+        from heartseg.pipelines.score_model import run_evaluation as run
     else:
         import heartseg.inference.network  # imported late by the pipeline
-        import heartseg.model.checkpoint  # noqa: F401
+        import heartseg.modelfile.checkpoint  # noqa: F401
         from heartseg.pipelines.infer import run_infer as run
 
     def work(output):

@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 
 from heartseg.config.loading import dump_config, load_config
 from heartseg.config.schema import Config
-from heartseg.data.slicing import PreparedVolume, SliceRecipe
-from heartseg.data.store import read_color, read_gray, read_index, read_manifest
-from heartseg.data.volume import read_image, read_label_map
 from heartseg.errors import ConfigError, DataError
 from heartseg.files import read_json
 from heartseg.labels import HVSMR
+from heartseg.scans.volume import read_image, read_label_map
+from heartseg.slices.manifest import read_manifest
+from heartseg.slices.recipe import PreparedVolume, SliceRecipe
+from heartseg.slices.store import read_color, read_gray, read_index
 
 FACTOR = float(os.environ.get("HEARTSEG_FUZZ", "1"))
 SCAN = make_scan((5, 4, 3))

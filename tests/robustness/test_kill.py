@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from builders import make_config, make_scan, read_tree, write_case, write_nifti
 
-from heartseg.model.checkpoint import load_model, read_metadata
+from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.pipelines.prepare import run_prepare
 from heartseg.pipelines.split import run_split
 

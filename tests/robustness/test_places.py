@@ -16,16 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from heartseg.data.cases import CaseFiles
-from heartseg.data.geometry import Plane, SliceLayout
-from heartseg.data.slicing import SliceRecipe
-from heartseg.data.store import read_color, read_manifest, write_manifest
-from heartseg.data.volume import spacing_of
+from heartseg.cohort.cases import CaseFiles
 from heartseg.labels import HVSMR
-from heartseg.model.checkpoint import save_model
-from heartseg.pipelines.evaluate import run_scoring
+from heartseg.modelfile.checkpoint import save_model
 from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.prepare import prepare_case
+from heartseg.pipelines.score_label_maps import run_scoring
+from heartseg.scans.geometry import Plane, SliceLayout
+from heartseg.scans.volume import spacing_of
+from heartseg.slices.manifest import read_manifest, write_manifest
+from heartseg.slices.recipe import SliceRecipe
+from heartseg.slices.store import read_color
 
 RIGHT_TO = {"R": "RL", "A": "AP", "S": "SI"}
 ORIENTATIONS = [

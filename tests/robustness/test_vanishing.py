@@ -11,10 +11,10 @@ from builders import make_config, make_scan, read_tree, write_case
 from heartseg.config.loading import dump_config
 from heartseg.errors import HeartsegError
 from heartseg.pipelines.colorize import run_colorize
-from heartseg.pipelines.evaluate import run_scoring
-from heartseg.pipelines.evaluate_run import run_evaluation
 from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.prepare import run_prepare
+from heartseg.pipelines.score_label_maps import run_scoring
+from heartseg.pipelines.score_model import run_evaluation
 from heartseg.pipelines.split import run_split
 from heartseg.pipelines.train import run_training
 

@@ -1,0 +1,216 @@
+"""Slices and volumes to label maps, with any function that gives probabilities."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg.errors import ModelError
+from heartseg.inference.tiling import TileGrid, build_canvas, needs_tiles
+from heartseg.progress import Report, silent
+from heartseg.scans.geometry import SliceGrid
+from heartseg.scans.volume import Volume
+from heartseg.slices.recipe import PreparedVolume, SliceRecipe, prepare_slice, to_network_input
+
+Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""``(B, H, W, C)`` images in [0, 1] to ``(B, H, W, K)`` probabilities."""
+
+GRAY_LIMITS = (0.0, 255.0)
+"""A picture is windowed already: its grey levels stay as they are."""
+
+
+def predict_volume(
+    predict: Predict,
+    image: Volume,
+    recipe: SliceRecipe,
+    *,
+    num_classes: int,
+    batch_size: int = 8,
+    tile_overlap: float | None = None,
+    report: Report = silent,
+) -> NDArray[np.uint8]:
+    """Predict the label of every voxel of a scan.
+
+    The probabilities of one batch are all that is held at a time; each slice's are brought back
+    to its native grid before the most probable class is chosen.
+
+    Args:
+        predict: The network.
+        image: The scan, in any orientation.
+        recipe: How slices reach the network, as in training.
+        num_classes: Classes that the network tells apart, background included.
+        batch_size: Slices predicted at once.
+        tile_overlap: Cut slices that are larger than the network into tiles with this overlap
+            (a share of a tile's side); None resizes or crops them as the recipe says.
+        report: Told after each slice.
+
+    Returns:
+        ``(X, Y, Z)`` labels on the grid of ``image``.
+
+    Raises:
+        ModelError: If the network's answer has another shape than expected.
+    """
+    prepared = PreparedVolume(image, recipe)
+    labels = np.zeros(image.voxels.shape, np.uint8)
+    # A view: what is written to a slice is written to the volume.
+    label_slices = prepared.layout.stack(labels)
+    answers: Iterator[tuple[SliceGrid, NDArray[np.float32]]]
+    if tile_overlap is not None and _is_tiled(prepared.grid, recipe):
+        native_slices = prepared.layout.stack(image.voxels)
+        answers = (
+            _predict_tiled(
+                predict,
+                native,
+                prepared.grid,
+                prepared.limits,
+                recipe=recipe,
+                num_classes=num_classes,
+                batch_size=batch_size,
+                overlap=tile_overlap,
+            )
+            for native in native_slices
+        )
+    else:
+        answers = (
+            (prepared.grid, probabilities)
+            for probabilities in _predict_each(
+                predict,
+                (prepared[index] for index in range(len(prepared))),
+                recipe=recipe,
+                num_classes=num_classes,
+                batch_size=batch_size,
+            )
+        )
+    for index, (grid, probabilities) in enumerate(answers):
+        label_slices[index] = _most_probable(grid, probabilities)
+        report(index + 1, len(prepared), f"slice {index + 1} of {len(prepared)}")
+    return labels
+
+
+def predict_slices(
+    predict: Predict,
+    images: Sequence[NDArray[np.uint8]],
+    recipe: SliceRecipe,
+    *,
+    num_classes: int,
+    batch_size: int = 8,
+    tile_overlap: float | None = None,
+) -> list[NDArray[np.uint8]]:
+    """Predict the labels of pictures, each on its own grid.
+
+    A picture is grey levels that were windowed before, as ``prepare`` writes them; it has no
+    spacing. With ``fit: stretch`` it is resized to the network, with ``fit: pad`` its pixels are
+    taken to be ``recipe.spacing_mm`` wide already. A prepared slice reaches the network as it is.
+
+    Args:
+        predict: The network.
+        images: ``(H, W)`` grey levels; sizes may differ.
+        recipe: How slices reach the network; its window is not applied.
+        num_classes: Classes that the network tells apart, background included.
+        batch_size: Pictures predicted at once.
+        tile_overlap: As in ``predict_volume``.
+
+    Returns:
+        One ``(H, W)`` label map a picture, in their order.
+
+    Raises:
+        DataError: If a picture is too large for the recipe.
+        ModelError: If the network's answer has another shape than expected.
+    """
+    grids = [lay_picture(image, recipe) for image in images]
+    labels: dict[int, NDArray[np.uint8]] = {}
+    if tile_overlap is not None:
+        for index, (image, grid) in enumerate(zip(images, grids, strict=True)):
+            if _is_tiled(grid, recipe):
+                canvas, probabilities = _predict_tiled(
+                    predict,
+                    image.astype(np.float32),
+                    grid,
+                    GRAY_LIMITS,
+                    recipe=recipe,
+                    num_classes=num_classes,
+                    batch_size=batch_size,
+                    overlap=tile_overlap,
+                )
+                labels[index] = _most_probable(canvas, probabilities)
+    whole = [index for index in range(len(images)) if index not in labels]
+    answers = _predict_each(
+        predict,
+        (
+            prepare_slice(images[index].astype(np.float32), grids[index], GRAY_LIMITS)
+            for index in whole
+        ),
+        recipe=recipe,
+        num_classes=num_classes,
+        batch_size=batch_size,
+    )
+    for index, probabilities in zip(whole, answers, strict=True):
+        labels[index] = _most_probable(grids[index], probabilities)
+    return [labels[index] for index in range(len(images))]
+
+
+def lay_picture(image: NDArray[np.uint8], recipe: SliceRecipe) -> SliceGrid:
+    """Lay a picture on the network's grid; ``predict_slices`` says how.
+
+    Raises:
+        DataError: If the picture is too large for the recipe.
+    """
+    height, width = image.shape
+    return recipe.grid((height, width), (recipe.spacing_mm, recipe.spacing_mm))
+
+
+def _predict_each(
+    predict: Predict,
+    slices: Iterable[NDArray[np.uint8]],
+    *,
+    recipe: SliceRecipe,
+    num_classes: int,
+    batch_size: int,
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the ``(H, W, K)`` probabilities of each slice on the network's grid."""
+    remaining = iter(slices)
+    while batch := list(islice(remaining, batch_size)):
+        images = to_network_input(np.stack(batch), recipe.image_channels)
+        probabilities = predict(images)
+        expected = (*images.shape[:3], num_classes)
+        if probabilities.shape != expected:
+            raise ModelError(
+                f"expected probabilities of shape {expected} from the model, "
+                f"got {probabilities.shape}"
+            )
+        yield from probabilities
+
+
+def _predict_tiled(
+    predict: Predict,
+    native: NDArray[np.float32],
+    grid: SliceGrid,
+    limits: tuple[float, float],
+    *,
+    recipe: SliceRecipe,
+    num_classes: int,
+    batch_size: int,
+    overlap: float,
+) -> tuple[SliceGrid, NDArray[np.float32]]:
+    """Return the canvas of a slice and its blended probabilities there."""
+    canvas = build_canvas(grid, stretched=recipe.fit == "stretch")
+    tiles = TileGrid.cover(canvas.network_shape, grid.network_shape, overlap=overlap)
+    answers = _predict_each(
+        predict,
+        tiles.cut(prepare_slice(native, canvas, limits)),
+        recipe=recipe,
+        num_classes=num_classes,
+        batch_size=batch_size,
+    )
+    return canvas, tiles.blend(list(answers))
+
+
+def _most_probable(grid: SliceGrid, probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    native = grid.probabilities_to_native(probabilities)
+    return np.asarray(np.argmax(native, axis=-1), np.uint8)
+
+
+def _is_tiled(grid: SliceGrid, recipe: SliceRecipe) -> bool:
+    return needs_tiles(grid, stretched=recipe.fit == "stretch")

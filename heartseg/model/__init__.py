@@ -1,1 +1,0 @@
-"""The network, how it is trained and how it is kept."""

@@ -1,0 +1,1 @@
+"""A model on disk: written, checked, read and described."""

@@ -1,0 +1,105 @@
+"""Model files: Keras archives that also say how their input is to be prepared."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heartseg.errors import ModelError
+from heartseg.files import replacing
+from heartseg.modelfile.archive import (
+    LARGEST_JSON_BYTES,
+    METADATA_MEMBER,
+    inspect_archive,
+    open_archive,
+    read_json,
+)
+
+if TYPE_CHECKING:
+    import keras
+
+SUFFIX = ".keras"
+
+
+def save_model(
+    model: "keras.Model",
+    file: Path,
+    metadata: Mapping[str, object],
+    *,
+    with_optimizer: bool = False,
+) -> None:
+    """Write a model and what one must know to use it, at once or not at all.
+
+    The file is a ``.keras`` archive with one member more, ``heartseg.json``. Slice recipe and
+    labels stand there, beside the weights, so that the two cannot drift apart.
+
+    Args:
+        model: A functional model, as ``build_unet`` gives it.
+        file: Where to write, named ``*.keras``.
+        metadata: What ``read_metadata`` gives back; must be expressible in JSON.
+        with_optimizer: Whether loss, metrics and the optimizer's state are kept too (three times
+            the size), to go on training.
+
+    Raises:
+        DataError: If the file cannot be written.
+        ValueError: If the name, or the metadata, does not fit.
+    """
+    if file.suffix != SUFFIX:
+        raise ValueError(f"{file}: expected a name that ends in {SUFFIX}")
+    content = _encode(metadata)
+
+    # TensorFlow loads here, so that read_metadata works without it.
+    import keras
+
+    # The same layers without compile(): no optimizer state, no copy of the weights.
+    kept = model if with_optimizer else keras.Model(model.input, model.output, name=model.name)
+    with replacing(file) as temporary:
+        keras.saving.save_model(kept, temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(METADATA_MEMBER, content)
+
+
+def _encode(metadata: Mapping[str, object]) -> str:
+    try:
+        content = json.dumps(dict(metadata), indent=1, allow_nan=False)
+    except TypeError as error:
+        raise ValueError(f"metadata: expected values that JSON can hold ({error})") from error
+    if len(content) > LARGEST_JSON_BYTES:
+        raise ValueError(f"metadata: expected at most {LARGEST_JSON_BYTES} bytes")
+    return content
+
+
+def read_metadata(file: Path) -> dict[str, Any]:
+    """Read what was saved beside the weights, without loading TensorFlow or the weights.
+
+    Raises:
+        ModelError: If the file is missing, damaged, or was not written by ``save_model``.
+    """
+    with open_archive(file) as archive:
+        return read_json(archive, METADATA_MEMBER, file)
+
+
+def load_model(file: Path, *, compiled: bool = False) -> "keras.Model":
+    """Load a model, even from a stranger: the file is inspected before Keras touches it.
+
+    Args:
+        file: A file of ``save_model``, or any ``.keras`` file of a plain convolutional network.
+        compiled: Whether loss, metrics and optimizer come back too, if they were saved; the
+            modules that register their classes must be loaded.
+
+    Raises:
+        ModelError: If the file is missing, damaged, or holds anything but a network of the layers
+            in ``heartseg.modelfile.archive.LAYERS``.
+    """
+    if file.suffix != SUFFIX:
+        raise ModelError(f"{file}: expected a model file whose name ends in {SUFFIX}")
+    inspect_archive(file)
+
+    import keras
+
+    try:
+        return keras.saving.load_model(file, compile=compiled, safe_mode=True)
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(f"{file}: cannot be loaded as a model ({reason[:300]})") from error

@@ -1,0 +1,67 @@
+"""What a model was trained for, as its file says: its input and its classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heartseg.errors import ConfigError, ModelError
+from heartseg.labels import LabelTable, Structure, build_label_table
+from heartseg.slices.recipe import SliceRecipe
+
+WHOLE_HEART_VIEW = SliceRecipe(plane="axial", window="percentile", window_range=(0.5, 99.5))
+"""How scans of any scanner are shown: only the plane and the window count."""
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a model was trained for, as its file tells.
+
+    Attributes:
+        recipe: How slices reach the network; of a network that sees whole hearts, how its
+            results are shown.
+        table: The classes that it tells apart.
+        grid: Voxels that a network of whole hearts sees; None for one of slices.
+    """
+
+    recipe: SliceRecipe
+    table: LabelTable
+    grid: tuple[int, int, int] | None = None
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], *, source: str) -> "ModelDescription":
+        """Read the description that a checkpoint carries.
+
+        Args:
+            metadata: Holds ``labels``, and ``recipe`` or (kind ``whole_heart``) ``network``.
+            source: What to call the model in an error, usually its file.
+
+        Raises:
+            ModelError: If an entry is missing or makes no sense.
+        """
+        try:
+            grid = None
+            if metadata.get("kind") == "whole_heart":
+                recipe = WHOLE_HEART_VIEW
+                first, second, third = (int(side) for side in metadata["network"]["grid"])
+                grid = (first, second, third)
+            else:
+                recipe = SliceRecipe.from_dict(metadata["recipe"])
+            structures = [
+                Structure(
+                    int(entry["value"]),
+                    str(entry["key"]),
+                    str(entry["name"]),
+                    _color(entry["color"]),
+                )
+                for entry in metadata["labels"]
+            ]
+            return cls(recipe, build_label_table(structures), grid)
+        except KeyError as error:
+            raise ModelError(f"{source}: the model's description lacks {error}") from error
+        except (TypeError, ValueError, ConfigError) as error:
+            raise ModelError(f"{source}: the model's description is broken ({error})") from error
+
+
+def _color(values: Sequence[Any]) -> tuple[int, int, int]:
+    red, green, blue = (int(value) for value in values)
+    return red, green, blue

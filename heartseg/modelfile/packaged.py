@@ -1,0 +1,206 @@
+"""The model that comes with the package: its weights, where they are from, and its card.
+
+Two files lie in ``heartseg/packaged``: ``whole_heart.npz``, the weights in half precision, and
+``model.json``, which describes network and training and holds the checksum of the weights.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heartseg.errors import ModelError
+from heartseg.files import replacing, write_json
+
+if TYPE_CHECKING:
+    import keras
+
+PACKAGED_DIR = Path(__file__).parents[1] / "packaged"
+WEIGHTS = "whole_heart.npz"
+DESCRIPTION = "model.json"
+TEMPLATE = "model-card.md.jinja"
+LARGEST_BYTES = 20_000_000
+"""What the weights may take of the wheel."""
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """What is told of a packaged model.
+
+    Attributes:
+        name: Its name.
+        grid: Voxels that the network sees.
+        filters: Channels of its levels.
+        num_classes: Classes, background included.
+        facts: All of ``model.json``: training, data, scores, checksum.
+    """
+
+    name: str
+    grid: tuple[int, int, int]
+    filters: tuple[int, ...]
+    num_classes: int
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any], *, source: str) -> "PackagedModel":
+        """Read the description.
+
+        Raises:
+            ModelError: If an entry is missing or makes no sense.
+        """
+        try:
+            network = facts["network"]
+            first, second, third = (int(side) for side in network["grid"])
+            return cls(
+                str(facts["name"]),
+                (first, second, third),
+                tuple(int(width) for width in network["filters"]),
+                int(network["num_classes"]),
+                facts,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{source}: the model's description is broken ({error!r})") from error
+
+
+def is_installed(folder: Path = PACKAGED_DIR) -> bool:
+    """Tell whether a model was packaged."""
+    return (folder / DESCRIPTION).is_file()
+
+
+def describe_packaged(folder: Path = PACKAGED_DIR) -> PackagedModel:
+    """Read what is told of the packaged model, without loading it.
+
+    Raises:
+        ModelError: If there is none, or its description is damaged.
+    """
+    file = folder / DESCRIPTION
+    if not file.is_file():
+        raise ModelError(
+            "no trained model is packaged in this installation; name the CONFIG of a run of yours "
+            "that was trained with `heartseg train`"
+        )
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{file}: cannot be read ({error}); install heartseg again") from error
+    if not isinstance(facts, dict):
+        raise ModelError(f"{file}: expected a JSON object; install heartseg again")
+    return PackagedModel.from_facts(facts, source=str(file))
+
+
+def load_packaged(folder: Path = PACKAGED_DIR) -> "keras.Model":
+    """Build the packaged network with its weights, after comparing their checksum.
+
+    Raises:
+        ModelError: If there is none, or a file is damaged or was changed.
+    """
+    described = describe_packaged(folder)
+    weights = _read_weights(folder / WEIGHTS, str(described.facts.get("sha256")))
+
+    # TensorFlow takes seconds to load: only now, when the files are known to be whole.
+    from heartseg.networks.volume_unet import build_volume_unet
+
+    try:
+        model = build_volume_unet(
+            grid=described.grid, filters=described.filters, num_classes=described.num_classes
+        )
+        for variable in model.variables:
+            variable.assign(weights.pop(variable.path).astype(np.float32))
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"{folder / WEIGHTS}: does not fit the network of {DESCRIPTION} ({error})"
+        ) from error
+    if weights:
+        raise ModelError(f"{folder / WEIGHTS}: holds {len(weights)} arrays that the network lacks")
+    return model
+
+
+def write_packaged(
+    model: "keras.Model", facts: Mapping[str, Any], folder: Path = PACKAGED_DIR
+) -> PackagedModel:
+    """Write a model in half precision with its description and checksum.
+
+    Args:
+        model: A model of ``build_volume_unet``.
+        facts: Name, network, training and so on; ``sha256`` and sizes are added.
+        folder: Where to.
+
+    Raises:
+        DataError: If a file cannot be written.
+        ModelError: If a weight is too large for half precision, or the file for a wheel.
+    """
+    arrays = {variable.path: np.asarray(variable, np.float32) for variable in model.variables}
+    largest = max(float(np.abs(array).max()) for array in arrays.values())
+    if not largest <= float(np.finfo(np.float16).max):
+        raise ModelError(f"a weight of {largest:g} is too large for half precision")
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, allow_pickle=False, **{key: a.astype(np.float16) for key, a in arrays.items()}
+    )
+    content = buffer.getvalue()
+    if len(content) > LARGEST_BYTES:
+        raise ModelError(f"the weights take {len(content):,} bytes, more than {LARGEST_BYTES:,}")
+    described = PackagedModel.from_facts(
+        {
+            **facts,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "parameters": model.count_params(),
+            "precision": "float16 on disk, float32 in use",
+        },
+        source=DESCRIPTION,
+    )
+    with replacing(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(content)
+    write_json(folder / DESCRIPTION, described.facts)
+    return described
+
+
+def render_card(folder: Path = PACKAGED_DIR) -> str:
+    """Return the model card in Markdown; every figure in it comes from ``model.json``.
+
+    Raises:
+        ModelError: If the description is damaged or lacks an entry.
+    """
+    import jinja2
+
+    facts = describe_packaged(folder).facts if is_installed(folder) else None
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        # Markdown, not HTML.
+        autoescape=False,  # noqa: S701
+    )
+    # The template is the package's own, wherever the model lies.
+    text = (PACKAGED_DIR / TEMPLATE).read_text(encoding="utf-8")
+    try:
+        return environment.from_string(text).render(model=facts)
+    except (jinja2.UndefinedError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder / DESCRIPTION}: lacks what the card tells ({error})") from error
+
+
+def _read_weights(file: Path, expected: str) -> dict[str, Any]:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read ({error.strerror})") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise ModelError(
+            f"{file}: expected the checksum {expected[:12]}..., found {found[:12]}...: the file "
+            "was cut short or changed; install heartseg again"
+        )
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(f"{file}: cannot be read as weights ({error})") from error

@@ -1,0 +1,1 @@
+"""The architectures, and what is known of them before they are built."""

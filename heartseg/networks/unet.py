@@ -1,0 +1,101 @@
+"""The FlexUNet: built, and summarised in text."""
+
+from functools import partial
+
+import keras
+from keras import layers
+
+from heartseg.networks.blocks import conv_block, seed_sequence, upsample
+from heartseg.networks.plan import check_image_size, plan_levels
+
+OUTPUT_NAME = "probabilities"
+
+
+def build_unet(
+    *,
+    image_size: tuple[int | None, int | None],
+    image_channels: int = 3,
+    num_classes: int = 9,
+    base_filters: int = 16,
+    base_kernels: tuple[int, int] = (7, 7),
+    num_layers: int = 8,
+    dropout_rate: float = 0.04,
+    dilation: tuple[int, int] = (1, 1),
+    normalization: str = "none",
+    activation: str = "relu",
+    seed: int | None = None,
+) -> keras.Model:
+    """Build a U-Net whose kernels shrink, and whose dropout grows, level by level.
+
+    The defaults are the published FlexUNet's: 124.6 million parameters. It maps images
+    ``(B, H, W, image_channels)`` of intensities in [0, 1] to probabilities
+    ``(B, H, W, num_classes)``, float32 whatever the precision of the layers before.
+
+    Args:
+        image_size: Height and width, multiples of ``2 ** (num_layers - 1)``; ``None`` for a side
+            that may vary from batch to batch.
+        image_channels: Channels of an image.
+        num_classes: Classes, background included.
+        base_filters: Filters of the first level, doubled at each level below.
+        base_kernels: Kernel of the first level, 2 smaller at each level below, 3 at least.
+        num_layers: Levels, the bridge included.
+        dropout_rate: Level ``n`` drops ``n * dropout_rate`` between its two convolutions.
+        dilation: Dilation of the first level, 1 smaller at each level below, 1 at least.
+        normalization: ``none``, ``batch``, ``group`` or ``instance``, between each convolution
+            and its activation.
+        activation: Name of a Keras activation.
+        seed: Makes initial weights and dropout reproducible.
+
+    Raises:
+        ValueError: If an option is out of range or the image size does not fit the levels.
+
+    References:
+        Ronneberger et al. (2015). U-Net. https://doi.org/10.1007/978-3-319-24574-4_28
+    """
+    check_image_size(image_size, num_layers)
+    *upper, bridge = plan_levels(
+        base_filters=base_filters,
+        base_kernels=base_kernels,
+        num_layers=num_layers,
+        dropout_rate=dropout_rate,
+        dilation=dilation,
+    )
+    next_seed = seed_sequence(seed)
+    block = partial(
+        conv_block, normalization=normalization, activation=activation, next_seed=next_seed
+    )
+
+    images = keras.Input((*image_size, image_channels), name="images")
+    features = images
+    skips = []
+    for level in upper:
+        features = block(features, level, name=f"encoder_{level.index}")
+        skips.append(features)
+        features = layers.MaxPooling2D(2, name=f"pool_{level.index}")(features)
+
+    features = block(features, bridge, name="bridge")
+
+    for level in reversed(upper):
+        features = upsample(
+            features, level.filters, next_seed=next_seed, name=f"upsample_{level.index}"
+        )
+        features = layers.Concatenate(name=f"skip_{level.index}")([features, skips[level.index]])
+        features = block(features, level, name=f"decoder_{level.index}")
+
+    probabilities = layers.Conv2D(
+        num_classes,
+        1,
+        activation="softmax",
+        kernel_initializer=keras.initializers.GlorotUniform(seed=next_seed()),
+        # float32 keeps the loss stable when the layers above run in mixed precision.
+        dtype="float32",
+        name=OUTPUT_NAME,
+    )(features)
+    return keras.Model(images, probabilities, name="flexunet")
+
+
+def summarize(model: keras.Model) -> str:
+    """Return a table of the layers, their output shapes and their parameters."""
+    lines: list[str] = []
+    model.summary(line_length=100, print_fn=lines.append)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,62 @@
+"""Pictures for people: overlays, and sheets of many slices."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg.labels import LabelTable
+
+SHEET_TILE = 160
+"""Side of a slice on a sheet, in pixels."""
+
+
+def overlay(
+    image: NDArray[np.uint8], labels: NDArray[np.uint8], table: LabelTable, *, opacity: float = 0.45
+) -> NDArray[np.uint8]:
+    """Draw labels over the slice that they describe.
+
+    Args:
+        image: ``(H, W)`` grey levels.
+        labels: ``(H, W)`` labels; the background stays as it is.
+        table: The colours.
+        opacity: 0 shows the image alone, 1 the colours alone.
+
+    Returns:
+        ``(H, W, 3)`` RGB.
+    """
+    gray = np.repeat(image[..., np.newaxis], 3, axis=-1).astype(np.float32)
+    mixed = (1 - opacity) * gray + opacity * table.colorize(labels)
+    return np.where(labels[..., np.newaxis] > 0, np.rint(mixed), gray).astype(np.uint8)
+
+
+def contact_sheet(
+    tiles: Sequence[NDArray[np.uint8]], *, columns: int, tile: int = SHEET_TILE
+) -> NDArray[np.uint8]:
+    """Arrange slices on a sheet, row by row, each fitted into a square.
+
+    Args:
+        tiles: ``(H, W, 3)`` or ``(H, W)`` pictures; colour masks stay free of mixed colours.
+        columns: Tiles in a row.
+        tile: Side of a square in pixels.
+
+    Returns:
+        ``(rows * tile, columns * tile, 3)`` RGB; black where nothing lies.
+    """
+    rows = -(-len(tiles) // columns)
+    sheet = np.zeros((max(rows, 1) * tile, columns * tile, 3), np.uint8)
+    for position, picture in enumerate(tiles):
+        colored = picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, -1)
+        scale = tile / max(colored.shape[:2])
+        height, width = (max(1, round(side * scale)) for side in colored.shape[:2])
+        small = cv2.resize(colored, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        row, column = divmod(position, columns)
+        top, left = row * tile + (tile - height) // 2, column * tile + (tile - width) // 2
+        sheet[top : top + height, left : left + width] = small
+    return sheet
+
+
+def evenly_spaced(count: int, wanted: int) -> list[int]:
+    """Return up to ``wanted`` different indices below ``count``, spread evenly."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(wanted, count)).round()})

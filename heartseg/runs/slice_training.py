@@ -1,0 +1,192 @@
+"""Training on slices: pairs of PNG files, and a U-Net that sees one at a time."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from heartseg import __version__
+from heartseg.config.schema import Config
+from heartseg.errors import DataError, ModelError
+from heartseg.networks.memory import available_bytes, estimate_training_bytes
+from heartseg.networks.plan import plan_levels
+from heartseg.runs.folder import EPOCH_CHANGE_INFER
+from heartseg.runs.material import Fed, compile_with
+from heartseg.slices.augment import Augmentation
+from heartseg.slices.dataset import (
+    Share,
+    SlicePair,
+    build_dataset,
+    build_training_dataset,
+    find_pairs,
+    read_pairs,
+)
+from heartseg.slices.recipe import SliceRecipe, to_network_input
+from heartseg.slices.store import write_mask
+from heartseg.training.devices import find_gpus
+from heartseg.training.losses import build_loss
+from heartseg.training.metrics import build_metrics
+from heartseg.training.placement import Placement
+from heartseg.training.precision import Precision
+
+logger = logging.getLogger(__name__)
+
+MEMORY_ADVICE = (
+    "a smaller train.batch_size, prepare.image_height and image_width, or model.base_filters "
+    "needs less"
+)
+
+
+class SliceMaterial:
+    """The slices of a split and the published network."""
+
+    def __init__(self, config: Config) -> None:
+        """Find the slices.
+
+        Raises:
+            DataError: If there are none, or some lack their masks.
+        """
+        self._config = config
+        self._train, self._valid = _find_slices(config.dataset_dir)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Recipe, labels, network, training."""
+        config = self._config
+        described = {
+            "heartseg": __version__,
+            "recipe": SliceRecipe.from_dict(config.recipe_values).to_dict(),
+            "labels": [asdict(structure) for structure in config.label_table.structures],
+            "model": config.model.model_dump(mode="json"),
+            "train": {
+                "loss": config.train.loss,
+                "metrics": config.train.metrics,
+                "seed": config.train.seed,
+                "train_slices": len(self._train),
+                "valid_slices": len(self._valid),
+            },
+        }
+        # As it reads back from a model file: lists, not tuples.
+        plain: dict[str, object] = json.loads(json.dumps(described))
+        return plain
+
+    @property
+    def names(self) -> list[list[str]]:
+        """What the processes of one training must agree on: the slices of both parts."""
+        return [[pair.name for pair in pairs] for pairs in (self._train, self._valid)]
+
+    def check_memory(self, precision: Precision) -> None:
+        """Refuse what cannot fit; a GPU's free memory is not known ahead."""
+        if find_gpus():
+            return
+        config = self._config
+        options = config.model.model_dump(exclude={"kind", "grid", "filters"})
+        channels, normalization = options.pop("image_channels"), options.pop("normalization")
+        del options["activation"]
+        needed = estimate_training_bytes(
+            plan_levels(**options),
+            image_size=(config.prepare.image_height, config.prepare.image_width),
+            batch_size=config.train.batch_size,
+            image_channels=channels,
+            num_classes=config.label_table.num_classes,
+            precision=precision.policy.removeprefix("mixed_"),
+            normalized=normalization != "none",
+        )
+        free = available_bytes()
+        if needed > free:
+            raise ModelError(
+                f"training needs about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB "
+                f"are free; {MEMORY_ADVICE}"
+            )
+
+    def compile(self, model: keras.Model) -> None:
+        """Give the network optimizer, loss and metrics."""
+        train, table = self._config.train, self._config.label_table
+        compile_with(
+            model,
+            train,
+            build_loss(train.loss, table.num_classes),
+            build_metrics(train.metrics, table),
+        )
+
+    def feed(self, placement: Placement, *, first_epoch: int) -> Fed:
+        """Return the batches, from an epoch on."""
+        config, train = self._config, self._config.train
+        replicas = placement.num_replicas
+        batch_size = train.batch_size * replicas
+        steps = train.steps_per_epoch or -(-len(self._train) // batch_size)
+        batches: dict[str, Any] = {
+            "table": config.label_table,
+            "image_size": (config.prepare.image_height, config.prepare.image_width),
+            "image_channels": config.model.image_channels,
+            "batch_size": batch_size,
+            "share": Share(placement.process_index, placement.num_processes),
+        }
+        learned = build_training_dataset(
+            self._train,
+            **batches,
+            # Several replicas need whole batches: a few slices then come twice in an epoch.
+            steps_per_epoch=steps if replicas > 1 else train.steps_per_epoch,
+            seed=train.seed,
+            first_epoch=first_epoch,
+            augmentation=Augmentation(**train.augment.model_dump()),
+        )
+        valid = build_dataset(fill_up(self._valid, replicas), **batches) if self._valid else None
+        return Fed(learned, valid, steps)
+
+    def watch(self, placement: Placement) -> "_EpochInference":
+        """Return what segments a few validation slices after each epoch."""
+        return _EpochInference(self._config, self._valid or self._train, placement)
+
+
+def fill_up(entries: list[Any], replicas: int) -> list[Any]:
+    """Repeat the first entries until each replica gets as many: none may be left with nothing."""
+    total = -(-len(entries) // replicas) * replicas
+    return list(islice(cycle(entries), total))
+
+
+def _find_slices(folder: Path) -> tuple[list[SlicePair], list[SlicePair]]:
+    if not (folder / "train").is_dir() or not (folder / "valid").is_dir():
+        raise DataError(f"{folder}: no train/ and valid/ slices; run `heartseg split` first")
+    train = find_pairs(folder / "train")
+    # A split of two patients has none for validation, and says so by an empty folder.
+    valid = find_pairs(folder / "valid", may_be_empty=True)
+    if not valid:
+        logger.warning(
+            "%s: no validation slices; epochs are judged by the training loss, so nothing tells "
+            "when the network begins to learn the patients by heart",
+            folder / "valid",
+        )
+    return train, valid
+
+
+class _EpochInference:
+    """Segment the same few validation slices after each epoch, to see the masks change.
+
+    Writes ``epoch_change_infer/Epoch_N_NAME.png`` (and ``Reference_NAME.png`` once).
+    """
+
+    def __init__(self, config: Config, valid: list[SlicePair], placement: Placement) -> None:
+        self._placement = placement
+        self._folder = config.run_dir / EPOCH_CHANGE_INFER
+        self._table = config.label_table
+        self._pairs = valid[: config.train.num_infer_images]
+        shape = (config.prepare.image_height, config.prepare.image_width)
+        images, labels = read_pairs(self._pairs, self._table, shape)
+        self._images = to_network_input(images, config.model.image_channels)
+        for pair, reference in zip(self._pairs, labels, strict=True):
+            write_mask(self._folder / f"Reference_{pair.name}.png", reference, self._table)
+
+    def __call__(self, epoch: int, model: keras.Model) -> None:
+        """Write the masks of one epoch."""
+        for pair, image in zip(self._pairs, self._images, strict=True):
+            probabilities = self._placement.predict(model, image[np.newaxis])
+            labels = probabilities[0].argmax(axis=-1).astype(np.uint8)
+            file = self._folder / f"Epoch_{epoch}_{pair.name}.png"
+            write_mask(file, labels, self._table)

@@ -1,0 +1,301 @@
+"""Training on whole hearts: scenes drawn around label maps, real scans, and a 3D network."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+
+from heartseg import __version__
+from heartseg.cohort.cases import find_volumes
+from heartseg.config.schema import Config
+from heartseg.errors import BatchError, DataError
+from heartseg.files import natural_key, read_json
+from heartseg.hashing import hash_labels
+from heartseg.labels import LabelTable
+from heartseg.parallel import map_cases
+from heartseg.progress import Report, silent
+from heartseg.runs.folder import EPOCH_CHANGE_INFER
+from heartseg.runs.material import Fed, compile_with
+from heartseg.runs.slice_training import fill_up
+from heartseg.scans.volume import read_label_map
+from heartseg.slices.dataset import Share
+from heartseg.slices.store import write_mask
+from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, build_heart_dataset
+from heartseg.synthesis.rendering import Sample, Scan, frame_scan
+from heartseg.synthesis.scene import Scene
+from heartseg.synthesis.sources import read_scan, read_scene
+from heartseg.training.losses import SharesDiceCrossentropy
+from heartseg.training.placement import Placement
+from heartseg.training.precision import Precision
+
+logger = logging.getLogger(__name__)
+
+KIND = "whole_heart"
+SPLIT = "split.json"
+STEPS_PER_EPOCH = 250
+"""Samples have no end, so an epoch is a number of steps: this, unless configured."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The files of one part of the split.
+
+    Attributes:
+        scans: Image and label map by case.
+        label_maps: Label maps that have no image; training only.
+    """
+
+    scans: Mapping[str, tuple[Path, Path]]
+    label_maps: Mapping[str, Path]
+
+
+class HeartMaterial:
+    """The volumes of a split, label maps that have no image, and the whole-heart network."""
+
+    def __init__(self, config: Config, *, report: Report = silent) -> None:
+        """Find the files.
+
+        Args:
+            config: Uses ``data``, ``split``, ``synthesis``, ``model``, ``train`` and ``labels``.
+            report: Told after each file that is read.
+
+        Raises:
+            DataError: If there is no split, or a case of it has no files.
+        """
+        self._config, self._report = config, report
+        split = _read_split(config)
+        self._train, self._valid = _find_parts(config, split["cases"])
+        held = {*split["cases"].get("valid", ()), *split["cases"].get("test", ())}
+        hashes = split.get("hashes", {}).get("cases", {})
+        self._held_hashes = frozenset(hashes[case] for case in held if case in hashes)
+        if not self._valid.scans:
+            logger.warning(
+                "no validation cases; epochs are judged by the training loss, so nothing tells "
+                "when the network begins to learn the patients by heart"
+            )
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Kind, labels, network, training."""
+        config = self._config
+        described = {
+            "heartseg": __version__,
+            "kind": KIND,
+            "labels": [asdict(structure) for structure in config.label_table.structures],
+            "network": {"grid": config.model.grid, "filters": config.model.filters},
+            "train": {
+                "loss": config.train.loss,
+                "seed": config.train.seed,
+                "scans": list(self._train.scans),
+                "label_maps": list(self._train.label_maps),
+                "valid_scans": list(self._valid.scans),
+                "synthesis": config.synthesis.model_dump(mode="json", exclude={"label_maps_dir"}),
+            },
+        }
+        # As it reads back from a model file: lists, not tuples.
+        plain: dict[str, object] = json.loads(json.dumps(described))
+        return plain
+
+    @property
+    def names(self) -> list[list[str]]:
+        """What the processes of one training must agree on."""
+        return [list(self._train.scans), list(self._train.label_maps), list(self._valid.scans)]
+
+    def check_memory(self, precision: Precision) -> None:
+        """Nothing is refused ahead: a sample of the usual grid takes about 2 GB."""
+
+    def compile(self, model: keras.Model) -> None:
+        """Give the network optimizer and loss."""
+        compile_with(
+            model, self._config.train, SharesDiceCrossentropy(name="dice_crossentropy"), []
+        )
+
+    def feed(self, placement: Placement, *, first_epoch: int) -> Fed:
+        """Read the scans, draw the scenes, and return the batches, from an epoch on."""
+        config, train = self._config, self._config.train
+        table, grid = config.label_table, config.model.grid
+        share = Share(placement.process_index, placement.num_processes)
+        steps = train.steps_per_epoch or STEPS_PER_EPOCH
+        learned = build_heart_dataset(
+            HeartSources(
+                self._draw_scenes(),
+                self._read_scans(self._train),
+                config.synthesis.scan_share,
+                config.synthesis.mirror_share,
+            ),
+            grid,
+            num_classes=table.num_classes,
+            steps_per_epoch=steps,
+            batch_size=train.batch_size * placement.num_replicas,
+            seed=train.seed,
+            first_epoch=first_epoch,
+            share=share,
+        )
+        if not self._valid.scans:
+            return Fed(learned, None, steps)
+        framed = fill_up(self._frame_valid(), placement.num_replicas)
+        valid = build_fixed_dataset(framed, batch_size=placement.num_replicas, share=share)
+        return Fed(learned, valid, steps)
+
+    def watch(self, placement: Placement) -> "_EpochInference":
+        """Return what segments the middle slices of a few hearts after each epoch."""
+        part = self._valid if self._valid.scans else self._train
+        names = list(part.scans)[: self._config.train.num_infer_images]
+        chosen = _Part({name: part.scans[name] for name in names}, {})
+        samples = dict(zip(names, self._frame(self._read_scans(chosen)), strict=True))
+        return _EpochInference(self._config, samples, placement)
+
+    def _draw_scenes(self) -> list[Scene]:
+        config, train = self._config, self._train
+        if config.synthesis.scan_share == 1:
+            return []
+        files = {**{case: label for case, (_, label) in train.scans.items()}, **train.label_maps}
+        items = [
+            (file, number, variant)
+            for number, file in enumerate(files.values())
+            for variant in range(config.synthesis.scenes_per_label_map)
+        ]
+        draw = partial(
+            _draw_scene,
+            table=config.label_table,
+            seed=config.train.seed,
+            held_hashes=self._held_hashes,
+        )
+        return _map_all(draw, items, config, self._report, lambda item: f"scene of {item[0].name}")
+
+    def _read_scans(self, part: _Part) -> list[Scan]:
+        read = partial(_read_files, table=self._config.label_table)
+        files = list(part.scans.values())
+        return _map_all(read, files, self._config, self._report, lambda item: item[0].name)
+
+    def _frame_valid(self) -> list[Sample]:
+        return self._frame(self._read_scans(self._valid))
+
+    def _frame(self, scans: Sequence[Scan]) -> list[Sample]:
+        config = self._config
+        num_classes = config.label_table.num_classes
+        return [frame_scan(scan, config.model.grid, num_classes=num_classes) for scan in scans]
+
+
+def _read_split(config: Config) -> Mapping[str, Any]:
+    """Return the parts of the split; lists in the configuration need none on disk."""
+    lists = config.split
+    if lists.train_cases is not None:
+        parts = (lists.train_cases, lists.valid_cases or (), lists.test_cases or ())
+        return {"cases": dict(zip(("train", "valid", "test"), parts, strict=True))}
+    file = config.dataset_dir / SPLIT
+    if not file.is_file():
+        raise DataError(
+            f"{file}: no such file; run `heartseg split` first, or name the cases in "
+            "split.train_cases, valid_cases and test_cases"
+        )
+    split = read_json(file)
+    if split.get("by") == "slice" or "cases" not in split:
+        raise DataError(
+            f"{file}: expected a split by patient (split.by: patient): a network that sees whole "
+            "hearts cannot leave out slices"
+        )
+    return split
+
+
+def _find_parts(config: Config, cases: Mapping[str, Sequence[str]]) -> tuple[_Part, _Part]:
+    data = config.data
+    images = _find_unique(data.source_dir, data.image_suffix)
+    labels = _find_unique(data.source_dir, data.label_suffix)
+    parts = []
+    for name in ("train", "valid"):
+        missing = [
+            case for case in cases.get(name, ()) if not {case} <= images.keys() & labels.keys()
+        ]
+        if missing:
+            raise DataError(
+                f"{data.source_dir}: the split's {', '.join(missing)} lack an image or a label map "
+                "there; put them back, or run `heartseg prepare` and `heartseg split` again"
+            )
+        parts.append({case: (images[case], labels[case]) for case in cases.get(name, ())})
+    alone = {name: file for name, file in labels.items() if name not in images}
+    if config.synthesis.label_maps_dir is not None:
+        others = _find_unique(config.synthesis.label_maps_dir, data.label_suffix)
+        alone |= {name: file for name, file in others.items() if name not in images}
+    named = {case for part in cases.values() for case in part}
+    label_maps = {name: alone[name] for name in sorted(alone, key=natural_key) if name not in named}
+    return _Part(parts[0], label_maps), _Part(parts[1], {})
+
+
+def _find_unique(folder: Path, suffix: str) -> dict[str, Path]:
+    found = find_volumes(folder, suffix)
+    for files in found.values():
+        if len(files) > 1:
+            raise DataError(f"{files[0]}: the same case is also in {files[1].name}")
+    return {name: files[0] for name, files in found.items()}
+
+
+def _draw_scene(
+    item: tuple[Path, int, int], *, table: LabelTable, seed: int, held_hashes: frozenset[str]
+) -> Scene | None:
+    file, number, variant = item
+    if variant == 0 and held_hashes:
+        held = read_label_map(file, table, partial=True)
+        if hash_labels(held.voxels, held.spacing_mm) in held_hashes:
+            raise DataError(
+                f"{file}: is the label map of a validation or test case under another name; "
+                "remove it, or a patient would be in two parts"
+            )
+    return read_scene(file, table, seed=(seed, number, variant))
+
+
+def _read_files(files: tuple[Path, Path], *, table: LabelTable) -> Scan:
+    return read_scan(*files, table)
+
+
+def _map_all(
+    work: Callable[[Item], Result | None],
+    items: Sequence[Item],
+    config: Config,
+    report: Report,
+    describe: Callable[[Item], str],
+) -> list[Result]:
+    """Do the work for each item in parallel.
+
+    Raises:
+        BatchError: If any of them fails: what a network learned from must be known.
+    """
+    outcomes = map_cases(work, items, jobs=config.parallel.jobs, report=report, describe=describe)
+    problems = [outcome.problem for outcome in outcomes if outcome.problem is not None]
+    if problems:
+        raise BatchError(f"{len(problems)} of {len(items)} volumes cannot be used", problems)
+    return [outcome.result for outcome in outcomes if outcome.result is not None]
+
+
+class _EpochInference:
+    """Segment a few hearts after each epoch, to see the masks change.
+
+    Writes ``epoch_change_infer/Epoch_N_CASE.png``, the middle sagittal slice (and
+    ``Reference_CASE.png`` once).
+    """
+
+    def __init__(self, config: Config, samples: Mapping[str, Sample], placement: Placement) -> None:
+        self._placement, self._samples = placement, samples
+        self._folder, self._table = config.run_dir / EPOCH_CHANGE_INFER, config.label_table
+        for name, sample in samples.items():
+            self._write(f"Reference_{name}.png", sample.shares)
+
+    def __call__(self, epoch: int, model: keras.Model) -> None:
+        """Write the masks of one epoch."""
+        for name, sample in self._samples.items():
+            scores = self._placement.predict(model, sample.image[np.newaxis])[0]
+            self._write(f"Epoch_{epoch}_{name}.png", scores)
+
+    def _write(self, name: str, scores: Any) -> None:  # noqa: ANN401 - an array of any floats
+        middle = scores[:, :, scores.shape[2] // 2].argmax(axis=-1).astype(np.uint8)
+        # Superior is up, anterior is right.
+        picture = np.kron(middle.T[:, ::-1], np.ones((4, 4), np.uint8))
+        write_mask(self._folder / name, picture, self._table)

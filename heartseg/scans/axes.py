@@ -1,0 +1,42 @@
+"""The axes that the whole-heart network knows: toward posterior, inferior and right."""
+
+from typing import TypeVar
+
+import numpy as np
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    io_orientation,
+    ornt_transform,
+)
+from numpy.typing import NDArray
+
+from heartseg.scans.volume import spacing_of
+
+TRAINED_AXES = ("P", "I", "R")
+"""Directions in which the axes of the network's volumes run, as in the training data."""
+_Voxel = TypeVar("_Voxel", bound=np.generic)
+
+
+def to_trained_axes(voxels: NDArray[_Voxel], affine: NDArray[np.float64]) -> NDArray[_Voxel]:
+    """Return a view of a volume whose axes run toward posterior, inferior and right."""
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt(TRAINED_AXES))
+    turned: NDArray[_Voxel] = apply_orientation(voxels, turn)
+    return turned
+
+
+def from_trained_axes(voxels: NDArray[_Voxel], affine: NDArray[np.float64]) -> NDArray[_Voxel]:
+    """Undo ``to_trained_axes`` for the scan with this affine."""
+    turn = ornt_transform(axcodes2ornt(TRAINED_AXES), io_orientation(affine))
+    turned: NDArray[_Voxel] = apply_orientation(voxels, turn)
+    return np.ascontiguousarray(turned)
+
+
+def trained_spacing_mm(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the voxel size along the axes that ``to_trained_axes`` gives a volume."""
+    axes = io_orientation(affine)[:, 0].astype(int)
+    # Posterior, inferior and right lie along the world's second, third and first axis.
+    posterior, inferior, right = (
+        float(spacing_of(affine)[int(np.flatnonzero(axes == world)[0])]) for world in (1, 2, 0)
+    )
+    return posterior, inferior, right

@@ -1,0 +1,311 @@
+"""NIfTI volumes: read with every check that an untrusted file needs, written without loss."""
+
+import gzip
+import io
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import nibabel
+import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from heartseg.errors import DataError
+from heartseg.files import MAX_DEFLATE_RATIO, replacing
+from heartseg.labels import LabelTable
+
+logger = logging.getLogger(__name__)
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+MAX_VOXELS = 2**27
+"""A larger grid is taken for a broken header: 512 x 512 x 512 is the largest that is read."""
+MAX_BYTES = 2**29
+"""More bytes of voxels are refused, so that reading a file never takes 2 GB."""
+MAX_HEADER_BYTES = 2**24
+"""Voxels that start later are taken for a broken header: extensions hold some kB."""
+MIN_SPACING_MM, MAX_SPACING_MM = 1e-6, 1e3
+"""Shorter and longer voxels are taken for a broken header."""
+MAX_INTENSITY = 1e30
+"""What lies beyond stands for no value, as the largest float does in some programs."""
+UNLABELLED = 255
+"""Value of a voxel in a label map that is drawn in part: nobody says what is there."""
+GRID_TOLERANCE = 1e-4
+"""Affines whose entries differ by less are equal: float32 headers differ by about 1e-7."""
+_COMMENT_EXTENSION = 6
+_LABEL_INTENT = 1002
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3D array and where its voxels lie in the patient.
+
+    Attributes:
+        voxels: ``(X, Y, Z)`` intensities (float32) or labels (uint8).
+        affine: ``(4, 4)`` from voxel indices to millimetres, axes right, anterior, superior.
+        header: The NIfTI header that the volume was read with.
+    """
+
+    voxels: NDArray[Any]
+    affine: NDArray[np.float64]
+    header: nibabel.Nifti1Header
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float64]:
+        """``(3,)`` distance of neighbouring voxels along each array axis."""
+        return spacing_of(self.affine)
+
+
+def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ``(3,)`` voxel spacing in mm that an affine implies."""
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def is_nifti(file: Path) -> bool:
+    """Tell by the name whether a file is a NIfTI volume."""
+    return file.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def read_image(file: Path) -> Volume:
+    """Read intensities.
+
+    Voxels that are not finite, or beyond ``MAX_INTENSITY``, become 0, with a warning.
+
+    Args:
+        file: A ``.nii`` or ``.nii.gz`` file that holds one 3D image.
+
+    Returns:
+        The volume; ``voxels`` is float32.
+
+    Raises:
+        DataError: If the file is missing, broken, not 3D, or not of real numbers.
+    """
+    volume = _read(file, np.float32)
+    voxels = volume.voxels
+    finite = (voxels > -MAX_INTENSITY) & (voxels < MAX_INTENSITY)
+    if not finite.all():
+        if not finite.any():
+            raise DataError(f"{file}: no voxel is a finite number")
+        logger.warning("%s: %d voxels are not finite and count as 0", file, (~finite).sum())
+        voxels[~finite] = 0
+    return volume
+
+
+def read_label_map(file: Path, table: LabelTable, *, partial: bool = False) -> Volume:
+    """Read labels; floating-point files are accepted if every value is a whole number.
+
+    Args:
+        file: A ``.nii`` or ``.nii.gz`` file that holds one 3D label map.
+        table: The labels that may occur.
+        partial: Whether ``UNLABELLED`` may occur too, where nobody drew yet.
+
+    Returns:
+        The volume; ``voxels`` is uint8.
+
+    Raises:
+        DataError: If the file is missing, broken, not 3D, or holds a value that is no label.
+    """
+    volume = _read(file)
+    voxels = volume.voxels
+    if voxels.dtype.kind == "f":
+        whole = np.rint(voxels)
+        wrong = (whole != voxels) | ~np.isfinite(voxels)
+        if wrong.any():
+            fraction = voxels[wrong][0]
+            raise DataError(
+                f"{file}: expected whole numbers as labels, found {fraction:.6g}; was the label "
+                "map interpolated?"
+            )
+        voxels = whole
+    table.check_values(
+        np.where(voxels == UNLABELLED, 0, voxels) if partial else voxels, source=str(file)
+    )
+    return Volume(voxels.astype(np.uint8), volume.affine, volume.header)
+
+
+def check_same_grid(volume: Volume, other: Volume, *, names: tuple[str, str]) -> None:
+    """Raise ``DataError`` unless two volumes have the same shape and the same affine.
+
+    Args:
+        volume: One volume.
+        other: The other volume.
+        names: What to call them in the message, usually their files.
+    """
+    if volume.voxels.shape != other.voxels.shape:
+        raise DataError(
+            f"{names[0]}: shape {volume.voxels.shape} differs from the shape "
+            f"{other.voxels.shape} of {names[1]}"
+        )
+    if not np.allclose(volume.affine, other.affine, rtol=0, atol=GRID_TOLERANCE):
+        raise DataError(
+            f"{names[0]}: affine {_one_line(volume.affine)} differs from the affine "
+            f"{_one_line(other.affine)} of {names[1]}"
+        )
+
+
+def write_image(
+    file: Path,
+    voxels: NDArray[np.generic],
+    *,
+    affine: NDArray[np.float64],
+    codes: tuple[int, int] = (1, 1),
+) -> None:
+    """Write an array of any real type as NIfTI; equal arrays give equal bytes.
+
+    Args:
+        file: Where to; ``.nii.gz`` is compressed.
+        voxels: ``(X, Y, Z)`` array, stored in its own type.
+        affine: ``(4, 4)`` from voxel indices to millimetres.
+        codes: The qform and sform codes (1: scanner coordinates).
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    image = nibabel.Nifti1Image(voxels, affine, dtype=voxels.dtype)
+    image.set_qform(affine, code=codes[0])
+    image.set_sform(affine, code=codes[1])
+    image.header.set_xyzt_units("mm", "sec")
+    _write(image, file)
+
+
+def write_label_map(
+    file: Path, labels: NDArray[np.uint8], *, like: Volume, table: LabelTable
+) -> None:
+    """Write a label map on the grid of another volume.
+
+    Affine, qform and sform with their codes, and units are those of ``like``, but none of the texts
+    of its header; the values and names of the structures stand in a comment extension.
+
+    Args:
+        file: Where to; ``.nii.gz`` is compressed.
+        labels: ``(X, Y, Z)`` labels, the shape of ``like``.
+        like: The volume that was segmented.
+        table: The names of the labels.
+
+    Raises:
+        DataError: If the file cannot be written.
+        ValueError: If the shapes differ.
+    """
+    if labels.shape != like.voxels.shape:
+        raise ValueError(f"labels: expected shape {like.voxels.shape}, got {labels.shape}")
+    header = like.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    header["cal_min"], header["cal_max"] = 0, table.num_classes - 1
+    header["intent_code"] = _LABEL_INTENT
+    for name in header:
+        # A text of the source may be the name of a patient.
+        if header[name].dtype.kind == "S" and name not in ("magic", "regular"):
+            header[name] = b""
+    names = "\n".join(f"{s.value} {s.key} {s.name}" for s in table.structures)
+    header.extensions[:] = [
+        nibabel.nifti1.Nifti1Extension(_COMMENT_EXTENSION, f"heartseg labels\n{names}".encode())
+    ]
+    is_nifti2 = isinstance(header, nibabel.Nifti2Header)
+    image_class = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
+    _write(image_class(labels.astype(np.uint8, copy=False), like.affine, header), file)
+
+
+def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
+    """Read a volume; all that its header claims is checked before any voxel is read."""
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    if not is_nifti(file):
+        raise DataError(f"{file}: expected a NIfTI file (.nii or .nii.gz)")
+    packed = file.name.lower().endswith(".gz")
+    try:
+        with file.open("rb") as content:
+            # ISA-L unpacks twice as fast as zlib.
+            stream: IO[bytes] = igzip.open(content) if packed else content
+            header = _read_header(stream)
+            affine = np.array(header.get_best_affine(), np.float64)
+            _check_header(header, file, packed=packed)
+            _check_affine(affine, file)
+            # Not mapped into memory: a file that shrinks later would kill the process.
+            proxy = ArrayProxy(stream, header, mmap=False)
+            with np.errstate(all="ignore"):
+                voxels: NDArray[Any] = np.asanyarray(proxy, dtype)
+            # At the end of its stream gzip compares the checksum.
+            stream.read(1)
+    except (HeaderDataError, OSError, EOFError, IsalError, ValueError, OverflowError) as error:
+        raise DataError(f"{file}: not a readable NIfTI file ({_reason(error)})") from error
+    return Volume(voxels, affine, header)
+
+
+def _read_header(stream: IO[bytes]) -> nibabel.Nifti1Header:
+    """Parse the header from no more bytes than a header has, whatever sizes it claims.
+
+    Raises:
+        HeaderDataError: If the header or its extensions make no sense.
+    """
+    start = stream.read(nibabel.Nifti2Header.template_dtype.itemsize)
+    if nibabel.Nifti2Header.may_contain_header(start):
+        header_class = nibabel.Nifti2Header
+    elif nibabel.Nifti1Header.may_contain_header(start):
+        header_class = nibabel.Nifti1Header
+    else:
+        raise HeaderDataError("it has no NIfTI header")
+    header = header_class(start[: header_class.template_dtype.itemsize])
+    offset = float(header["vox_offset"])
+    if header["magic"].item() != header.single_magic:
+        raise HeaderDataError("it is the header of a pair of files")
+    if not 0 <= offset <= MAX_HEADER_BYTES:
+        raise HeaderDataError(f"the header claims that voxels start at byte {offset:.0f}")
+    start += stream.read(max(0, int(offset) - len(start)))
+    return header_class.from_fileobj(io.BytesIO(start))
+
+
+def _check_header(header: nibabel.Nifti1Header, file: Path, *, packed: bool) -> None:
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    if len(shape) != 3 or min(shape) < 1:
+        raise DataError(f"{file}: expected a 3D volume, found the shape {shape}")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise DataError(
+            f"{file}: expected real numbers of at most 64 bits, found the voxel type {dtype}"
+        )
+    voxels = math.prod(shape)
+    if voxels > MAX_VOXELS or voxels * dtype.itemsize > MAX_BYTES:
+        raise DataError(
+            f"{file}: the header claims {shape} voxels of {dtype}, more than can be meant"
+        )
+    # Known before memory is set aside for them.
+    if voxels * dtype.itemsize > file.stat().st_size * (MAX_DEFLATE_RATIO if packed else 1):
+        raise DataError(f"{file}: truncated, too short for the {shape} voxels of its header")
+
+
+def _check_affine(affine: NDArray[np.float64], file: Path) -> None:
+    with np.errstate(all="ignore"):
+        spacing = spacing_of(affine)
+        # Next to 0 for axes that nearly lie in a plane; NaN if any entry is not finite.
+        solidity = abs(np.linalg.det(affine[:3, :3])) / np.prod(spacing)
+    if not (np.isfinite(affine).all() and solidity > 1e-6):
+        raise DataError(f"{file}: the affine {_one_line(affine)} is singular or not finite")
+    if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
+        claimed = " x ".join(f"{step:.6g}" for step in spacing)
+        raise DataError(f"{file}: the header claims a spacing of {claimed} mm")
+
+
+def _write(image: nibabel.Nifti1Image, file: Path) -> None:
+    with replacing(file) as temporary:
+        content = image.to_bytes()
+        # Neither name nor time of writing: equal volumes give equal files.
+        temporary.write_bytes(
+            gzip.compress(content, compresslevel=6, mtime=0)
+            if file.name.endswith(".gz")
+            else content
+        )
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:160] or type(error).__name__
+
+
+def _one_line(affine: NDArray[np.float64]) -> str:
+    rows = (", ".join(f"{value:.6g}" for value in row) for row in affine[:3])
+    return f"[[{'], ['.join(rows)}]]"

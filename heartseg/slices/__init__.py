@@ -1,0 +1,1 @@
+"""Slices: how they reach a network, how they lie on disk, and how they become batches."""

@@ -1,0 +1,151 @@
+"""What happens to a slice before the network: one recipe for training and inference alike."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg.errors import DataError
+from heartseg.scans.geometry import Plane, SliceGrid, SliceLayout
+from heartseg.scans.intensity import apply_window, find_window, to_gray
+from heartseg.scans.volume import Volume
+
+MAX_RESAMPLED_SIDE = 8192
+"""Longest side, in pixels, that a slice may have after resampling."""
+
+
+@dataclass(frozen=True)
+class SliceRecipe:
+    """How slices are cut, resized and windowed.
+
+    A model file carries its recipe, so inference prepares slices as training did.
+
+    Attributes:
+        plane: Anatomical plane of the slices.
+        fit: ``stretch`` to the size, or ``pad`` after resampling to ``spacing_mm``.
+        image_height: Height that the network sees.
+        image_width: Width that the network sees.
+        spacing_mm: Pixel size after resampling, for ``pad``.
+        window: ``fixed`` or ``percentile``; see ``intensity.find_window``.
+        window_range: Ends of the window.
+        image_channels: Channels of the network's input; 3 are copies of the slice.
+    """
+
+    plane: str = "sagittal"
+    fit: str = "stretch"
+    image_height: int = 512
+    image_width: int = 512
+    spacing_mm: float = 1.0
+    window: str = "fixed"
+    window_range: tuple[float, float] = (0.0, 1.0)
+    image_channels: int = 3
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the recipe as plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> "SliceRecipe":
+        """Rebuild a recipe from plain values.
+
+        Raises:
+            ValueError: If a key is unknown or a value makes no sense.
+        """
+        try:
+            recipe = cls(**values)  # type: ignore[arg-type]
+            low, high = recipe.window_range
+            recipe = cls(**{**values, "window_range": (float(low), float(high))})  # type: ignore[arg-type]
+            Plane(recipe.plane)
+            smallest = min(recipe.image_height, recipe.image_width, recipe.image_channels)
+            sensible = smallest >= 1 and recipe.spacing_mm > 0 and low < high
+        except TypeError as error:
+            raise ValueError(f"not a slice recipe: {error}") from error
+        if recipe.fit not in ("stretch", "pad") or recipe.window not in ("fixed", "percentile"):
+            raise ValueError(f"not a slice recipe: fit {recipe.fit!r}, window {recipe.window!r}")
+        if not sensible:
+            raise ValueError(f"not a slice recipe: {recipe}")
+        return recipe
+
+    def grid(self, shape: tuple[int, int], spacing_mm: tuple[float, float]) -> SliceGrid:
+        """Lay a slice of the scan on the network's grid.
+
+        Args:
+            shape: Height and width of the slice.
+            spacing_mm: Distance of its rows and of its columns.
+
+        Raises:
+            DataError: If resampling would make a picture that no memory holds.
+        """
+        network = (self.image_height, self.image_width)
+        if self.fit == "stretch":
+            # Bilinear however small: the published pictures were made so.
+            return SliceGrid(shape, network, network)
+        height, width = (
+            max(1, round(size * spacing / self.spacing_mm))
+            for size, spacing in zip(shape, spacing_mm, strict=True)
+        )
+        if max(height, width) > MAX_RESAMPLED_SIDE:
+            raise DataError(
+                f"{shape[0]} x {shape[1]} pixels of {spacing_mm[0]:.6g} x {spacing_mm[1]:.6g} mm "
+                f"become {height} x {width} of prepare.spacing_mm = {self.spacing_mm:.6g}; a side "
+                f"has at most {MAX_RESAMPLED_SIDE}"
+            )
+        return SliceGrid(shape, (height, width), network, averages=True)
+
+
+class PreparedVolume:
+    """The slices of one scan as the network sees them, made one at a time.
+
+    Attributes:
+        layout: How the slices lie in the volume.
+        grid: How each slice lies on the network's grid.
+        limits: Intensities that become black and white.
+    """
+
+    def __init__(self, image: Volume, recipe: SliceRecipe) -> None:
+        self.layout = SliceLayout.from_affine(image.affine, recipe.plane)
+        self._slices = self.layout.stack(image.voxels)
+        height, width = self._slices.shape[1:]
+        self.grid = recipe.grid((height, width), self.layout.spacing_mm(image.affine))
+        self.limits = find_window(image.voxels, recipe.window, recipe.window_range)
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """Return slice ``index`` as grey levels of the network's size."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return prepare_slice(self._slices[index], self.grid, self.limits)
+
+
+def prepare_slice(
+    image: NDArray[np.floating], grid: SliceGrid, limits: tuple[float, float]
+) -> NDArray[np.uint8]:
+    """Resize and window one slice: the only way from intensities to the network.
+
+    Args:
+        image: ``grid.native_shape`` intensities.
+        grid: How the slice lies on the network's grid.
+        limits: Intensities that become black and white.
+
+    Returns:
+        ``grid.network_shape`` grey levels; padding is black.
+    """
+    # The window comes first, so that the padding (0) is black whatever the window.
+    return to_gray(grid.image_to_network(apply_window(image, limits)))
+
+
+def to_network_input(slices: NDArray[np.uint8], image_channels: int) -> NDArray[np.float32]:
+    """Turn grey levels into the network's input.
+
+    Args:
+        slices: ``(B, H, W)`` grey levels.
+        image_channels: Copies of the slice, one a channel.
+
+    Returns:
+        ``(B, H, W, image_channels)`` in [0, 1].
+    """
+    scaled = slices[..., np.newaxis].astype(np.float32) / np.float32(255)
+    return np.repeat(scaled, image_channels, axis=-1)

@@ -1,0 +1,1 @@
+"""Surfaces of masks: triangles, and distances between them in mm."""

@@ -1,0 +1,249 @@
+"""Samples for the whole-heart network: a scene or a scan, bent, rendered and measured anew.
+
+A scene gets a contrast, a coil, a resolution and noise that no two samples share, so that the
+network learns shapes and their order, not the grey levels of one scanner. A real scan is bent the
+same way and its contrast changed a little.
+
+References:
+    Billot et al. (2023). SynthSeg. https://doi.org/10.1016/j.media.2023.102789
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from heartseg.scans.intensity import normalize
+from heartseg.scans.resampling import resample, resample_to, sampling_matrix
+from heartseg.synthesis.scene import SCENE_GRID, Scene, Tissue
+
+Shape = tuple[int, int, int]
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A real scan of a heart with its labels, on the grid of scenes.
+
+    Attributes:
+        image: ``SCENE_GRID`` float32 intensities.
+        labels: ``SCENE_GRID`` uint8 labels; other values where nothing is known.
+    """
+
+    image: FloatArray
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the network trains on.
+
+    Attributes:
+        image: ``(*grid, 1)`` float32, blood near 1.
+        shares: ``(*grid, K)`` float32, the share of each voxel that each class takes; sums to 1,
+            and to 0 where nothing is known.
+    """
+
+    image: FloatArray
+    shares: FloatArray
+
+
+def make_sample(
+    source: Scene | Scan,
+    grid: Shape,
+    *,
+    num_classes: int,
+    rng: np.random.Generator,
+    mirror_share: float = 0.0,
+) -> Sample:
+    """Bend a scene or a scan, give it a look, and bring it onto the network's grid.
+
+    Args:
+        source: What to show.
+        grid: Voxels of the sample.
+        num_classes: Classes, background included.
+        rng: Decides everything that is random.
+        mirror_share: How probable it is that left and right are exchanged.
+    """
+    places = _draw_places(rng, mirror_share)
+    nearest = _nearest_voxels(places)
+    labels = source.labels.ravel()[nearest]
+    if isinstance(source, Scan):
+        bent = ndimage.map_coordinates(source.image, places, order=1, mode="nearest")
+        seen = _vary(bent, rng)
+    else:
+        seen = _render(source.tissues.ravel()[nearest], rng)
+    seen = _measure(seen, rng, strength=0.4 if isinstance(source, Scan) else 1.0)
+    return _to_sample(seen, labels, grid, num_classes)
+
+
+def frame_scan(scan: Scan, grid: Shape, *, num_classes: int) -> Sample:
+    """Show a scan as it is, on the network's grid: for validation."""
+    return _to_sample(scan.image, scan.labels, grid, num_classes)
+
+
+def _to_sample(
+    image: FloatArray, labels: NDArray[np.uint8], grid: Shape, num_classes: int
+) -> Sample:
+    shares = [resample_to(labels == label, grid) for label in range(num_classes)]
+    return Sample(normalize(resample_to(image, grid))[..., np.newaxis], np.stack(shares, axis=-1))
+
+
+def _draw_places(rng: np.random.Generator, mirror_share: float) -> list[FloatArray]:
+    """Draw where each voxel of the sample lies in the source, in its voxels."""
+    center = [np.linspace(-0.5, 0.5, side, dtype=np.float32) for side in SCENE_GRID]
+    straight = np.meshgrid(*center, indexing="ij", sparse=True)
+    angles = np.deg2rad(np.clip(rng.normal(0, 9, 3), -20, 20))
+    matrix = _rotation(angles) @ np.diag(np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.05)))
+    if rng.random() < mirror_share:
+        matrix[:, 2] *= -1
+    shift = rng.normal(0, 0.025, 3)
+    rough, fine = rng.uniform(0, 0.035), rng.uniform(0, 0.012)
+    places = []
+    for axis, side in enumerate(SCENE_GRID):
+        place = sum(np.float32(matrix[axis, other]) * straight[other] for other in range(3))
+        bend = _smooth(rng, (5, 5, 5), rough) + _smooth(rng, (10, 12, 10), fine)
+        place = (place + np.float32(shift[axis] + 0.5) + bend) * np.float32(side - 1)
+        places.append(np.asarray(place, np.float32))
+    return places
+
+
+def _nearest_voxels(places: Sequence[FloatArray]) -> NDArray[np.intp]:
+    """Return the number of the voxel nearest to each place, or of the border's beyond it."""
+    # float32 counts exactly up to 2 ** 24.
+    number = np.zeros_like(places[0])
+    for place, side in zip(places, SCENE_GRID, strict=True):
+        number *= side
+        number += np.clip(np.rint(place), 0, side - 1)
+    return number.astype(np.intp)
+
+
+def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        first, second = (axis + 1) % 3, (axis + 2) % 3
+        turn = np.eye(3)
+        turn[first, first] = turn[second, second] = np.cos(angle)
+        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+        matrix = turn @ matrix
+    return matrix
+
+
+def _smooth(rng: np.random.Generator, knots: Shape, deviation: float = 1.0) -> FloatArray:
+    """Draw a smooth field of about that standard deviation over the grid of scenes."""
+    matrices = [
+        sampling_matrix(side, count, width=1.0)
+        for side, count in zip(SCENE_GRID, knots, strict=True)
+    ]
+    # Interpolation between independent knots takes a part of their deviation.
+    values = np.float32(1.6 * deviation) * rng.standard_normal(knots, np.float32)
+    return resample(values, matrices)
+
+
+def _draw_contrast(rng: np.random.Generator) -> FloatArray:
+    """Draw the signal of each tissue; blood is near 1."""
+    signal = np.zeros(max(Tissue) + 1, np.float32)
+    signal[1:9] = rng.normal(1, 0.08, 8)
+    if rng.random() < 0.25:
+        signal[rng.integers(1, 9)] *= rng.uniform(0.55, 1.3)
+    if rng.random() < 0.15:
+        # Contrast medium of the first pass: one side of the circulation is darker.
+        signal[rng.choice([[2, 4, 6, 7, 8], [1, 3, 5, 5, 5]])] *= rng.uniform(0.6, 0.95)
+    muscle = rng.uniform(0.25, 0.72)
+    fat = rng.uniform(0.05, 1.0) if rng.random() < 0.7 else rng.uniform(0.05, 0.4)
+    soft = rng.uniform(0.6, 1.3) * muscle
+    signal[Tissue.LUNG_VESSEL] = rng.uniform(0.4, 1.1)
+    signal[Tissue.MEDIASTINUM] = rng.uniform(0.2, 0.9) * max(fat, 0.5)
+    signal[Tissue.THYMUS] = rng.uniform(0.3, 0.8)
+    signal[Tissue.LIVER] = rng.uniform(0.15, 0.85)
+    signal[Tissue.LIVER_VESSEL] = signal[Tissue.LIVER] + rng.uniform(-0.1, 0.6)
+    signal[Tissue.ABDOMEN] = rng.uniform(0.1, 0.9)
+    signal[Tissue.SPINE] = rng.uniform(0.15, 0.7)
+    signal[Tissue.DISC] = rng.uniform(0.1, 0.8)
+    signal[Tissue.CANAL] = rng.uniform(0.2, 1.2)
+    signal[Tissue.MUSCLE] = soft
+    signal[Tissue.RIB] = rng.uniform(0.05, 0.6)
+    signal[Tissue.SKIN_FAT] = fat * rng.uniform(0.8, 1.8)
+    signal[Tissue.VESSEL] = rng.normal(0.98, 0.1)
+    signal[Tissue.HEART_FAT] = fat * rng.uniform(0.6, 1.1)
+    signal[Tissue.EFFUSION] = rng.uniform(0.5, 1.15)
+    signal[Tissue.WALL] = rng.uniform(0.2, 0.75)
+    signal[Tissue.LV_MUSCLE] = muscle
+    signal[Tissue.RV_MUSCLE] = muscle * rng.uniform(0.85, 1.15)
+    air = rng.uniform(0, 0.22)
+    signal[Tissue.LUNG] = air
+    signal[Tissue.AIRWAY] = air * rng.uniform(0, 0.8)
+    signal[Tissue.OUTSIDE] = rng.uniform(0, 0.05)
+    return np.maximum(signal, 0)
+
+
+def _render(tissues: NDArray[np.uint8], rng: np.random.Generator) -> FloatArray:
+    """Give each tissue its signal and texture, and blood its flow."""
+    signal = _draw_contrast(rng)
+    seen = signal[tissues]
+    texture = _smooth(rng, (18, 24, 18), rng.uniform(0, 0.2))
+    texture += _smooth(rng, (8, 10, 8), rng.uniform(0, 0.12))
+    # Blood is smoother than what surrounds it.
+    rough = np.full(len(signal), 1.0, np.float32)
+    rough[1:9] = rng.uniform(0.2, 0.7)
+    seen *= 1 + texture * rough[tissues]
+    if rng.random() < 0.35:
+        jets = np.clip(_smooth(rng, (9, 12, 9)) - rng.uniform(1.1, 2.0), 0, 1)
+        is_blood = (tissues >= 1) & (tissues <= 8)
+        seen *= 1 - np.float32(rng.uniform(0.4, 1.0)) * jets * is_blood
+    return np.asarray(seen, np.float32)
+
+
+def _vary(image: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Change the contrast of a real scan; what is dark stays darker than what is bright."""
+    level = max(float(np.percentile(image[::2, ::2, ::2], 92)), 1e-6)
+    scaled = np.clip(image / level, 0, 3)
+    return np.asarray(scaled ** np.float32(np.exp(rng.normal(0, 0.25))), np.float32)
+
+
+def _measure(signal: FloatArray, rng: np.random.Generator, *, strength: float) -> FloatArray:
+    """Do what coils, sampling, motion and electronics do.
+
+    Args:
+        signal: ``SCENE_GRID`` true signal, blood near 1.
+        rng: Decides how much.
+        strength: 1 for a rendered scene; less for a scan, which was measured once already.
+    """
+    bias = _smooth(rng, (3, 3, 3), strength * rng.uniform(0, 0.22))
+    front = np.linspace(1, 0, SCENE_GRID[0], dtype=np.float32)[:, np.newaxis, np.newaxis]
+    bias += np.float32(strength * rng.uniform(-0.2, 0.9)) * front ** np.float32(rng.uniform(1, 4))
+    seen = signal * np.exp(bias)
+    if rng.random() < 0.1 * strength:
+        axis, offset = int(rng.integers(0, 3)), int(rng.integers(6, 20))
+        seen = seen + np.float32(rng.uniform(0.03, 0.12)) * np.roll(seen, offset, axis)
+    blur = strength * rng.uniform(0.2, 1.0, 3)
+    if rng.random() < 0.25:
+        # Thick slices.
+        blur[rng.integers(0, 3)] = strength * rng.uniform(1.0, 3.0)
+    noise = strength * rng.uniform(0.0, 0.1) if rng.random() < 0.85 else rng.uniform(0.1, 0.2)
+    correlated = rng.random() < 0.5
+    if correlated:
+        seen = seen + _noise(noise, rng)
+    seen = ndimage.gaussian_filter(seen, blur, truncate=2.5)
+    if not correlated:
+        # Rician: the magnitude of a noisy complex signal.
+        seen = np.hypot(seen + _noise(noise, rng), _noise(noise, rng))
+    if rng.random() < 0.05:
+        seen = _keep_few_slices(seen, rng)
+    return np.asarray(np.abs(seen), np.float32)
+
+
+def _keep_few_slices(seen: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Keep a handful of sagittal slices, and fill the gaps between them by interpolation."""
+    side = seen.shape[2]
+    kept = np.sort(rng.choice(side, int(rng.integers(5, 20)), replace=False))
+    after = np.clip(np.searchsorted(kept, np.arange(side)), 1, len(kept) - 1)
+    low, high = kept[after - 1], kept[after]
+    share = np.clip((np.arange(side) - low) / (high - low), 0, 1).astype(np.float32)
+    return seen[..., low] * (1 - share) + seen[..., high] * share
+
+
+def _noise(deviation: float, rng: np.random.Generator) -> FloatArray:
+    return np.float32(deviation) * rng.standard_normal(SCENE_GRID, np.float32)

@@ -1,0 +1,102 @@
+"""The record of a training run: one entry an epoch, as JSON, CSV and curves."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heartseg.files import replacing, write_json
+from heartseg.pictures.charts import draw_curves
+
+LOSSES_CSV = "train_losses.csv"
+METRICS_CSV = "train_metrics.csv"
+LOSSES_PLOT = "train_losses.png"
+METRICS_PLOT = "train_metrics.png"
+HISTORY_JSON = "history.json"
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What came of one epoch.
+
+    Attributes:
+        epoch: Its number, from 1.
+        logs: ``loss``, ``val_loss`` and every metric as ``NAME`` and ``val_NAME``; NaN where a
+            metric has nothing to score.
+        learning_rate: The step size it was trained with.
+        seconds: How long it took, validation included.
+    """
+
+    epoch: int
+    logs: Mapping[str, float]
+    learning_rate: float
+    seconds: float
+
+    @property
+    def judged_loss(self) -> float:
+        """The loss by which epochs are compared: of the validation if there is one."""
+        return self.logs.get("val_loss", self.logs["loss"])
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON, which has no NaN."""
+        logs = {name: value if math.isfinite(value) else None for name, value in self.logs.items()}
+        return {
+            "epoch": self.epoch,
+            **logs,
+            "learning_rate": self.learning_rate,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float | None]) -> "EpochRecord":
+        """Rebuild a record from ``to_dict``."""
+        numbers = {name: math.nan if v is None else float(v) for name, v in values.items()}
+        return cls(
+            epoch=int(numbers.pop("epoch")),
+            learning_rate=numbers.pop("learning_rate"),
+            seconds=numbers.pop("seconds"),
+            logs=numbers,
+        )
+
+
+History = tuple[EpochRecord, ...]
+
+
+def best_of(history: Sequence[EpochRecord]) -> EpochRecord:
+    """Return the first record with the lowest loss, of the validation if there is one."""
+    return min(history, key=lambda record: record.judged_loss)
+
+
+def write_history(run_dir: Path, history: Sequence[EpochRecord]) -> None:
+    """Write ``history.json`` and, in the published form, the CSV files and their curves.
+
+    Raises:
+        DataError: If a file cannot be written.
+    """
+    logged = history[0].logs
+    metrics = [name for name in logged if name != "loss" and not name.startswith("val_")]
+    _write_csv(run_dir / LOSSES_CSV, history, ["loss"])
+    _write_csv(run_dir / METRICS_CSV, history, metrics)
+    _draw(run_dir / LOSSES_PLOT, history, ["loss"])
+    _draw(run_dir / METRICS_PLOT, history, metrics)
+    write_json(run_dir / HISTORY_JSON, {"epochs": [record.to_dict() for record in history]})
+
+
+def _write_csv(file: Path, history: Sequence[EpochRecord], names: Sequence[str]) -> None:
+    columns = [column for name in names for column in (name, f"val_{name}")]
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["epoch", *columns])
+        for record in history:
+            values = [record.logs.get(column, math.nan) for column in columns]
+            writer.writerow([record.epoch, *("" if math.isnan(v) else f"{v:.6g}" for v in values)])
+
+
+def _draw(file: Path, history: Sequence[EpochRecord], names: Sequence[str]) -> None:
+    curves = {
+        key: [record.logs.get(key, math.nan) for record in history]
+        for name in names
+        for key in (name, f"val_{name}")
+    }
+    draw_curves(file, [record.epoch for record in history], curves)

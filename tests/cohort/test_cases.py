@@ -1,0 +1,126 @@
+import sys
+
+import pytest
+
+from heartseg.cohort.cases import find_cases, find_volumes, read_categories
+from heartseg.errors import DataError
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).touch()
+
+
+def find(folder):
+    return find_cases(folder, image_suffix="_cropped_norm", label_suffix="_cropped_seg")
+
+
+def test_images_and_label_maps_are_paired_in_natural_order(tmp_path):
+    for case in ("pat10", "pat2", "pat1"):
+        touch(tmp_path, f"{case}_cropped_norm.nii.gz", f"{case}_cropped_seg.nii.gz")
+    touch(tmp_path, "pat2_cropped_seg_endpoints.nii.gz", "notes.txt")
+
+    cases, problems = find(tmp_path)
+
+    assert [case.name for case in cases] == ["pat1", "pat2", "pat10"]
+    assert cases[1].image_file == tmp_path / "pat2_cropped_norm.nii.gz"
+    assert cases[1].label_file == tmp_path / "pat2_cropped_seg.nii.gz"
+    assert problems == []
+
+
+def test_packed_and_plain_files_may_be_mixed(tmp_path):
+    touch(tmp_path, "a_cropped_norm.nii", "a_cropped_seg.nii.gz")
+    assert [case.name for case in find(tmp_path)[0]] == ["a"]
+
+
+def test_every_case_that_is_not_whole_is_a_problem_and_the_others_are_found(tmp_path):
+    touch(
+        tmp_path,
+        "a_cropped_norm.nii.gz",
+        "b_cropped_seg.nii.gz",
+        "c_cropped_norm.nii",
+        "c_cropped_norm.nii.gz",
+        "c_cropped_seg.nii",
+        "d_cropped_norm.nii",
+        "d_cropped_seg.nii",
+    )
+    cases, problems = find(tmp_path)
+
+    assert [case.name for case in cases] == ["d"]
+    assert len(problems) == 3
+    assert "a_cropped_norm.nii.gz: has no partner a_cropped_seg.nii.gz" in problems[0]
+    assert "b_cropped_seg.nii.gz: has no partner b_cropped_norm.nii.gz" in problems[1]
+    assert "c_cropped_norm.nii: the same case is also in c_cropped_norm.nii.gz" in problems[2]
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\tb", ".hidden", "a\x1b[31m", "a,b", "$a$", "a*"])
+@pytest.mark.skipif(sys.platform == "win32", reason="such names cannot exist there")
+def test_names_that_could_do_harm_are_problems(tmp_path, name):
+    touch(tmp_path, f"{name}_cropped_norm.nii", f"{name}_cropped_seg.nii")
+    cases, problems = find(tmp_path)
+    assert cases == []
+    assert "holds characters that are not allowed" in problems[0]
+    assert problems[0].isprintable()
+
+
+@pytest.mark.parametrize("name", ["pat1", "Häschen", "患者1", "a b", "a.b", "-a", "a+1"])
+def test_names_of_letters_in_any_script_are_fine(tmp_path, name):
+    touch(tmp_path, f"{name}_cropped_norm.nii", f"{name}_cropped_seg.nii")
+    assert [case.name for case in find(tmp_path)[0]] == [name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems compare names normalised")
+def test_the_same_name_in_two_unicode_forms_is_a_problem(tmp_path):
+    for name in ("é", "e\u0301"):
+        touch(tmp_path, f"{name}_cropped_norm.nii", f"{name}_cropped_seg.nii")
+    cases, problems = find(tmp_path)
+    assert len(cases) + len(problems) == 2
+    assert len(problems) >= 1
+
+
+def test_an_empty_or_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"expected NIfTI files named CASE_cropped_norm\.nii\.gz"):
+        find(tmp_path)
+    with pytest.raises(DataError, match="cannot be read as a folder"):
+        find(tmp_path / "none")
+    touch(tmp_path, "file")
+    with pytest.raises(DataError, match="cannot be read as a folder"):
+        find_volumes(tmp_path / "file", "")
+
+
+def test_without_a_suffix_every_volume_is_found(tmp_path):
+    touch(tmp_path, "a.nii", "b.nii.gz", "c.png")
+    assert sorted(find_volumes(tmp_path, "")) == ["a", "b"]
+
+
+def test_categories_are_read_by_case(tmp_path):
+    table = "Pat,Age,Category\n0,3,mild\n12,4,severe\n13,5,\n"
+    (tmp_path / "a.csv").write_text(table, encoding="utf-8-sig")
+    assert read_categories(tmp_path / "a.csv") == {"pat0": "mild", "pat12": "severe"}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "expected a table with the columns Pat and Category"),
+        (b"Pat,Kind\n0,mild\n", "expected a table with the columns Pat and Category"),
+        (b"Pat,Category\n0,mild\n0,mild\n", "the patient 0 occurs twice"),
+        (b"\xff\xfe", "cannot be read as a table"),
+        (b"Pat,Category\n1\n", None),
+    ],
+)
+def test_a_clinical_table_that_makes_no_sense_is_refused(tmp_path, content, problem):
+    (tmp_path / "a.csv").write_bytes(content)
+    if problem is None:
+        assert read_categories(tmp_path / "a.csv") == {}
+        return
+    with pytest.raises(DataError, match=rf"a\.csv: {problem}"):
+        read_categories(tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read"):
+        read_categories(tmp_path / "none.csv")
+
+
+def test_the_real_clinical_table_has_three_categories(hvsmr2):
+    categories = read_categories(hvsmr2 / "hvsmr_clinical.csv")
+    assert set(categories.values()) == {"mild", "moderate", "severe"}
+    assert categories["pat4"] == categories["pat58"] == "severe"

@@ -1,0 +1,303 @@
+import csv
+import gzip
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from heartseg.config.schema import Config, DataConfig, EvaluateConfig, ParallelConfig
+from heartseg.errors import BatchError, DataError
+from heartseg.labels import HVSMR
+from heartseg.pipelines.score_label_maps import case_name, run_comparison, run_scoring
+from heartseg.scans.nearest import resample_labels
+from heartseg.scans.volume import read_label_map
+
+CONFIG = Config(
+    parallel=ParallelConfig(jobs=1), evaluate=EvaluateConfig(num_bootstrap=100, tolerance_mm=1.0)
+)
+AFFINE = np.array([[0, 0, -1.5, 40], [-1.0, 0, 0, 30], [0, -0.8, 0, 20], [0, 0, 0, 1]])
+SHAPE = (12, 10, 8)
+
+
+def heart(*, shift=0):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:6, 1:5, 2:6] = 1
+    labels[6:9, 1:5, 2:6] = 5
+    return np.roll(labels, shift, axis=1)
+
+
+def save(file, labels, *, affine=AFFINE, dtype=np.int16):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(labels, dtype), affine), file)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Predictions and references of two cases, named as nnU-Net and the data set do."""
+    for case, shift in (("pat2", 0), ("pat10", 1)):
+        save(tmp_path / "predictions" / f"{case}.nii.gz", heart(shift=shift))
+        save(tmp_path / "references" / f"{case}_cropped_seg.nii.gz", heart())
+    return tmp_path / "predictions", tmp_path / "references"
+
+
+def rows_of(output_dir: Path):
+    with (output_dir / "cases.csv").open(newline="") as stream:
+        return {(r["case"], r["structure"], r["scope"]): r for r in csv.DictReader(stream)}
+
+
+def summary_of(output_dir: Path):
+    return json.loads((output_dir / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_names_of_all_tools_lead_to_the_case():
+    suffixes = ("_cropped_seg", "_cropped_norm", "_cropped_seg_endpoints", "_seg", "_endpoints")
+    for name in (
+        "pat4.nii.gz",
+        "pat4.nii",
+        "pat4_seg.nii.gz",
+        "pat4_cropped_seg.nii.gz",
+        "pat4_cropped_norm_seg.nii.gz",
+        "pat4_cropped_seg_endpoints.nii.gz",
+    ):
+        assert case_name(Path(name), suffixes) == "pat4"
+    assert case_name(Path("_seg.nii.gz"), suffixes) == "_seg"
+
+
+def test_predictions_are_paired_and_scored(folders):
+    result = run_scoring(CONFIG, *folders)
+
+    rows = rows_of(result.output_dir)
+    assert result.output_dir == folders[0] / "evaluation"
+    assert [case.case for case in result.scores.cases] == ["pat2", "pat10"]
+    assert float(rows["pat2", "LV", "full"]["dice"]) == 1
+    assert float(rows["pat10", "LV", "full"]["dice"]) == 0.75
+    # A voxel has 1.2 mm3.
+    assert float(rows["pat10", "AO", "full"]["volume_reference_ml"]) == pytest.approx(0.0576)
+    assert float(rows["pat10", "LV", "full"]["hd95_mm"]) == pytest.approx(0.8)
+    assert (result.output_dir / "report.html").is_file()
+
+
+def test_endpoints_may_lie_beside_the_references(folders):
+    predictions, references = folders
+    zone = np.zeros(SHAPE)
+    zone[8:, :, :] = 5
+    for case in ("pat2", "pat10"):
+        save(references / f"{case}_cropped_seg_endpoints.nii.gz", zone)
+        save(references / f"{case}_cropped_norm.nii.gz", zone)
+
+    result = run_scoring(CONFIG, predictions, references, endpoints_dir=references)
+
+    rows = rows_of(result.output_dir)
+    assert float(rows["pat2", "AO", "required"]["volume_reference_ml"]) == pytest.approx(0.0384)
+    assert summary_of(result.output_dir)["warnings"] == [
+        "The cases pat2, pat10 have the same label map: one patient counts several times."
+    ]
+
+
+def test_a_missing_prediction_counts_as_missed_and_is_reported(folders, caplog):
+    predictions, references = folders
+    save(references / "pat3_cropped_seg.nii.gz", heart())
+    save(predictions / "pat77.nii.gz", heart())
+
+    with caplog.at_level(logging.WARNING):
+        result = run_scoring(CONFIG, predictions, references)
+
+    summary = summary_of(result.output_dir)
+    assert rows_of(result.output_dir)["pat3", "LV", "full"]["flag"] == "missed"
+    assert summary["missing_predictions"] == ["pat3"]
+    assert summary["unpaired_predictions"] == ["pat77"]
+    assert summary["scopes"]["full"]["structures"]["LV"]["missed"] == 1
+    assert "1 of 3 cases have no prediction and count as missed: pat3" in caplog.text
+    assert "no reference: pat77" in caplog.text
+
+
+def test_a_missing_endpoint_map_is_reported(folders):
+    predictions, references = folders
+    save(references / "pat2_cropped_seg_endpoints.nii.gz", np.zeros(SHAPE))
+
+    result = run_scoring(CONFIG, predictions, references, endpoints_dir=references)
+
+    assert any("no endpoint map" in text for text in summary_of(result.output_dir)["warnings"])
+    assert ("pat10", "LV", "required") not in rows_of(result.output_dir)
+
+
+def spoil_value(file):
+    save(file, np.full(SHAPE, 9))
+
+
+def spoil_fraction(file):
+    save(file, heart() + 0.25, dtype=np.float32)
+
+
+def spoil_dimension(file):
+    save(file, np.stack([heart()] * 2, axis=-1))
+
+
+def spoil_gzip(file):
+    file.write_bytes(file.read_bytes()[:-40])
+
+
+def spoil_text(file):
+    file.write_bytes(gzip.compress(b"no volume"))
+
+
+def spoil_shape(file):
+    save(file, heart()[:-1])
+
+
+def spoil_affine(file):
+    save(file, heart(), affine=AFFINE + np.eye(4) * [3, 0, 0, 0])
+
+
+def spoil_by_duplicate(file):
+    shutil.copy(file, file.with_name("pat10_seg.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_value, "expected label values 0 to 8, found 9"),
+        (spoil_fraction, "expected whole numbers as labels, found"),
+        (spoil_dimension, "expected a 3D volume"),
+        (spoil_gzip, "not a readable NIfTI file"),
+        (spoil_text, "not a readable NIfTI file"),
+        (spoil_shape, "shape (11, 10, 8), affine"),
+        (spoil_affine, "pass --resample"),
+        (spoil_by_duplicate, "several files are of the case pat10"),
+    ],
+)
+def test_a_bad_prediction_is_reported_and_the_others_are_scored(folders, spoil, message):
+    spoil(folders[0] / "pat10.nii.gz")
+
+    with pytest.raises(BatchError) as error:
+        run_scoring(CONFIG, *folders)
+
+    (problem,) = error.value.problems
+    assert message in problem
+    assert "pat10" in problem
+    rows = rows_of(folders[0] / "evaluation")
+    assert {case for case, _, _ in rows} == {"pat2"}
+    assert problem in summary_of(folders[0] / "evaluation")["problems"]
+
+
+def test_both_grids_are_named_where_they_differ(folders):
+    spoil_affine(folders[0] / "pat10.nii.gz")
+
+    with pytest.raises(BatchError, match=r"lies on another grid") as error:
+        run_scoring(CONFIG, *folders)
+
+    assert str(error.value).count("shape (12, 10, 8), affine [[") == 2
+
+
+def test_whole_numbers_stored_as_float_are_accepted(folders):
+    save(folders[0] / "pat10.nii.gz", heart(), dtype=np.float64)
+
+    result = run_scoring(CONFIG, *folders)
+
+    assert float(rows_of(result.output_dir)["pat10", "LV", "full"]["dice"]) == 1
+
+
+def test_resampling_brings_a_flipped_prediction_back(folders):
+    turn = np.diag([-1.0, 1, 1, 1])
+    turn[0, 3] = SHAPE[0] - 1
+    save(folders[0] / "pat10.nii.gz", heart()[::-1], affine=AFFINE @ turn)
+
+    result = run_scoring(CONFIG, *folders, resample=True)
+
+    assert float(rows_of(result.output_dir)["pat10", "whole_heart", "full"]["dice"]) == 1
+
+
+def test_resampling_takes_the_nearest_voxel_up_to_the_edge(tmp_path):
+    # Voxels of 2 mm onto voxels of 1 mm: each is doubled, the outermost ones too.
+    save(tmp_path / "coarse.nii", np.arange(1, 5).reshape(4, 1, 1), affine=np.diag([2.0, 1, 1, 1]))
+    fine = np.diag([1.0, 1, 1, 1])
+    fine[0, 3] = -0.5
+    save(tmp_path / "fine.nii", np.zeros((9, 1, 1)), affine=fine)
+
+    found = resample_labels(
+        read_label_map(tmp_path / "coarse.nii", HVSMR), read_label_map(tmp_path / "fine.nii", HVSMR)
+    )
+
+    np.testing.assert_array_equal(found[:, 0, 0], [1, 1, 2, 2, 3, 3, 4, 4, 0])
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_empty_folder_is_named(folders, which, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    given = [empty if which == position else folder for position, folder in enumerate(folders)]
+
+    with pytest.raises(DataError, match=r"empty: expected label maps .*, found none"):
+        run_scoring(CONFIG, *given)
+
+
+def test_a_missing_folder_is_named(folders, tmp_path):
+    with pytest.raises(DataError, match="nowhere: cannot be read as a folder"):
+        run_scoring(CONFIG, tmp_path / "nowhere", folders[1])
+
+
+def test_nothing_scored_is_an_error_that_says_why(folders):
+    for case in ("pat2", "pat10"):
+        spoil_value(folders[0] / f"{case}.nii.gz")
+
+    with pytest.raises(BatchError, match="no case could be scored") as error:
+        run_scoring(CONFIG, *folders)
+
+    assert len(error.value.problems) == 2
+
+
+def test_an_earlier_evaluation_is_kept_unless_asked(folders):
+    run_scoring(CONFIG, *folders)
+
+    with pytest.raises(DataError, match="--overwrite"):
+        run_scoring(CONFIG, *folders)
+    run_scoring(CONFIG, *folders, overwrite=True)
+
+
+def test_the_clinical_table_groups_the_cases(folders, tmp_path):
+    table = tmp_path / "clinical.csv"
+    table.write_text("Pat,Age,Category,VSD\n2,10,severe,X\n10,3,mild,X\n")
+    config = CONFIG.model_copy(update={"data": DataConfig(clinical_file=table)})
+
+    result = run_scoring(config, *folders)
+
+    groups = result.summary["groups"]
+    assert groups["category"]["mild"]["num_cases"] == 1
+    assert groups["diagnosis"]["VSD"]["num_cases"] == 2
+
+
+def test_two_processes_score_as_one(folders, tmp_path):
+    one = run_scoring(CONFIG, *folders, output_dir=tmp_path / "one")
+    config = CONFIG.model_copy(update={"parallel": ParallelConfig(jobs=2)})
+
+    two = run_scoring(config, *folders, output_dir=tmp_path / "two")
+
+    assert rows_of(one.output_dir) == rows_of(two.output_dir)
+
+
+def test_runs_are_compared_by_folder_or_by_file(folders, tmp_path):
+    first = run_scoring(CONFIG, *folders, output_dir=tmp_path / "a" / "evaluation")
+    second = run_scoring(CONFIG, folders[1], folders[1], output_dir=tmp_path / "b")
+
+    result = run_comparison(
+        CONFIG, tmp_path / "a", second.output_dir / "cases.csv", output_dir=tmp_path / "c"
+    )
+
+    (row,) = [
+        row
+        for row in result.comparison.rows
+        if (row.structure, row.measure) == ("LV", "dice") and row.scope == "full"
+    ]
+    assert row.test.mean_a == pytest.approx(0.875)
+    assert row.test.mean_b == 1
+    assert (tmp_path / "c" / "comparison.csv").is_file()
+    assert first.output_dir.is_dir()
+
+
+def test_a_run_without_scores_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"expected cases\.csv there or in evaluation/"):
+        run_comparison(CONFIG, tmp_path, tmp_path)

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from heartseg.scans.intensity import apply_window, find_window, to_gray
+
+
+def test_a_fixed_window_is_taken_as_it_is():
+    assert find_window(np.array([5.0, 9.0]), "fixed", (0.0, 1.5)) == (0.0, 1.5)
+
+
+def test_percentiles_are_those_of_the_scan():
+    scan = np.arange(101, dtype=np.float32).reshape(101, 1, 1)
+    assert find_window(scan, "percentile", (1.0, 99.5)) == pytest.approx((1.0, 99.5))
+
+
+def test_the_window_of_a_constant_scan_is_one_wide():
+    assert find_window(np.full((3, 4, 5), 7.0), "percentile", (1, 99)) == (7.0, 8.0)
+
+
+@pytest.mark.parametrize("value", [2.0**53, -(2.0**60), 1e30])
+def test_a_constant_scan_is_black_however_large_its_numbers(value):
+    scan = np.full((3, 4, 5), value, np.float32)
+    limits = find_window(scan, "percentile", (1, 99))
+    assert not apply_window(scan, limits).any()
+
+
+def test_the_window_becomes_0_to_1_and_little_is_clipped():
+    scaled = apply_window(np.array([-1.0, 0.0, 1.0, 3.0], np.float32), (0.0, 2.0))
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, [-0.5, 0, 0.5, 1.5])
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1e-300), (1.0, 1.0 + 1e-12), (-3e38, 3e38), (0, 1e-45)])
+def test_extreme_windows_stay_finite(limits):
+    image = np.array([-3.4e38, -1, 0, 1, 1.5, 3.4e38], np.float32)
+    assert np.isfinite(apply_window(image, limits)).all()
+
+
+def test_grey_levels_are_rounded_and_clipped():
+    values = np.array([-1, 0, 0.5 / 255 + 1e-4, 0.5, 1, 7], np.float32)
+    assert to_gray(values).tolist() == [0, 0, 1, 128, 255, 255]
+    assert to_gray(values).dtype == np.uint8
+    assert to_gray(np.zeros((0, 3), np.float32)).shape == (0, 3)
+
+
+def test_the_input_is_not_changed():
+    image = np.array([0.25, 3.0], np.float32)
+    apply_window(image, (0.0, 2.0))
+    to_gray(image)
+    assert image.tolist() == [0.25, 3.0]

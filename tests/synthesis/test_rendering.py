@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from heartseg.scans.nearest import resize_labels
+from heartseg.scans.resampling import resample_to
+from heartseg.synthesis.phantom import make_phantom
+from heartseg.synthesis.rendering import Scan, frame_scan, make_sample
+from heartseg.synthesis.scene import SCENE_GRID, paint_scene
+
+GRID = (24, 32, 24)
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return make_phantom(3, 0, size=48)
+
+
+@pytest.fixture(scope="module")
+def scene(phantom):
+    return paint_scene(phantom.labels, (2.0, 2.0, 2.0), np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def scan(phantom):
+    return Scan(
+        resample_to(phantom.image, SCENE_GRID),
+        resize_labels(phantom.labels.astype(np.uint8), SCENE_GRID),
+    )
+
+
+def sample(source, seed=0):
+    return make_sample(source, GRID, num_classes=9, rng=np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("kind", ["scene", "scan"])
+def test_a_sample_is_an_image_and_the_share_of_each_class(kind, request):
+    made = sample(request.getfixturevalue(kind))
+    assert made.image.shape == (*GRID, 1)
+    assert made.shares.shape == (*GRID, 9)
+    assert made.image.min() >= 0
+    assert made.image.max() <= 2
+    np.testing.assert_allclose(made.shares.sum(axis=-1), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["scene", "scan"])
+def test_a_sample_follows_from_its_seed(kind, request):
+    source = request.getfixturevalue(kind)
+    np.testing.assert_array_equal(sample(source, 1).image, sample(source, 1).image)
+    np.testing.assert_array_equal(sample(source, 1).shares, sample(source, 1).shares)
+    assert np.abs(sample(source, 1).image - sample(source, 2).image).mean() > 0.02
+
+
+def test_blood_is_bright_where_the_labels_say_so(scene):
+    blood, rest = [], []
+    for seed in range(12):
+        made = sample(scene, seed)
+        inside = made.shares[..., 0] < 0.05
+        blood.append(made.image[inside].mean())
+        rest.append(made.image[~inside].mean())
+    assert np.mean(blood) > 0.75
+    assert np.mean(blood) > 1.5 * np.mean(rest)
+
+
+def test_image_and_labels_of_a_scan_are_bent_alike(scan):
+    # An image that is its own label map stays one, but for blurred borders.
+    own = Scan((scan.labels > 0).astype(np.float32), scan.labels)
+    for seed in range(5):
+        made = sample(own, seed)
+        heart = 1 - made.shares[..., 0]
+        bright = made.image[..., 0] > 0.5 * np.percentile(made.image, 97)
+        overlap = 2 * (bright & (heart > 0.5)).sum() / (bright.sum() + (heart > 0.5).sum())
+        assert overlap > 0.85
+
+
+def test_a_framed_scan_is_not_changed(scan):
+    framed = frame_scan(scan, GRID, num_classes=9)
+    np.testing.assert_array_equal(framed.image, frame_scan(scan, GRID, num_classes=9).image)
+    likeliest = framed.shares.argmax(axis=-1)
+    assert (likeliest == resize_labels(scan.labels, GRID)).mean() > 0.97
+
+
+def test_samples_are_mirrored_when_asked(scene):
+    plain, mirrored = (
+        make_sample(
+            scene, GRID, num_classes=9, rng=np.random.default_rng(4), mirror_share=share
+        ).shares
+        for share in (0.0, 1.0)
+    )
+    # Bent a little differently, but left and right are exchanged.
+    assert np.abs(plain[:, :, ::-1] - mirrored).mean() < 0.5 * np.abs(plain - mirrored).mean()
