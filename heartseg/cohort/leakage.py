@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from heartseg.files import natural_key
 
@@ -28,37 +27,6 @@ class PartContents:
     cases: Sequence[str]
     case_hashes: Mapping[str, str] = field(default_factory=dict)
     slice_hashes: Mapping[str, str] = field(default_factory=dict)
-
-
-def audit_split(
-    split: Mapping[str, Any], *, test_hashes: Mapping[str, str] | None = None
-) -> list[str]:
-    """Look for test patients in the training and validation parts of a split.
-
-    Args:
-        split: The content of ``split.json``.
-        test_hashes: Hashes of the label maps that are scored now, by case; they may differ from
-            those that were split.
-
-    Returns:
-        One warning a finding; empty if the split is clean as far as names and hashes tell.
-    """
-    cases, hashes = split.get("cases", {}), split.get("hashes", {})
-
-    def contents(part: str) -> PartContents:
-        known = hashes.get("cases", {})
-        names = cases.get(part, [])
-        found = {case: known[case] for case in names if case in known}
-        if part == "test":
-            found.update(test_hashes or {})
-            names = sorted({*names, *(test_hashes or {})}, key=natural_key)
-        return PartContents(names, found, hashes.get("slices", {}).get(part, {}))
-
-    warnings = [SLICE_SPLIT] if split.get("by") == "slice" else []
-    test = contents("test")
-    for part, title in (("train", "training"), ("valid", "validation")):
-        warnings += find_leaks(contents(part), test, part=title)
-    return warnings
 
 
 def find_leaks(known: PartContents, test: PartContents, *, part: str = "training") -> list[str]:

@@ -1,12 +1,14 @@
 """Read a configuration: YAML file, then ``--set`` values, checked as a whole."""
 
 from collections.abc import Hashable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
+from heartseg.config.model_sections import MODEL_SECTIONS, SLICES, WHOLE_HEART
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
 from heartseg.files import replacing
@@ -128,9 +130,10 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, file: Path | None) -> str:
     problems = []
     for detail in error.errors(include_url=False):
-        key = _printable(".".join(str(part) for part in detail["loc"]))
+        location = _without_tags(detail["loc"])
+        key = _printable(".".join(map(str, location)))
         if detail["type"] == "extra_forbidden":
-            problems.append(f"{key}: unknown key{_suggest(detail['loc'])}")
+            problems.append(f"{key}: {_explain_key(location, detail['loc'])}")
             continue
         expected = detail["msg"].removeprefix("Value error, ")
         # A check over several keys names them itself; its input is the whole section.
@@ -141,20 +144,38 @@ def _explain(error: ValidationError, file: Path | None) -> str:
     return f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}\n{lines}"
 
 
-def _suggest(location: tuple[int | str, ...]) -> str:
-    """Offer the nearest known key of the same section."""
-    from difflib import get_close_matches
+def _without_tags(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Leave out the kind of network, which pydantic puts behind `model`."""
+    if location[:1] == ("model",) and location[1:2] in ((SLICES,), (WHOLE_HEART,)):
+        return location[:1] + location[2:]
+    return location
 
-    model: Any = Config
-    for part in location[:-1]:
-        if isinstance(part, int):  # an entry of a list: tuple[Section, ...]
-            model = next(iter(get_args(model)), None)
-            continue
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field else None
-    known = list(getattr(model, "model_fields", {}))
+
+def _explain_key(location: tuple[int | str, ...], tagged: tuple[int | str, ...]) -> str:
+    """Say why a key is not known: another kind of network has it, or it is misspelt."""
+    own = _section_at(tagged[:-1])
+    if location != tagged:
+        kind, other = str(tagged[1]), WHOLE_HEART if tagged[1] == SLICES else SLICES
+        if location[-1] in MODEL_SECTIONS[other].model_fields:
+            return f"belongs to model.kind: {other}; this configuration has model.kind: {kind}"
+    known = list(getattr(own, "model_fields", {}))
     close = get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
+    hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    return f"unknown key; {hint}"
+
+
+def _section_at(location: tuple[int | str, ...]) -> Any:  # noqa: ANN401 - a type of any kind
+    """Return the model of the section at a location; None where there is none."""
+    section: Any = Config
+    for part in location:
+        if isinstance(part, int):  # an entry of a list: tuple[Section, ...]
+            section = next(iter(get_args(section)), None)
+        elif part in MODEL_SECTIONS and section not in (None, Config):
+            section = MODEL_SECTIONS[part]
+        else:
+            field = getattr(section, "model_fields", {}).get(part)
+            section = field.annotation if field else None
+    return section
 
 
 def _shorten(value: object) -> str:

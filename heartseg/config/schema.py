@@ -4,53 +4,48 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
-    ValidationInfo,
+    ValidationError,
     field_validator,
     model_validator,
 )
 
+from heartseg.config.model_sections import (
+    MODEL_SECTIONS,
+    SLICES,
+    WHOLE_HEART,
+    ModelConfig,
+    SliceModelConfig,
+    kind_of,
+)
+from heartseg.config.section import (
+    Byte,
+    CaseName,
+    Fraction,
+    ImageSide,
+    Section,
+    Seed,
+    SheetTiles,
+)
 from heartseg.errors import ConfigError
 from heartseg.labels import HVSMR, LabelTable, Structure
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Byte = Annotated[int, Field(ge=0, le=255)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Odd = Annotated[int, Field(ge=1, le=31)]
-CaseName = Annotated[str, Field(min_length=1)]
-# Larger ones are slips of the pen that would exhaust the memory.
-ImageSide = Annotated[int, Field(ge=1, le=8192)]
-GridSide = Annotated[int, Field(ge=2, le=512)]
-FilterCount = Annotated[int, Field(ge=8, le=2048, multiple_of=8)]
-SheetTiles = Annotated[int, Field(ge=1, le=600)]
-
-
 PACKAGED = "packaged"
 """What `train.init` calls the weights that come with the package."""
-
-
-class Section(BaseModel):
-    """What every section shares: unknown keys are errors and values do not change."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_meant_so(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - before types
-        """Refuse what would be taken for something else: true for 1, a path cut at a null."""
-        takes_bool = cls.model_fields[str(info.field_name)].annotation is bool
-        for entry in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(entry, bool) and not takes_bool:
-                raise ValueError("true and false do not fit here")
-            if isinstance(entry, str) and "\0" in entry:
-                raise ValueError("expected text without a null character")
-        return value
+ONLY_FOR = {
+    SLICES: (
+        "train.augment",
+        "infer.tiled",
+        "infer.tile_overlap",
+        "infer.batch_size",
+        "infer.largest_component",
+        "evaluate.batch_size",
+    ),
+    WHOLE_HEART: ("synthesis",),
+}
+"""Sections and keys outside of `model` that only one kind of network uses."""
 
 
 class DataConfig(Section):
@@ -141,48 +136,6 @@ class SplitConfig(Section):
                 raise ValueError("train_cases, valid_cases, test_cases: give all three or none")
             if self.by == "slice" or self.folds:
                 raise ValueError("explicit case lists go with by: patient and folds: 0")
-        return self
-
-
-class ModelConfig(Section):
-    """The network: a U-Net of slices, whose defaults are the published FlexUNet's, or of hearts."""
-
-    kind: Literal["slices", "whole_heart"] = "slices"
-    """slices: the keys up to activation. whole_heart: a 3D network of grid and filters."""
-    image_channels: Literal[1, 3] = 3
-    """Input channels; 3 are copies of one grey slice, as published."""
-    base_filters: PositiveInt = 16
-    """Filters of the first level; doubled at each level below."""
-    base_kernels: tuple[Odd, Odd] = (7, 7)
-    """Kernel of the first level; 2 smaller at each level below, 3 at least."""
-    num_layers: Annotated[int, Field(ge=2, le=10)] = 8
-    """Levels, the bridge included."""
-    dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.04
-    """Dropout of level 1; level n has n times as much."""
-    dilation: tuple[PositiveInt, PositiveInt] = (1, 1)
-    """Dilation of the convolutions."""
-    normalization: Literal["none", "batch", "group", "instance"] = "none"
-    """Normalisation after each convolution."""
-    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu"] = "relu"
-    """Activation of the hidden layers."""
-    grid: tuple[GridSide, GridSide, GridSide] = (48, 64, 48)
-    """whole_heart: voxels over the box around the heart, toward posterior, inferior, right."""
-    filters: Annotated[tuple[FilterCount, ...], Field(min_length=1, max_length=6)] = (
-        32,
-        64,
-        128,
-        192,
-    )
-    """whole_heart: channels of each level, the finest first."""
-
-    @model_validator(mode="after")
-    def _grid_fits_the_levels(self) -> "ModelConfig":
-        step = 2 ** len(self.filters)
-        if any(side % step for side in self.grid):
-            raise ValueError(
-                f"grid: expected multiples of {step} (2 to the number of filters), got "
-                f"{list(self.grid)}"
-            )
         return self
 
 
@@ -279,6 +232,8 @@ class TrainConfig(Section):
     """Seed of initial weights, shuffling, dropout and augmentation."""
     deterministic: bool = False
     """Whether equal runs give equal weights, at some cost of time."""
+    shortcuts: Literal["auto", "off"] = "auto"
+    """auto: steps of equal result with less work, on processors. off: plain Keras."""
     tensorboard: bool = True
     """Whether TensorBoard files are written."""
     augment: AugmentConfig = AugmentConfig()
@@ -394,7 +349,7 @@ class Config(Section):
     """What happens to a slice before the network."""
     split: SplitConfig = SplitConfig()
     """Which cases train, validate and test the model."""
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = SliceModelConfig()
     """The network."""
     train: TrainConfig = TrainConfig()
     """How the network is fitted."""
@@ -418,9 +373,9 @@ class Config(Section):
 
     @property
     def recipe_values(self) -> dict[str, object]:
-        """The plain values of the recipe that training and inference share."""
+        """The plain values of the slice recipe that training and inference share."""
         settings = self.prepare.model_dump(exclude={"keep_empty", "num_samples"})
-        return {**settings, "image_channels": self.model.image_channels}
+        return {**settings, "image_channels": getattr(self.model, "image_channels", 3)}
 
     @property
     def label_table(self) -> LabelTable:
@@ -440,19 +395,34 @@ class Config(Section):
             raise ValueError(str(error)) from error
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _model_keeps_to_its_kind(cls, values: Any) -> Any:  # noqa: ANN401 - before types
+        """Drop what a resolved configuration of version 0.1 holds of the other kind.
+
+        It named the keys of both kinds; those at their defaults say nothing.
+        """
+        model = values.get("model") if isinstance(values, dict) else None
+        if not isinstance(model, dict):
+            return values
+        kinds = (SLICES, WHOLE_HEART)
+        own, other = kinds if kind_of(model) == SLICES else reversed(kinds)
+        foreign = (
+            MODEL_SECTIONS[other].model_fields.keys() - MODEL_SECTIONS[own].model_fields.keys()
+        )
+        silent = {key for key in foreign & model.keys() if _is_default(other, key, model[key])}
+        return {**values, "model": {key: v for key, v in model.items() if key not in silent}}
+
     @model_validator(mode="after")
-    def _dropout_stays_below_one(self) -> "Config":
-        deepest = self.model.dropout_rate * (self.model.num_layers - 1)
-        if deepest >= 1:
-            raise ValueError(
-                "model.dropout_rate: expected less than 1 at the deepest level "
-                f"(dropout_rate * (num_layers - 1)), got {deepest:g}"
-            )
+    def _all_keys_apply(self) -> "Config":
+        foreign = find_foreign_keys(self, self.model.kind)
+        if foreign:
+            raise ValueError(f"model.kind: {self.model.kind} does not use {', '.join(foreign)}")
         return self
 
     @model_validator(mode="after")
     def _training_fits_the_kind(self) -> "Config":
-        if self.model.kind == "whole_heart":
+        if self.model.kind == WHOLE_HEART:
             if self.train.loss != "dice_crossentropy" or self.train.metrics:
                 raise ValueError(
                     "model.kind: whole_heart is trained with train.loss: dice_crossentropy and "
@@ -467,7 +437,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _size_fits_the_network(self) -> "Config":
-        if self.model.kind != "slices":
+        if not isinstance(self.model, SliceModelConfig):
             return self
         stride = 2 ** (self.model.num_layers - 1)
         for key in ("image_width", "image_height"):
@@ -478,3 +448,36 @@ class Config(Section):
                     f"(model.num_layers = {self.model.num_layers}), got {size}"
                 )
         return self
+
+
+def find_foreign_keys(config: Config, kind: str) -> list[str]:
+    """List the settings, by dotted key, that a kind of network would ignore.
+
+    A setting at its default asks for nothing, so that it does not count.
+    """
+    other = SLICES if kind == WHOLE_HEART else WHOLE_HEART
+    defaults = Config.model_construct()
+    foreign = []
+    for path in ONLY_FOR[other]:
+        found: Any = config
+        usual: Any = defaults
+        for part in path.split("."):
+            found, usual = getattr(found, part), getattr(usual, part)
+        if isinstance(found, Section):
+            foreign += [
+                f"{path}.{key}"
+                for key in type(found).model_fields
+                if getattr(found, key) != getattr(usual, key)
+            ]
+        elif found != usual:
+            foreign.append(path)
+    return foreign
+
+
+def _is_default(kind: str, key: str, value: object) -> bool:
+    section = MODEL_SECTIONS[kind]
+    try:
+        given = getattr(section.model_validate({"kind": kind, key: value}), key)
+    except ValidationError:
+        return False
+    return bool(given == section.model_fields[key].default)

@@ -65,6 +65,8 @@ PLAIN_MODULES = frozenset(
 """Modules of Keras whose public classes hold numbers and options only."""
 MODELS = frozenset({"keras", "keras.models", "keras.src.models.functional"})
 OWN_PREFIX = "heartseg>"
+OWN_MODULES = ("heartseg.training.", "heartseg.model.")
+"""Where heartseg's losses, metrics and optimizers are, and where they were in version 0.1."""
 
 UNREADABLE = (
     zipfile.BadZipFile,
@@ -191,7 +193,7 @@ def _is_plain(entry: Mapping[str, Any], *, is_root: bool) -> bool:
         return name in LAYERS
     if module == "keras":
         return name == "DTypePolicy"
-    if module.startswith("heartseg.model."):
+    if module.startswith(OWN_MODULES):
         return str(entry.get("registered_name", "")).startswith(OWN_PREFIX)
     return module in PLAIN_MODULES
 

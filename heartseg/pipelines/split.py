@@ -5,23 +5,27 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from heartseg.cohort.cases import read_categories
-from heartseg.cohort.leakage import audit_split
 from heartseg.cohort.partition import Partition, check_disjoint, draw_folds, draw_partition
+from heartseg.cohort.split_record import (
+    SPLIT,
+    SplitRecord,
+    audit_split,
+    write_folds,
+    write_split_record,
+)
 from heartseg.config.schema import Config, SplitConfig
 from heartseg.errors import DataError
-from heartseg.files import filling, natural_key, read_json, write_json
+from heartseg.files import filling, natural_key, read_json
 from heartseg.pictures.charts import draw_bar_charts
 from heartseg.progress import Report, silent
 from heartseg.slices.manifest import MANIFEST, PREPARE_STATE, SliceRecord, read_manifest
 
 logger = logging.getLogger(__name__)
 
-SPLIT = "split.json"
 OWNED = ("train", "valid", "test", "fold_*", SPLIT, "statistics.png")
 
 
@@ -59,50 +63,81 @@ def run_split(config: Config, *, overwrite: bool = False, report: Report = silen
         DataError: If nothing is prepared, a named case is not there, or a patient would be in
             two parts.
     """
-    master_dir, dataset_dir = config.data.master_dir, config.data.dataset_dir
+    source = _read_prepared(config)
+    partitions = _draw(config.split, source.names, source.strata)
+    if not source.by_slice:
+        for partition in partitions:
+            check_disjoint(partition, hashes=source.hashes)
+
+    folds = config.split.folds
+    records = []
+    with filling(config.data.dataset_dir, OWNED, overwrite=overwrite):
+        for fold, partition in enumerate(partitions):
+            folder = config.data.dataset_dir / f"fold_{fold}" if folds else config.data.dataset_dir
+            progress = _from(report, 3 * fold, 3 * len(partitions))
+            parts = source.divide(partition)
+            _fill_folder(source.master_dir, folder, parts, progress)
+            record = _describe(config.split, source, parts, fold=fold)
+            write_split_record(folder / SPLIT, record)
+            records.append(record)
+        warnings = tuple(dict.fromkeys(text for record in records for text in record.warnings))
+        if folds:
+            write_folds(config.data.dataset_dir / SPLIT, tuple(partitions), warnings)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    slices = tuple(record.slices for record in records)
+    return SplitResult(config.data.dataset_dir, tuple(partitions), slices, warnings)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What there is to divide.
+
+    Attributes:
+        master_dir: The prepared folder.
+        records: Its slices.
+        names: What is divided: cases, or slice files.
+        hashes: Hash of each case's label map, as far as known.
+        strata: Category of each name, if the clinical table is used.
+        by_slice: Whether slices are divided, not cases.
+    """
+
+    master_dir: Path
+    records: Sequence[SliceRecord]
+    names: Sequence[str]
+    hashes: Mapping[str, str]
+    strata: Mapping[str, str] | None
+    by_slice: bool
+
+    def divide(self, partition: Partition) -> dict[str, list[SliceRecord]]:
+        """Return the slices of each part."""
+        chosen = {part: set(names) for part, names in partition.parts().items()}
+        return {
+            part: [r for r in self.records if (r.file if self.by_slice else r.case) in names]
+            for part, names in chosen.items()
+        }
+
+
+def _read_prepared(config: Config) -> _Prepared:
+    master_dir = config.data.master_dir
     records = read_manifest(master_dir / MANIFEST)
     state_file = master_dir / PREPARE_STATE
     state = read_json(state_file) if state_file.is_file() else {}
     if not state.get("complete", False):
         logger.warning("%s: prepare did not finish; only what is there is split", master_dir)
-    hashes: dict[str, str] = state.get("label_sha256", {})
-    cases = sorted({record.case for record in records}, key=natural_key)
     strata = read_categories(config.data.clinical_file) if config.data.clinical_file else None
     by_slice = config.split.by == "slice"
-    names = [record.file for record in records] if by_slice else cases
-    if by_slice and strata:
-        strata = {r.file: strata[r.case] for r in records if r.case in strata}
-    partitions = _draw(config.split, names, strata)
-    if not by_slice:
-        for partition in partitions:
-            check_disjoint(partition, hashes=hashes)
+    if by_slice:
+        names = [record.file for record in records]
+        strata = strata and {r.file: strata[r.case] for r in records if r.case in strata}
+    else:
+        names = sorted({record.case for record in records}, key=natural_key)
+    return _Prepared(master_dir, records, names, state.get("label_sha256", {}), strata, by_slice)
 
-    slices, warnings = [], []
-    with filling(dataset_dir, OWNED, overwrite=overwrite):
-        for fold, partition in enumerate(partitions):
-            folder = dataset_dir / f"fold_{fold}" if config.split.folds else dataset_dir
-            parts = {
-                part: [r for r in records if (r.file if by_slice else r.case) in chosen]
-                for part, chosen in ((part, set(c)) for part, c in partition.parts().items())
-            }
-            for done, (part, chosen) in enumerate(parts.items()):
-                _fill_part(master_dir, folder / part, chosen)
-                report(3 * fold + done + 1, 3 * len(partitions), f"{part}: {len(chosen)} slices")
-            summary = _describe(config.split, parts, hashes, fold=fold, strata=strata is not None)
-            summary["hashes"]["slices"] = _hash_slices(master_dir, parts)
-            summary["warnings"] = audit_split(summary)
-            _draw_statistics(folder, parts)
-            write_json(folder / SPLIT, summary)
-            slices.append({part: len(chosen) for part, chosen in parts.items()})
-            warnings += [text for text in summary["warnings"] if text not in warnings]
-        if config.split.folds:
-            write_json(
-                dataset_dir / SPLIT,
-                {"folds": [partition.parts() for partition in partitions], "warnings": warnings},
-            )
-    for warning in warnings:
-        logger.warning("%s", warning)
-    return SplitResult(dataset_dir, tuple(partitions), tuple(slices), tuple(warnings))
+
+def _from(report: Report, begun: int, total: int) -> Report:
+    """Count on from the parts that are done."""
+    return lambda done, _total, what: report(begun + done, total, what)
 
 
 def _draw(
@@ -146,6 +181,15 @@ def _take_lists(split: SplitConfig, cases: Sequence[str]) -> Partition:
     return partition
 
 
+def _fill_folder(
+    master_dir: Path, folder: Path, parts: Mapping[str, Sequence[SliceRecord]], report: Report
+) -> None:
+    for done, (part, chosen) in enumerate(parts.items(), start=1):
+        _fill_part(master_dir, folder / part, chosen)
+        report(done, len(parts), f"{part}: {len(chosen)} slices")
+    _draw_statistics(folder, parts)
+
+
 def _fill_part(master_dir: Path, part_dir: Path, records: Sequence[SliceRecord]) -> None:
     for kind in ("images", "masks"):
         folder = part_dir / kind
@@ -174,33 +218,30 @@ def _link(source: Path, target: Path) -> None:
 
 def _describe(
     split: SplitConfig,
+    source: _Prepared,
     parts: Mapping[str, Sequence[SliceRecord]],
-    hashes: Mapping[str, str],
     *,
     fold: int,
-    strata: bool,
-) -> dict[str, Any]:
-    """Return the content of ``split.json``."""
+) -> SplitRecord:
     cases = {
-        part: sorted({record.case for record in chosen}, key=natural_key)
+        part: tuple(sorted({record.case for record in chosen}, key=natural_key))
         for part, chosen in parts.items()
     }
-    everyone = set().union(*cases.values())
-    return {
-        "by": split.by,
-        "seed": split.seed,
-        "train_fraction": split.train_fraction,
-        "valid_fraction": split.valid_fraction,
-        "stratified": strata,
-        "folds": split.folds,
-        "fold": fold,
-        "counts": {
-            part: {"cases": len(cases[part]), "slices": len(chosen)}
-            for part, chosen in parts.items()
-        },
-        "cases": cases,
-        "hashes": {"cases": {case: hashes[case] for case in hashes if case in everyone}},
-    }
+    everyone = {case for names in cases.values() for case in names}
+    record = SplitRecord(
+        cases,
+        by=split.by,
+        seed=split.seed,
+        train_fraction=split.train_fraction,
+        valid_fraction=split.valid_fraction,
+        stratified=source.strata is not None,
+        folds=split.folds,
+        fold=fold,
+        slices={part: len(chosen) for part, chosen in parts.items()},
+        case_hashes={case: digest for case, digest in source.hashes.items() if case in everyone},
+        slice_hashes=_hash_slices(source.master_dir, parts),
+    )
+    return replace(record, warnings=tuple(audit_split(record)))
 
 
 def _hash_slices(

@@ -1,0 +1,40 @@
+"""What every section of the configuration shares: strictness, and the ranges of its values."""
+
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Odd = Annotated[int, Field(ge=1, le=31)]
+CaseName = Annotated[str, Field(min_length=1)]
+# Larger ones are slips of the pen that would exhaust the memory.
+ImageSide = Annotated[int, Field(ge=1, le=8192)]
+GridSide = Annotated[int, Field(ge=2, le=512)]
+FilterCount = Annotated[int, Field(ge=8, le=2048, multiple_of=8)]
+SheetTiles = Annotated[int, Field(ge=1, le=600)]
+
+
+class Section(BaseModel):
+    """What every section shares: unknown keys are errors and values do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_meant_so(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - before types
+        """Refuse what would be taken for something else: true for 1, a path cut at a null."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if value is False and "off" in get_args(annotation):
+            # YAML reads a bare off as false.
+            return "off"
+        takes_bool = annotation is bool
+        for entry in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(entry, bool) and not takes_bool:
+                raise ValueError("true and false do not fit here")
+            if isinstance(entry, str) and "\0" in entry:
+                raise ValueError("expected text without a null character")
+        return value
