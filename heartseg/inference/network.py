@@ -1,42 +1,13 @@
-"""A Keras model as a plain, compiled function from images to probabilities, and as a segmenter."""
+"""A Keras model as a plain, compiled function from images to probabilities."""
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import ModelError
-from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.inference.slice_prediction import Predict
 from heartseg.inference.views import PredictVolume
-from heartseg.inference.whole_heart import WholeHeartSegmenter
-from heartseg.modelfile.description import ModelDescription
 from heartseg.slices.recipe import SliceRecipe
-
-
-def build_segmenter(
-    network: keras.Model,
-    model: ModelDescription,
-    *,
-    batch_size: int,
-    tile_overlap: float | None = None,
-    largest_component: bool = False,
-) -> Segmenter:
-    """Make a trained network a segmenter of the kind that it was trained for.
-
-    Args:
-        network: The network.
-        model: What it was trained for.
-        batch_size: Slices predicted at once; this and the rest matter to networks of slices only.
-        tile_overlap: As in ``SliceSegmenter``.
-        largest_component: As in ``SliceSegmenter``.
-
-    Raises:
-        ModelError: If the network does not fit its description.
-    """
-    if model.grid is not None:
-        return WholeHeartSegmenter(compile_volume_predict(network), model.grid, model.table)
-    predict = compile_predict(network, model.recipe, batch_size=batch_size)
-    return SliceSegmenter(predict, model, batch_size, tile_overlap, largest_component)
 
 
 def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int) -> Predict:

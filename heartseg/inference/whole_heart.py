@@ -26,7 +26,7 @@ from heartseg.inference.views import (
     find_box,
 )
 from heartseg.labels import LabelTable
-from heartseg.modelfile.description import WHOLE_HEART_VIEW, ModelDescription
+from heartseg.modelfile.description import WHOLE_HEART, WHOLE_HEART_VIEW, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
 from heartseg.scans.nearest import resample_labels
@@ -60,7 +60,7 @@ class WholeHeartSegmenter:
     @property
     def model(self) -> ModelDescription:
         """What the network was trained for."""
-        return ModelDescription(WHOLE_HEART_VIEW, self.table, self.grid)
+        return ModelDescription(WHOLE_HEART_VIEW, self.table, WHOLE_HEART, self.grid)
 
     def segment(self, image: Volume, *, report: Report = silent) -> Answer:
         """Segment a scan of a heart.

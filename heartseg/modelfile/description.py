@@ -8,6 +8,8 @@ from heartseg.errors import ConfigError, ModelError
 from heartseg.labels import LabelTable, Structure, build_label_table
 from heartseg.slices.recipe import SliceRecipe
 
+SLICES, WHOLE_HEART = "slices", "whole_heart"
+"""The kinds of network, as a model file names them."""
 WHOLE_HEART_VIEW = SliceRecipe(plane="axial", window="percentile", window_range=(0.5, 99.5))
 """How scans of any scanner are shown: only the plane and the window count."""
 
@@ -20,12 +22,14 @@ class ModelDescription:
         recipe: How slices reach the network; of a network that sees whole hearts, how its
             results are shown.
         table: The classes that it tells apart.
-        grid: Voxels that a network of whole hearts sees; None for one of slices.
+        kind: ``slices`` or ``whole_heart``.
+        grid: Voxels that a network of whole hearts sees; zeros for one of slices.
     """
 
     recipe: SliceRecipe
     table: LabelTable
-    grid: tuple[int, int, int] | None = None
+    kind: str = SLICES
+    grid: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], *, source: str) -> "ModelDescription":
@@ -39,8 +43,8 @@ class ModelDescription:
             ModelError: If an entry is missing or makes no sense.
         """
         try:
-            grid = None
-            if metadata.get("kind") == "whole_heart":
+            kind, grid = str(metadata.get("kind", SLICES)), (0, 0, 0)
+            if kind == WHOLE_HEART:
                 recipe = WHOLE_HEART_VIEW
                 first, second, third = (int(side) for side in metadata["network"]["grid"])
                 grid = (first, second, third)
@@ -55,7 +59,7 @@ class ModelDescription:
                 )
                 for entry in metadata["labels"]
             ]
-            return cls(recipe, build_label_table(structures), grid)
+            return cls(recipe, build_label_table(structures), kind, grid)
         except KeyError as error:
             raise ModelError(f"{source}: the model's description lacks {error}") from error
         except (TypeError, ValueError, ConfigError) as error:

@@ -6,7 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,21 +33,19 @@ from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.lock import locked
 from heartseg.modelfile.checkpoint import read_metadata
-from heartseg.modelfile.description import ModelDescription
+from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.modelfile.packaged import describe_packaged
 from heartseg.parallel import map_cases
 from heartseg.pictures.sheets import overlay
 from heartseg.progress import Report, silent
+from heartseg.runs.kind import find_kind
+from heartseg.runs.layout import RunLayout
 from heartseg.scans.volume import Volume, is_nifti, read_image
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.slices.store import read_gray, write_color, write_mask
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
 
-BEST_MODEL = "best.keras"
 OUTPUT_DIR = Path("heartseg_output")
 """Where results go, below the working directory, when the packaged model made them."""
 LABEL_MAP_SUFFIX = "_seg"
@@ -105,14 +102,15 @@ def run_infer(
     """
     packaged = packaged or config is None
     config = config or Config()
-    default_dir = OUTPUT_DIR if packaged else config.run_dir / "inference"
+    default_dir = OUTPUT_DIR if packaged else RunLayout(config.run_dir).inference
     output_dir = output_dir or config.infer.output_dir or default_dir
     if packaged:
         describe_packaged()
-    elif not (config.run_dir / BEST_MODEL).is_file():
-        raise DataError(f"{config.run_dir / BEST_MODEL}: no such file; run `heartseg train` first")
+        kind = find_kind(WHOLE_HEART)
+    else:
+        kind = find_kind(_describe_model(RunLayout(config.run_dir).require_best()).kind)
     tasks, problems = _plan(config, inputs, output_dir)
-    if packaged or _describe_model(config.run_dir / BEST_MODEL).grid is not None:
+    if not kind.takes_pictures:
         tasks, refused = _without_pictures(tasks)
         problems += refused
     # Two calls at once would lose each other's rows of the table.
@@ -281,24 +279,17 @@ def _mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
 
 def _load_segmenter(config: Config, *, packaged: bool) -> Segmenter:
     # TensorFlow takes seconds to load: only now, when the inputs are known to be there.
-    from heartseg.inference.network import build_segmenter, compile_volume_predict
+    from heartseg.inference.network import compile_volume_predict
     from heartseg.modelfile.checkpoint import load_model
     from heartseg.modelfile.packaged import load_packaged
 
     if packaged:
         predict = compile_volume_predict(load_packaged())
         return WholeHeartSegmenter(predict, describe_packaged().grid, HVSMR)
-    model_file, settings = config.run_dir / BEST_MODEL, config.infer
-    model, network = _describe_model(model_file), load_model(model_file)
-    if model.grid is None:
-        _warn_of_differences(config, model, model_file)
-    return build_segmenter(
-        network,
-        model,
-        batch_size=settings.batch_size,
-        tile_overlap=settings.tile_overlap if settings.tiled else None,
-        largest_component=settings.largest_component,
-    )
+    model_file = RunLayout(config.run_dir).best
+    model = _describe_model(model_file)
+    _warn_of_differences(config, model, model_file)
+    return find_kind(model.kind).build_segmenter(load_model(model_file), model, config)
 
 
 def _describe_model(model_file: Path) -> ModelDescription:
@@ -306,11 +297,7 @@ def _describe_model(model_file: Path) -> ModelDescription:
 
 
 def _warn_of_differences(config: Config, model: ModelDescription, model_file: Path) -> None:
-    configured = {f"prepare.{key}": value for key, value in config.prepare.model_dump().items()}
-    trained = {f"prepare.{key}": value for key, value in model.recipe.to_dict().items()}
-    configured["model.image_channels"] = config.model.image_channels
-    trained["model.image_channels"] = trained.pop("prepare.image_channels")
-    different = [key for key, value in trained.items() if configured[key] != value]
+    different = find_kind(model.kind).compare_recipes(config, model)
     if config.label_table != model.table:
         different.append("labels")
     if different:
@@ -412,7 +399,7 @@ def _stamp(config: Config, *, packaged: bool) -> str | None:
     """Return what changes when a run gets another best model; None for the packaged model."""
     if packaged:
         return None
-    stat = (config.run_dir / BEST_MODEL).stat()
+    stat = RunLayout(config.run_dir).best.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from heartseg.config.schema import Config
 from heartseg.networks.unet import summarize
-from heartseg.runs.network import build_network, write_network
+from heartseg.runs.kind import find_kind
+from heartseg.runs.layout import RunLayout
 
 
 def run_inspect(config: Config, *, output_dir: Path | None = None) -> tuple[str, Path | None]:
@@ -21,6 +22,9 @@ def run_inspect(config: Config, *, output_dir: Path | None = None) -> tuple[str,
     Raises:
         DataError: If the folder cannot be written to.
     """
-    network = build_network(config)
-    drawing = None if output_dir is None else write_network(network, config, output_dir)
+    kind = find_kind(config.model.kind)
+    network = kind.build_network(config)
+    drawing = None
+    if output_dir is not None:
+        drawing = kind.write_description(network, RunLayout(output_dir))
     return summarize(network), drawing

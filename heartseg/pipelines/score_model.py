@@ -12,7 +12,7 @@ import numpy as np
 
 from heartseg.cohort.cases import CaseFiles, find_cases, find_volumes
 from heartseg.cohort.clinical import read_groups
-from heartseg.cohort.leakage import audit_split
+from heartseg.cohort.split_record import SPLIT, SplitRecord, audit_split, read_split_record
 from heartseg.config.loading import dump_config
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
@@ -21,14 +21,14 @@ from heartseg.evaluation.scoring import CaseScores, LabelPair, collect_scores, s
 from heartseg.evaluation.summary import Context
 from heartseg.files import filling, read_json, remove_unfinished, replacing
 from heartseg.hashing import hash_labels
-from heartseg.inference.network import build_segmenter
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.modelfile.description import ModelDescription
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.case_views import CaseView, build_view
 from heartseg.progress import Report, silent
-from heartseg.runs.published_measures import measure_hearts, measure_slices
+from heartseg.runs.kind import find_kind
+from heartseg.runs.layout import RunLayout
 from heartseg.scans.geometry import SliceLayout
 from heartseg.scans.intensity import apply_window, find_window
 from heartseg.scans.volume import (
@@ -40,16 +40,9 @@ from heartseg.scans.volume import (
 )
 from heartseg.slices.manifest import MANIFEST, PREPARE_STATE, SliceRecord, read_manifest
 from heartseg.slices.store import read_gray, read_mask
-from heartseg.synthesis.rendering import frame_scan
-from heartseg.synthesis.sources import read_scan
 
 logger = logging.getLogger(__name__)
 
-BEST = "best.keras"
-EVALUATION = "evaluation"
-SPLIT = "split.json"
-HISTORY = "history.json"
-ENVIRONMENT = "environment.json"
 OWNED = ("*.csv", "*.json", "*.html", "predictions/*.nii.gz")
 
 
@@ -120,16 +113,12 @@ def run_evaluation(
         DataError: If there is no model, no split, or no test case.
         BatchError: If some test cases cannot be scored; the others are.
     """
-    model_file = config.run_dir / BEST
-    if not model_file.is_file():
-        raise DataError(f"{model_file}: no such model; run `heartseg train` first")
+    layout = RunLayout(config.run_dir)
+    model_file = layout.require_best()
     description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
-    split_file = config.dataset_dir / SPLIT
-    if not split_file.is_file():
-        raise DataError(f"{split_file}: no such file; run `heartseg split` first")
-    split = read_json(split_file)
+    split = read_split_record(config.dataset_dir / SPLIT)
     test_set = _find_test_set(config, split)
-    output_dir = output_dir or config.run_dir / EVALUATION
+    output_dir = output_dir or layout.evaluation
     with filling(output_dir, OWNED, overwrite=overwrite):
         model = load_model(model_file)
         published = _measure_published(model, description, test_set, config)
@@ -167,8 +156,8 @@ def run_evaluation(
     return EvaluationResult(output_dir, published, summary)
 
 
-def _find_test_set(config: Config, split: Mapping[str, Any]) -> _TestSet:
-    cases = split.get("cases", {}).get("test", [])
+def _find_test_set(config: Config, split: SplitRecord) -> _TestSet:
+    cases = split.cases["test"]
     if not cases:
         raise DataError(f"{config.dataset_dir / SPLIT}: the test part is empty")
     data, backend = config.data, config.parallel.backend
@@ -215,8 +204,8 @@ def _gather_material(
             image=np.clip(apply_window(image.voxels, limits), 0, 1),
         )
 
-    history_file, environment_file = (config.run_dir / name for name in (HISTORY, ENVIRONMENT))
-    epochs = read_json(history_file)["epochs"] if history_file.is_file() else []
+    layout = RunLayout(config.run_dir)
+    epochs = read_json(layout.history)["epochs"] if layout.history.is_file() else []
     # One curve a structure would hide the others.
     left_out = {
         "epoch",
@@ -226,8 +215,8 @@ def _gather_material(
     }
     names = [n for n in (epochs[0] if epochs else ()) if n.removeprefix("val_") not in left_out]
     details = {"Configuration": dump_config(config)}
-    if environment_file.is_file():
-        details["Environment of training"] = environment_file.read_text(encoding="utf-8")
+    if layout.environment.is_file():
+        details["Environment of training"] = layout.environment.read_text(encoding="utf-8")
     return Material(
         read_view=read_view,
         training={
@@ -243,27 +232,17 @@ def _prediction_file(output_dir: Path, case: str) -> Path:
 
 def _measure_published(
     model: keras.Model, description: ModelDescription, test_set: _TestSet, config: Config
-) -> dict[str, float]:
+) -> Mapping[str, float]:
     """Return the published figures: over slices, or over hearts on the network's grid."""
-    table = description.table
-    if description.grid is None:
-        return measure_slices(model, description.recipe, table, config)
+    kind = find_kind(description.kind)
     missing = [case for case in test_set.cases if case not in test_set.sources]
-    if missing:
+    if missing and not kind.takes_pictures:
         raise DataError(
             f"{config.data.source_dir}: holds no image and label map of {', '.join(missing)}, "
             "which a network of whole hearts needs"
         )
-    files = [test_set.sources[case] for case in test_set.cases]
-    samples = [
-        frame_scan(
-            read_scan(case.image_file, case.label_file, table),
-            description.grid,
-            num_classes=table.num_classes,
-        )
-        for case in files
-    ]
-    return measure_hearts(model, samples, table, config)
+    files = [test_set.sources[case] for case in test_set.cases if case in test_set.sources]
+    return kind.measure_published(model, description, files, config)
 
 
 def _score_cases(
@@ -280,7 +259,7 @@ def _score_cases(
     }
     if config.parallel.backend == "dask":
         config = config.model_copy(update={"run_dir": config.run_dir.absolute()})
-        stamp = (config.run_dir / BEST).stat().st_mtime_ns
+        stamp = (RunLayout(config.run_dir).best).stat().st_mtime_ns
         work = partial(_score_on_worker, config=config, stamp=stamp, **known)
     else:
         work = partial(_score_case, segmenter=_build_segmenter(config, model), **known)
@@ -306,18 +285,13 @@ def _score_on_worker(case: str, *, config: Config, stamp: int, **known: Any) -> 
 
 @lru_cache(maxsize=1)
 def _load_segmenter_once(config: Config, _stamp: int) -> Segmenter:
-    return _build_segmenter(config, load_model(config.run_dir / BEST))
+    return _build_segmenter(config, load_model(RunLayout(config.run_dir).best))
 
 
 def _build_segmenter(config: Config, model: keras.Model) -> Segmenter:
-    model_file = config.run_dir / BEST
+    model_file = RunLayout(config.run_dir).best
     description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
-    return build_segmenter(
-        model,
-        description,
-        batch_size=config.evaluate.batch_size,
-        largest_component=config.infer.largest_component,
-    )
+    return find_kind(description.kind).build_segmenter(model, description, config)
 
 
 def _score_case(

@@ -13,16 +13,22 @@ from heartseg.errors import ConfigError
 from heartseg.lock import locked
 from heartseg.modelfile.initial import load_initial
 from heartseg.progress import Report, silent
-from heartseg.runs.folder import claim_run_dir, describe_model, read_history
+from heartseg.runs.folder import claim_run_dir, describe_training, read_history
+from heartseg.runs.kind import find_kind
+from heartseg.runs.layout import RunLayout
 from heartseg.runs.material import Material
-from heartseg.runs.network import build_network
-from heartseg.runs.slice_training import MEMORY_ADVICE, SliceMaterial
-from heartseg.runs.whole_heart_training import HeartMaterial
+from heartseg.runs.slice_training import MEMORY_ADVICE
 from heartseg.slices.dataset import data_errors
 from heartseg.training.callbacks import Track, ignore_progress
 from heartseg.training.devices import memory_errors, set_seeds
-from heartseg.training.history import History
-from heartseg.training.loop import FitSettings, TrainingResult, fit, load_state
+from heartseg.training.history import History, HistoryFiles
+from heartseg.training.loop import (
+    FitSettings,
+    TrainingFiles,
+    TrainingResult,
+    fit,
+    load_state,
+)
 from heartseg.training.placement import Hosts, Placement, placed
 from heartseg.training.precision import Precision, choose_precision, dtype_policy
 
@@ -60,8 +66,7 @@ def run_training(
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite replaces it: give one of them")
-    whole = config.model.kind == "whole_heart"
-    material = HeartMaterial(config, report=report) if whole else SliceMaterial(config)
+    material = find_kind(config.model.kind).gather_material(config, report=report)
     set_seeds(config.train.seed, deterministic=config.train.deterministic)
     parallel = config.parallel
     hosts = Hosts(parallel.num_processes, parallel.process_index, parallel.coordinator)
@@ -84,25 +89,25 @@ def run_training(
 def _train(
     config: Config, material: Material, placement: Placement, track: Track
 ) -> TrainingResult:
-    train, run_dir = config.train, config.run_dir
+    train, layout = config.train, RunLayout(config.run_dir)
     metadata = material.metadata
-    history = read_history(run_dir, metadata)
+    history = read_history(config.run_dir, metadata)
     precision = choose_precision(train.precision)
     logger.info("precision: %s", precision.reason)
     material.check_memory(precision)
     placement.check_equal(_describe_plan(config, material, history, precision))
     model = (
-        load_state(run_dir, precision.policy)
+        load_state(layout.state, precision.policy, shortcuts=train.shortcuts == "auto")
         if history
         else _build_model(config, material, precision)
     )
-    placement.in_first(lambda: describe_model(model, config, precision))
+    placement.in_first(lambda: describe_training(model, config, precision))
     fed = material.feed(placement, first_epoch=len(history))
     return fit(
         model,
         fed.train,
         fed.valid,
-        run_dir=run_dir,
+        files=_training_files(layout),
         settings=FitSettings(
             epochs=train.epochs,
             steps_per_epoch=fed.steps,
@@ -126,9 +131,20 @@ def _train(
     )
 
 
+def _training_files(layout: RunLayout) -> TrainingFiles:
+    record = HistoryFiles(
+        layout.history,
+        layout.losses_table,
+        layout.metrics_table,
+        layout.losses_plot,
+        layout.metrics_plot,
+    )
+    return TrainingFiles(layout.best, layout.state, record, layout.tensorboard)
+
+
 def _build_model(config: Config, material: Material, precision: Precision) -> keras.Model:
     with dtype_policy(precision.policy):
-        model = build_network(config)
+        model = find_kind(config.model.kind).build_network(config)
         if config.train.init is not None:
             load_initial(model, None if config.train.init == PACKAGED else config.train.init)
         material.compile(model)

@@ -15,39 +15,15 @@ from heartseg.config.loading import load_config, write_config
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError
 from heartseg.files import claim_folder, write_json
-from heartseg.runs.network import ARCHITECTURE, SUMMARY, write_network
+from heartseg.runs.kind import find_kind
+from heartseg.runs.layout import RunLayout
 from heartseg.training.devices import find_backend, list_devices
-from heartseg.training.history import (
-    HISTORY_JSON,
-    LOSSES_CSV,
-    LOSSES_PLOT,
-    METRICS_CSV,
-    METRICS_PLOT,
-    History,
-)
-from heartseg.training.loop import BEST, LAST, TENSORBOARD, read_state
+from heartseg.training.history import History
+from heartseg.training.loop import read_state
 from heartseg.training.precision import Precision
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "config.yaml"
-ENVIRONMENT = "environment.json"
-EPOCH_CHANGE_INFER = "epoch_change_infer"
-OWNED = (
-    CONFIG,
-    ENVIRONMENT,
-    BEST,
-    "last",
-    LOSSES_CSV,
-    METRICS_CSV,
-    LOSSES_PLOT,
-    METRICS_PLOT,
-    HISTORY_JSON,
-    EPOCH_CHANGE_INFER,
-    TENSORBOARD,
-    SUMMARY,
-    ARCHITECTURE,
-)
 MAY_CHANGE = frozenset(
     {
         "prepare.num_samples",
@@ -69,16 +45,18 @@ def claim_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
         DataError: If the folder holds a run and neither ``resume`` nor ``overwrite`` is set.
     """
     run_dir = config.run_dir
-    held = [name for name in OWNED if (run_dir / name).exists()]
+    layout = RunLayout(run_dir)
+    held = [file.name for file in layout.training_outputs if file.exists()]
     if held and not resume and not overwrite:
         raise DataError(
-            f"{run_dir}: already holds a run ({', '.join(held[:3])}); pass --resume to go on with "
+            f"{run_dir}: already holds a run ({', '.join(held[:3])}); pass --resume to continue "
             "it, --overwrite to replace it, or choose another run_dir"
         )
     if overwrite:
-        claim_folder(run_dir, OWNED, overwrite=True)
-    if resume and (run_dir / CONFIG).is_file():
-        _check_same_run(load_config(run_dir / CONFIG), config)
+        owned = [str(file.relative_to(run_dir)) for file in layout.training_outputs]
+        claim_folder(run_dir, owned, overwrite=True)
+    if resume and layout.config.is_file():
+        _check_same_run(load_config(layout.config), config)
 
 
 def _check_same_run(before: Config, now: Config) -> None:
@@ -121,9 +99,10 @@ def read_history(run_dir: Path, metadata: Mapping[str, Any]) -> History:
         DataError: If it was begun with other material than ``metadata`` tells.
         ModelError: If its state is damaged.
     """
-    if not (run_dir / LAST).is_file():
+    state_file = RunLayout(run_dir).state
+    if not state_file.is_file():
         return ()
-    state = read_state(run_dir)
+    state = read_state(state_file)
     before, now = state.metadata.get("train"), metadata["train"]
     if before != now:
         raise DataError(
@@ -155,9 +134,9 @@ def describe_environment(config: Config, precision: Precision) -> dict[str, obje
     }
 
 
-def describe_model(model: keras.Model, config: Config, precision: Precision) -> None:
+def describe_training(model: keras.Model, config: Config, precision: Precision) -> None:
     """Write what is known when training begins: configuration, environment, network."""
-    run_dir = config.run_dir
-    write_config(config, run_dir / CONFIG)
-    write_json(run_dir / ENVIRONMENT, describe_environment(config, precision))
-    write_network(model, config, run_dir)
+    layout = RunLayout(config.run_dir)
+    write_config(config, layout.config)
+    write_json(layout.environment, describe_environment(config, precision))
+    find_kind(config.model.kind).write_description(model, layout)

@@ -70,4 +70,5 @@ def compile_with(
         average_momentum=train.average_weights,
         loss=loss,
         metrics=metrics,
+        shortcuts=train.shortcuts == "auto",
     )

@@ -1,15 +1,20 @@
 """The two figures that the published program gives of a model, over the test part of a split."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from heartseg.cohort.cases import CaseFiles
 from heartseg.config.schema import Config
 from heartseg.labels import LabelTable
+from heartseg.modelfile.description import ModelDescription
 from heartseg.runs.material import Batches
 from heartseg.slices.dataset import build_dataset, data_errors, find_pairs, untuned
 from heartseg.slices.recipe import SliceRecipe
-from heartseg.synthesis.rendering import Sample
+from heartseg.synthesis.rendering import frame_scan
+from heartseg.synthesis.sources import read_scan
 from heartseg.training.losses import build_loss
 from heartseg.training.metrics import build_metrics
 
@@ -36,17 +41,25 @@ def measure_slices(
 
 
 def measure_hearts(
-    model: keras.Model, samples: list[Sample], table: LabelTable, config: Config
+    network: keras.Model, model: ModelDescription, cases: Sequence[CaseFiles], config: Config
 ) -> dict[str, float]:
     """Return the same figures over hearts on the network's grid, each voxel of its likeliest class.
 
     Args:
-        model: From images to logits.
-        samples: The test scans; at least one.
-        table: The classes.
+        network: From images to logits.
+        model: What it was trained for.
+        cases: The test scans; at least one.
         config: Uses ``train.loss``.
     """
-    planes, rows, columns, num_classes = model.output_shape[1:]
+    planes, rows, columns, num_classes = network.output_shape[1:]
+    samples = [
+        frame_scan(
+            read_scan(case.image_file, case.label_file, model.table),
+            (planes, rows, columns),
+            num_classes=num_classes,
+        )
+        for case in cases
+    ]
     # The measures know pictures: a volume is laid out as one.
     flat = (planes, rows * columns)
     images = np.stack([sample.image for sample in samples])
@@ -54,12 +67,12 @@ def measure_hearts(
     hearts = tf.data.Dataset.from_tensor_slices((images, labels.reshape(-1, *flat)))
     picture = keras.Sequential(
         [
-            model,
+            network,
             keras.layers.Softmax(dtype="float32"),
             keras.layers.Reshape((*flat, num_classes), dtype="float32"),
         ]
     )
-    return _measure(picture, untuned(hearts.batch(1)), table, config)
+    return _measure(picture, untuned(hearts.batch(1)), model.table, config)
 
 
 def _measure(

@@ -16,8 +16,9 @@ from heartseg.config.schema import Config
 from heartseg.errors import DataError, ModelError
 from heartseg.networks.memory import available_bytes, estimate_training_bytes
 from heartseg.networks.plan import plan_levels
-from heartseg.runs.folder import EPOCH_CHANGE_INFER
+from heartseg.runs.layout import RunLayout
 from heartseg.runs.material import Fed, compile_with
+from heartseg.runs.slice_kind import slice_model
 from heartseg.slices.augment import Augmentation
 from heartseg.slices.dataset import (
     Share,
@@ -86,7 +87,7 @@ class SliceMaterial:
         if find_gpus():
             return
         config = self._config
-        options = config.model.model_dump(exclude={"kind", "grid", "filters"})
+        options = slice_model(config).architecture
         channels, normalization = options.pop("image_channels"), options.pop("normalization")
         del options["activation"]
         needed = estimate_training_bytes(
@@ -124,7 +125,7 @@ class SliceMaterial:
         batches: dict[str, Any] = {
             "table": config.label_table,
             "image_size": (config.prepare.image_height, config.prepare.image_width),
-            "image_channels": config.model.image_channels,
+            "image_channels": slice_model(config).image_channels,
             "batch_size": batch_size,
             "share": Share(placement.process_index, placement.num_processes),
         }
@@ -174,12 +175,12 @@ class _EpochInference:
 
     def __init__(self, config: Config, valid: list[SlicePair], placement: Placement) -> None:
         self._placement = placement
-        self._folder = config.run_dir / EPOCH_CHANGE_INFER
+        self._folder = RunLayout(config.run_dir).epoch_change_infer
         self._table = config.label_table
         self._pairs = valid[: config.train.num_infer_images]
         shape = (config.prepare.image_height, config.prepare.image_width)
         images, labels = read_pairs(self._pairs, self._table, shape)
-        self._images = to_network_input(images, config.model.image_channels)
+        self._images = to_network_input(images, slice_model(config).image_channels)
         for pair, reference in zip(self._pairs, labels, strict=True):
             write_mask(self._folder / f"Reference_{pair.name}.png", reference, self._table)
 

@@ -13,16 +13,19 @@ import numpy as np
 
 from heartseg import __version__
 from heartseg.cohort.cases import find_volumes
+from heartseg.cohort.split_record import PARTS, SPLIT, SplitRecord, read_split_record
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
-from heartseg.files import natural_key, read_json
+from heartseg.files import natural_key
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
+from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
-from heartseg.runs.folder import EPOCH_CHANGE_INFER
+from heartseg.runs.layout import RunLayout
 from heartseg.runs.material import Fed, compile_with
 from heartseg.runs.slice_training import fill_up
+from heartseg.runs.whole_heart_kind import whole_heart_model
 from heartseg.scans.volume import read_label_map
 from heartseg.slices.dataset import Share
 from heartseg.slices.store import write_mask
@@ -36,8 +39,6 @@ from heartseg.training.precision import Precision
 
 logger = logging.getLogger(__name__)
 
-KIND = "whole_heart"
-SPLIT = "split.json"
 STEPS_PER_EPOCH = 250
 """Samples have no end, so an epoch is a number of steps: this, unless configured."""
 Item = TypeVar("Item")
@@ -72,9 +73,9 @@ class HeartMaterial:
         """
         self._config, self._report = config, report
         split = _read_split(config)
-        self._train, self._valid = _find_parts(config, split["cases"])
-        held = {*split["cases"].get("valid", ()), *split["cases"].get("test", ())}
-        hashes = split.get("hashes", {}).get("cases", {})
+        self._train, self._valid = _find_parts(config, split.cases)
+        held = (*split.cases["valid"], *split.cases["test"])
+        hashes = split.case_hashes
         self._held_hashes = frozenset(hashes[case] for case in held if case in hashes)
         if not self._valid.scans:
             logger.warning(
@@ -88,9 +89,9 @@ class HeartMaterial:
         config = self._config
         described = {
             "heartseg": __version__,
-            "kind": KIND,
+            "kind": WHOLE_HEART,
             "labels": [asdict(structure) for structure in config.label_table.structures],
-            "network": {"grid": config.model.grid, "filters": config.model.filters},
+            "network": whole_heart_model(config).model_dump(exclude={"kind"}),
             "train": {
                 "loss": config.train.loss,
                 "seed": config.train.seed,
@@ -121,7 +122,7 @@ class HeartMaterial:
     def feed(self, placement: Placement, *, first_epoch: int) -> Fed:
         """Read the scans, draw the scenes, and return the batches, from an epoch on."""
         config, train = self._config, self._config.train
-        table, grid = config.label_table, config.model.grid
+        table, grid = config.label_table, whole_heart_model(config).grid
         share = Share(placement.process_index, placement.num_processes)
         steps = train.steps_per_epoch or STEPS_PER_EPOCH
         learned = build_heart_dataset(
@@ -182,28 +183,29 @@ class HeartMaterial:
     def _frame(self, scans: Sequence[Scan]) -> list[Sample]:
         config = self._config
         num_classes = config.label_table.num_classes
-        return [frame_scan(scan, config.model.grid, num_classes=num_classes) for scan in scans]
+        grid = whole_heart_model(config).grid
+        return [frame_scan(scan, grid, num_classes=num_classes) for scan in scans]
 
 
-def _read_split(config: Config) -> Mapping[str, Any]:
+def _read_split(config: Config) -> SplitRecord:
     """Return the parts of the split; lists in the configuration need none on disk."""
     lists = config.split
     if lists.train_cases is not None:
         parts = (lists.train_cases, lists.valid_cases or (), lists.test_cases or ())
-        return {"cases": dict(zip(("train", "valid", "test"), parts, strict=True))}
+        return SplitRecord(dict(zip(PARTS, parts, strict=True)))
     file = config.dataset_dir / SPLIT
     if not file.is_file():
         raise DataError(
             f"{file}: no such file; run `heartseg split` first, or name the cases in "
             "split.train_cases, valid_cases and test_cases"
         )
-    split = read_json(file)
-    if split.get("by") == "slice" or "cases" not in split:
+    record = read_split_record(file)
+    if record.by == "slice":
         raise DataError(
             f"{file}: expected a split by patient (split.by: patient): a network that sees whole "
             "hearts cannot leave out slices"
         )
-    return split
+    return record
 
 
 def _find_parts(config: Config, cases: Mapping[str, Sequence[str]]) -> tuple[_Part, _Part]:
@@ -284,7 +286,7 @@ class _EpochInference:
 
     def __init__(self, config: Config, samples: Mapping[str, Sample], placement: Placement) -> None:
         self._placement, self._samples = placement, samples
-        self._folder, self._table = config.run_dir / EPOCH_CHANGE_INFER, config.label_table
+        self._folder, self._table = RunLayout(config.run_dir).epoch_change_infer, config.label_table
         for name, sample in samples.items():
             self._write(f"Reference_{name}.png", sample.shares)
 

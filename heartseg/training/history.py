@@ -9,12 +9,6 @@ from pathlib import Path
 from heartseg.files import replacing, write_json
 from heartseg.pictures.charts import draw_curves
 
-LOSSES_CSV = "train_losses.csv"
-METRICS_CSV = "train_metrics.csv"
-LOSSES_PLOT = "train_losses.png"
-METRICS_PLOT = "train_metrics.png"
-HISTORY_JSON = "history.json"
-
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -68,19 +62,38 @@ def best_of(history: Sequence[EpochRecord]) -> EpochRecord:
     return min(history, key=lambda record: record.judged_loss)
 
 
-def write_history(run_dir: Path, history: Sequence[EpochRecord]) -> None:
-    """Write ``history.json`` and, in the published form, the CSV files and their curves.
+@dataclass(frozen=True)
+class HistoryFiles:
+    """Where the record of a training goes.
+
+    Attributes:
+        record: JSON of all epochs.
+        losses_table: CSV of the losses, in the published form.
+        metrics_table: CSV of the metrics.
+        losses_plot: PNG of the losses.
+        metrics_plot: PNG of the metrics.
+    """
+
+    record: Path
+    losses_table: Path
+    metrics_table: Path
+    losses_plot: Path
+    metrics_plot: Path
+
+
+def write_history(files: HistoryFiles, history: Sequence[EpochRecord]) -> None:
+    """Write the record as JSON and, in the published form, as CSV files and curves.
 
     Raises:
         DataError: If a file cannot be written.
     """
     logged = history[0].logs
     metrics = [name for name in logged if name != "loss" and not name.startswith("val_")]
-    _write_csv(run_dir / LOSSES_CSV, history, ["loss"])
-    _write_csv(run_dir / METRICS_CSV, history, metrics)
-    _draw(run_dir / LOSSES_PLOT, history, ["loss"])
-    _draw(run_dir / METRICS_PLOT, history, metrics)
-    write_json(run_dir / HISTORY_JSON, {"epochs": [record.to_dict() for record in history]})
+    _write_csv(files.losses_table, history, ["loss"])
+    _write_csv(files.metrics_table, history, metrics)
+    _draw(files.losses_plot, history, ["loss"])
+    _draw(files.metrics_plot, history, metrics)
+    write_json(files.record, {"epochs": [record.to_dict() for record in history]})
 
 
 def _write_csv(file: Path, history: Sequence[EpochRecord], names: Sequence[str]) -> None:

@@ -20,19 +20,22 @@ from heartseg.training.callbacks import (
     WatchTraining,
     ignore_progress,
 )
-from heartseg.training.history import EpochRecord, History, best_of, write_history
+from heartseg.training.history import (
+    EpochRecord,
+    History,
+    HistoryFiles,
+    best_of,
+    write_history,
+)
 from heartseg.training.placement import Placement
 from heartseg.training.precision import dtype_policy
-from heartseg.training.shortcuts import build_optimizer, may_take_shortcuts, use_products
+from heartseg.training.shortcuts import build_optimizer, take_shortcuts
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 Batches: TypeAlias = "tf.data.Dataset[Any]"
 
-BEST = "best.keras"
-LAST = "last/state.keras"
-TENSORBOARD = "tensorboard"
 ALONE = Placement()
 
 AfterEpoch = Callable[[int, keras.Model], None]
@@ -71,6 +74,23 @@ class FitSettings:
 
 
 @dataclass(frozen=True)
+class TrainingFiles:
+    """Where a training keeps what it makes.
+
+    Attributes:
+        best: The model of the best epoch, named ``*.keras``.
+        state: All that a resumed training needs, named ``*.keras``, in a folder of its own.
+        record: The record of all epochs.
+        tensorboard: Folder of the TensorBoard files.
+    """
+
+    best: Path
+    state: Path
+    record: HistoryFiles
+    tensorboard: Path
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """What came of training.
 
@@ -79,14 +99,12 @@ class TrainingResult:
         best_epoch: That epoch, from 1.
         best_loss: That loss.
         history: Every epoch, those before a resumption included.
-        stopped_early: Whether training ended before its upper bound of epochs.
     """
 
     best_file: Path
     best_epoch: int
     best_loss: float
     history: History
-    stopped_early: bool
 
 
 @dataclass(frozen=True)
@@ -112,6 +130,7 @@ def compile_model(
     average_momentum: float = 0.0,
     loss: keras.losses.Loss,
     metrics: list[keras.metrics.Metric],
+    shortcuts: bool = True,
 ) -> None:
     """Give a model its optimizer (Adam, or AdamW with decay), loss and metrics.
 
@@ -124,10 +143,12 @@ def compile_model(
         average_momentum: Momentum of an average of the weights; 0 keeps none.
         loss: What is minimised.
         metrics: What else is recorded.
+        shortcuts: Whether steps may be computed with less work; see ``training.shortcuts``.
     """
     optimizer = build_optimizer(
         model,
         learning_rate,
+        shortcuts=shortcuts,
         # With decay, this is AdamW.
         weight_decay=weight_decay or None,
         clipvalue=clipvalue or None,
@@ -135,37 +156,33 @@ def compile_model(
         use_ema=average_momentum > 0,
         ema_momentum=average_momentum or 0.99,
     )
-    _take_shortcuts(model)
+    if shortcuts:
+        take_shortcuts(model)
     model.compile(optimizer=optimizer, loss=loss, metrics=metrics)
 
 
-def _take_shortcuts(model: keras.Model) -> None:
-    """Let a processor do less work for the same network; GPUs and JAX go their own way."""
-    if may_take_shortcuts():
-        use_products(model)
-
-
-def read_state(run_dir: Path) -> SavedState:
+def read_state(state_file: Path) -> SavedState:
     """Read what a run can be resumed from; loads no weights.
 
     Raises:
         ModelError: If there is nothing, or it is damaged.
     """
-    metadata = read_metadata(run_dir / LAST)
+    metadata = read_metadata(state_file)
     try:
         history = tuple(EpochRecord.from_dict(entry) for entry in metadata.pop("history"))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"{run_dir / LAST}: does not hold the state of training") from error
+        raise ModelError(f"{state_file}: does not hold the state of a training") from error
     return SavedState(history, metadata)
 
 
-def load_state(run_dir: Path, policy: str) -> keras.Model:
+def load_state(state_file: Path, policy: str, *, shortcuts: bool = True) -> keras.Model:
     """Load the model of the last finished epoch with loss, metrics and optimizer.
 
     Args:
-        run_dir: Folder of the run.
+        state_file: The state of the run.
         policy: The dtype policy that the model was built under. Keras wraps the optimizer by the
             policy in force, and drops the optimizer's state where the wrapping differs.
+        shortcuts: As in ``compile_model``.
 
     Raises:
         ModelError: If the file is missing or damaged.
@@ -174,8 +191,9 @@ def load_state(run_dir: Path, policy: str) -> keras.Model:
     from heartseg.training import losses, metrics  # noqa: F401
 
     with dtype_policy(policy):
-        model = load_model(run_dir / LAST, compiled=True)
-    _take_shortcuts(model)
+        model = load_model(state_file, compiled=True)
+    if shortcuts:
+        take_shortcuts(model)
     return model
 
 
@@ -191,7 +209,7 @@ def fit(
     train: Batches,
     valid: "Batches | None",
     *,
-    run_dir: Path,
+    files: TrainingFiles,
     settings: FitSettings,
     metadata: Mapping[str, object],
     history: History = (),
@@ -201,100 +219,123 @@ def fit(
 ) -> TrainingResult:
     """Fit a compiled model and keep the best and the last state on disk.
 
-    After each epoch ``last/state.keras`` is replaced in one step; it holds weights, optimizer and
-    the record of all epochs, from which the counters of stopping and reducing follow. Then
-    ``best.keras`` is replaced if the epoch was the best. A kill between the two leaves a last
-    state that is the best itself, from which ``best.keras`` is written anew on resumption.
+    After each epoch the state is replaced in one step; it holds weights, optimizer and the record
+    of all epochs, from which the counters of stopping and reducing follow. Then the best model is
+    replaced if the epoch was the best. A kill between the two leaves a state that is the best
+    itself, from which the best model is written anew on resumption.
 
     Args:
         model: A new model, or that of ``load_state``.
         train: Endless batches that begin with epoch ``len(history)``.
-        valid: One pass over the validation slices; None judges epochs by the training loss.
-        run_dir: Where the files go.
+        valid: One pass over the validation data; None judges epochs by the training loss.
+        files: Where the training keeps what it makes.
         settings: How the model is fitted.
         metadata: What the model files say beside the weights.
         history: The epochs behind; those of ``read_state`` when resuming.
-        track: Told after each step and each epoch.
+        track: Called after each step and each epoch.
         after_epoch: Called when the state of an epoch has been saved.
         placement: The processes that fit the model together; the first one alone writes files,
-            calls ``after_epoch`` and is listened to.
+            calls ``after_epoch`` and ``track``.
 
     Returns:
         The best epoch and the record of all.
 
     Raises:
-        ModelError: If a loss is no number, or ``best.keras`` does not fit the record.
+        ModelError: If a loss is no number, or the best model does not fit the record.
         DataError: If a file cannot be written.
     """
-    records = list(history)
+    keeper = _Keeper(model, files, metadata, list(history), after_epoch)
+    placement.in_first(keeper.begin)
+    if not is_finished(history, settings):
 
-    def begin() -> None:
-        remove_unfinished(run_dir)
-        remove_unfinished((run_dir / LAST).parent)
-        if records:
-            _restore_best(model, run_dir, records, metadata)
-            write_history(run_dir, records)
+        def finish_epoch(record: EpochRecord) -> None:
+            keeper.records.append(record)
+            placement.in_first(keeper.save)
 
-    def save(record: EpochRecord) -> None:
-        entries = [entry.to_dict() for entry in records]
-        save_model(model, run_dir / LAST, {**metadata, "history": entries}, with_optimizer=True)
-        if best_of(records) is record:
-            _save_best(model, run_dir, record, metadata)
-        write_history(run_dir, records)
-        if after_epoch is not None:
-            with averaged_weights(model):
-                after_epoch(record.epoch, model)
-
-    def finish_epoch(record: EpochRecord) -> None:
-        records.append(record)
-        placement.in_first(lambda: save(record))
-
-    placement.in_first(begin)
-    if not is_finished(tuple(records), settings):
         watch = WatchTraining(
             epochs=settings.epochs,
             steps=settings.steps_per_epoch,
             track=track if placement.is_first else ignore_progress,
             finish=finish_epoch,
         )
+        monitor = "loss" if valid is None else "val_loss"
+        judges = _build_judges(settings, monitor)
         model.fit(
             train,
             validation_data=valid,
             epochs=settings.epochs,
-            initial_epoch=len(records),
+            initial_epoch=len(history),
             steps_per_epoch=settings.steps_per_epoch,
-            callbacks=_build_callbacks(
-                run_dir,
-                settings,
-                history,
+            callbacks=[
+                SeedEpochs(settings.seed),
+                AgreeOnLogs(placement.agree),
+                *_build_boards(files, settings, placement),
+                *judges,
+                ReplayHistory(history, judges, settings.learning_rate),
+                *_build_schedule(settings),
+                *_build_averages(model),
+                # Last: what it saves has the learning rate of the next epoch.
                 watch,
-                monitor="loss" if valid is None else "val_loss",
-                placement=placement,
-                averaged=getattr(model.optimizer, "use_ema", False),
-            ),
+            ],
             shuffle=False,
             verbose=0,
         )
-    best = best_of(records)
-    return TrainingResult(
-        best_file=run_dir / BEST,
-        best_epoch=best.epoch,
-        best_loss=best.judged_loss,
-        history=tuple(records),
-        stopped_early=len(records) < settings.epochs,
-    )
+    best = best_of(keeper.records)
+    return TrainingResult(files.best, best.epoch, best.judged_loss, tuple(keeper.records))
 
 
-def _build_callbacks(
-    run_dir: Path,
-    settings: FitSettings,
-    history: History,
-    watch: WatchTraining,
-    *,
-    monitor: str,
-    placement: Placement,
-    averaged: bool,
-) -> list[keras.callbacks.Callback]:
+@dataclass
+class _Keeper:
+    """Keeps the record of a training, its state and its best model on disk."""
+
+    model: keras.Model
+    files: TrainingFiles
+    metadata: Mapping[str, object]
+    records: list[EpochRecord]
+    after_epoch: AfterEpoch | None
+
+    def begin(self) -> None:
+        """Tidy up after an interruption."""
+        for folder in {self.files.best.parent, self.files.state.parent}:
+            remove_unfinished(folder)
+        if self.records:
+            self._restore_best()
+            write_history(self.files.record, self.records)
+
+    def save(self) -> None:
+        """Save what the epoch that has just ended left."""
+        record = self.records[-1]
+        entries = [entry.to_dict() for entry in self.records]
+        state = {**self.metadata, "history": entries}
+        save_model(self.model, self.files.state, state, with_optimizer=True)
+        if best_of(self.records) is record:
+            self._save_best(record)
+        write_history(self.files.record, self.records)
+        if self.after_epoch is not None:
+            with averaged_weights(self.model):
+                self.after_epoch(record.epoch, self.model)
+
+    def _save_best(self, record: EpochRecord) -> None:
+        with averaged_weights(self.model):
+            description = {**self.metadata, "training": record.to_dict()}
+            save_model(self.model, self.files.best, description)
+
+    def _restore_best(self) -> None:
+        """Write the best model anew where a kill came between the state and the best model."""
+        best = best_of(self.records)
+        if best is self.records[-1]:
+            self._save_best(best)
+            return
+        epoch = read_metadata(self.files.best).get("training", {}).get("epoch")
+        if epoch != best.epoch:
+            raise ModelError(
+                f"{self.files.best}: holds epoch {epoch}, but the best of the record is epoch "
+                f"{best.epoch}; start over with --overwrite"
+            )
+
+
+def _build_judges(settings: FitSettings, monitor: str) -> list[keras.callbacks.Callback]:
+    """Return what stops training and reduces the rate; their counters are replayed on resuming."""
     judges: list[keras.callbacks.Callback] = [
         keras.callbacks.EarlyStopping(monitor, patience=settings.patience, mode="min")
     ]
@@ -309,53 +350,30 @@ def _build_callbacks(
                 min_lr=settings.min_learning_rate,
             )
         )
-    rates = []
-    if settings.schedule == "cosine":
-        rate = partial(cosine_rate, epochs=settings.epochs, learning_rate=settings.learning_rate)
-        # Keras passes the rate in force as well.
-        rates = [keras.callbacks.LearningRateScheduler(lambda epoch, _rate: rate(epoch))]
-    boards = []
-    if settings.tensorboard and placement.is_first:
-        boards = [
-            keras.callbacks.TensorBoard(str(run_dir / TENSORBOARD), write_graph=False),
-        ]
-    # What is validated is what is kept.
-    averages = [keras.callbacks.SwapEMAWeights()] if averaged else []
-    # The watch comes last: what it saves has the learning rate of the next epoch.
-    return [
-        SeedEpochs(settings.seed),
-        AgreeOnLogs(placement.agree),
-        *boards,
-        *judges,
-        ReplayHistory(history, judges, settings.learning_rate),
-        *rates,
-        *averages,
-        watch,
-    ]
+    return judges
+
+
+def _build_boards(
+    files: TrainingFiles, settings: FitSettings, placement: Placement
+) -> list[keras.callbacks.Callback]:
+    if not settings.tensorboard or not placement.is_first:
+        return []
+    return [keras.callbacks.TensorBoard(str(files.tensorboard), write_graph=False)]
+
+
+def _build_schedule(settings: FitSettings) -> list[keras.callbacks.Callback]:
+    if settings.schedule != "cosine":
+        return []
+    rate = partial(cosine_rate, epochs=settings.epochs, learning_rate=settings.learning_rate)
+    # Keras passes the rate in force as well.
+    return [keras.callbacks.LearningRateScheduler(lambda epoch, _rate: rate(epoch))]
+
+
+def _build_averages(model: keras.Model) -> list[keras.callbacks.Callback]:
+    """Let the average of the weights be validated, since it is what is kept."""
+    averages = getattr(model.optimizer, "use_ema", False)
+    return [keras.callbacks.SwapEMAWeights()] if averages else []
 
 
 def _epochs_without_gain(history: History) -> int:
     return len(history) - best_of(history).epoch
-
-
-def _save_best(
-    model: keras.Model, run_dir: Path, record: EpochRecord, metadata: Mapping[str, object]
-) -> None:
-    with averaged_weights(model):
-        save_model(model, run_dir / BEST, {**metadata, "training": record.to_dict()})
-
-
-def _restore_best(
-    model: keras.Model, run_dir: Path, records: list[EpochRecord], metadata: Mapping[str, object]
-) -> None:
-    """Write ``best.keras`` anew where a kill came between the last state and the best model."""
-    best = best_of(records)
-    if best is records[-1]:
-        _save_best(model, run_dir, best, metadata)
-        return
-    epoch = read_metadata(run_dir / BEST).get("training", {}).get("epoch")
-    if epoch != best.epoch:
-        raise ModelError(
-            f"{run_dir / BEST}: holds epoch {epoch}, but the best of the record is epoch "
-            f"{best.epoch}; start over with --overwrite"
-        )

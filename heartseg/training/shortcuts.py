@@ -25,20 +25,29 @@ FEW_PIXELS = 64
 LARGE_KERNEL = 1_000_000
 
 
-def may_take_shortcuts() -> bool:
-    """Say whether this process computes on a processor with TensorFlow, where shortcuts gain."""
-    return find_backend() == "tensorflow" and not find_gpus()
+def take_shortcuts(model: keras.Model) -> None:
+    """Let a processor do less work for the same network; GPUs and JAX compute in Keras's way."""
+    if find_backend() == "tensorflow" and not find_gpus():
+        use_products(model)
 
 
-def build_optimizer(model: keras.Model, learning_rate: float, **options: Any) -> keras.Optimizer:  # noqa: ANN401
+def build_optimizer(
+    model: keras.Model,
+    learning_rate: float,
+    *,
+    shortcuts: bool = True,
+    **options: Any,  # noqa: ANN401
+) -> keras.Optimizer:
     """Build Adam for a model.
 
     Args:
         model: The network.
         learning_rate: Step size.
+        shortcuts: Whether a large network may be updated in one pass.
         options: As ``keras.optimizers.Adam`` takes them.
     """
-    adam = OnePassAdam if model.count_params() >= LARGE_NETWORK else keras.optimizers.Adam
+    one_pass = shortcuts and model.count_params() >= LARGE_NETWORK
+    adam = OnePassAdam if one_pass else keras.optimizers.Adam
     return adam(learning_rate, **options)
 
 

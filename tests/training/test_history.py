@@ -1,7 +1,7 @@
 import json
 import math
 
-from heartseg.training.history import EpochRecord, best_of, write_history
+from heartseg.training.history import EpochRecord, HistoryFiles, best_of, write_history
 
 
 def record(epoch, val_loss, val_dice=0.5):
@@ -10,13 +10,16 @@ def record(epoch, val_loss, val_dice=0.5):
 
 
 def test_tables_have_the_published_form_and_leave_out_what_is_no_number(tmp_path):
-    write_history(tmp_path, [record(1, 0.5, math.nan), record(2, 0.125, 0.75)])
+    names = ("history.json", "losses.csv", "metrics.csv", "losses.png", "metrics.png")
+    files = HistoryFiles(*(tmp_path / name for name in names))
 
-    losses = (tmp_path / "train_losses.csv").read_text()
+    write_history(files, [record(1, 0.5, math.nan), record(2, 0.125, 0.75)])
+
+    losses = (tmp_path / "losses.csv").read_text()
     assert losses == "epoch,loss,val_loss\n1,0.25,0.5\n2,0.25,0.125\n"
-    metrics = (tmp_path / "train_metrics.csv").read_text()
+    metrics = (tmp_path / "metrics.csv").read_text()
     assert metrics == "epoch,dice,val_dice\n1,0.5,\n2,0.5,0.75\n"
-    for name in ("train_losses.png", "train_metrics.png"):
+    for name in ("losses.png", "metrics.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     epochs = json.loads((tmp_path / "history.json").read_text())["epochs"]
     assert epochs[0]["val_dice"] is None

@@ -1,0 +1,101 @@
+"""Networks that see one slice at a time: how they are built, fed, loaded and measured."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heartseg.cohort.cases import CaseFiles
+from heartseg.config.model_sections import SliceModelConfig
+from heartseg.config.schema import Config
+from heartseg.errors import ConfigError
+from heartseg.modelfile.description import SLICES, ModelDescription
+from heartseg.progress import Report, silent
+from heartseg.runs.layout import RunLayout
+
+if TYPE_CHECKING:
+    import keras
+
+    from heartseg.inference.segmenter import SliceSegmenter
+    from heartseg.runs.slice_training import SliceMaterial
+
+
+class SliceKind:
+    """See ``Kind``."""
+
+    name = SLICES
+    takes_pictures = True
+
+    def build_network(self, config: Config) -> "keras.Model":
+        """Build the U-Net of slices that the configuration describes."""
+        from heartseg.networks.unet import build_unet
+
+        return build_unet(
+            image_size=(config.prepare.image_height, config.prepare.image_width),
+            num_classes=config.label_table.num_classes,
+            seed=config.train.seed,
+            **slice_model(config).architecture,
+        )
+
+    def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
+        """Write the summary and the drawing of the network."""
+        from heartseg.pictures.network_diagram import draw_architecture
+        from heartseg.runs.network_summary import write_summary
+
+        write_summary(network, layout)
+        draw_architecture(network, layout.diagram)
+        return layout.diagram
+
+    def gather_material(self, config: Config, *, report: Report = silent) -> "SliceMaterial":  # noqa: ARG002
+        """Find the slices of the split."""
+        from heartseg.runs.slice_training import SliceMaterial
+
+        return SliceMaterial(config)
+
+    def build_segmenter(
+        self, network: "keras.Model", model: ModelDescription, config: Config
+    ) -> "SliceSegmenter":
+        """Return what segments slices one by one, and scans slice by slice."""
+        from heartseg.inference.network import compile_predict
+        from heartseg.inference.segmenter import SliceSegmenter
+
+        settings = config.infer
+        return SliceSegmenter(
+            compile_predict(network, model.recipe, batch_size=settings.batch_size),
+            model,
+            batch_size=settings.batch_size,
+            tile_overlap=settings.tile_overlap if settings.tiled else None,
+            largest_component=settings.largest_component,
+        )
+
+    def compare_recipes(self, config: Config, model: ModelDescription) -> list[str]:
+        """Compare how slices reach the network."""
+        configured, trained = config.recipe_values, model.recipe.to_dict()
+        section = {"image_channels": "model"}
+        return [
+            f"{section.get(key, 'prepare')}.{key}"
+            for key, value in trained.items()
+            if configured[key] != value
+        ]
+
+    def measure_published(
+        self,
+        network: "keras.Model",
+        model: ModelDescription,
+        cases: Sequence[CaseFiles],  # noqa: ARG002
+        config: Config,
+    ) -> Mapping[str, float]:
+        """Return loss and ``dice_coef_multiclass`` over the test slices."""
+        from heartseg.runs.published_measures import measure_slices
+
+        return measure_slices(network, model.recipe, model.table, config)
+
+
+def slice_model(config: Config) -> SliceModelConfig:
+    """Return the section ``model`` of a network of slices.
+
+    Raises:
+        ConfigError: If it describes another kind.
+    """
+    if not isinstance(config.model, SliceModelConfig):
+        raise ConfigError(f"model.kind: expected {SLICES}, found {config.model.kind}")
+    return config.model

@@ -1,0 +1,90 @@
+"""Networks that see the whole heart at once: how they are built, fed, loaded and measured."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heartseg.cohort.cases import CaseFiles
+from heartseg.config.model_sections import WholeHeartModelConfig
+from heartseg.config.schema import Config
+from heartseg.errors import ConfigError
+from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
+from heartseg.progress import Report, silent
+from heartseg.runs.layout import RunLayout
+
+if TYPE_CHECKING:
+    import keras
+
+    from heartseg.inference.whole_heart import WholeHeartSegmenter
+    from heartseg.runs.whole_heart_training import HeartMaterial
+
+
+class WholeHeartKind:
+    """See ``Kind``."""
+
+    name = WHOLE_HEART
+    takes_pictures = False
+
+    def build_network(self, config: Config) -> "keras.Model":
+        """Build the 3D U-Net that the configuration describes."""
+        from heartseg.networks.volume_unet import build_volume_unet
+
+        model = whole_heart_model(config)
+        return build_volume_unet(
+            grid=model.grid,
+            filters=model.filters,
+            num_classes=config.label_table.num_classes,
+            seed=config.train.seed,
+        )
+
+    def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
+        """Write the summary of the network; there is no drawing."""
+        from heartseg.runs.network_summary import write_summary
+
+        write_summary(network, layout)
+        return None
+
+    def gather_material(self, config: Config, *, report: Report = silent) -> "HeartMaterial":
+        """Find the scans of the split, and label maps that have no image."""
+        from heartseg.runs.whole_heart_training import HeartMaterial
+
+        return HeartMaterial(config, report=report)
+
+    def build_segmenter(
+        self,
+        network: "keras.Model",
+        model: ModelDescription,
+        config: Config,  # noqa: ARG002
+    ) -> "WholeHeartSegmenter":
+        """Return what segments whole scans."""
+        from heartseg.inference.network import compile_volume_predict
+        from heartseg.inference.whole_heart import WholeHeartSegmenter
+
+        return WholeHeartSegmenter(compile_volume_predict(network), model.grid, model.table)
+
+    def compare_recipes(self, config: Config, model: ModelDescription) -> list[str]:  # noqa: ARG002
+        """Nothing of the configuration matters: the network sees every scan in the same way."""
+        return []
+
+    def measure_published(
+        self,
+        network: "keras.Model",
+        model: ModelDescription,
+        cases: Sequence[CaseFiles],
+        config: Config,
+    ) -> Mapping[str, float]:
+        """Return the same figures over the test scans on the network's grid."""
+        from heartseg.runs.published_measures import measure_hearts
+
+        return measure_hearts(network, model, cases, config)
+
+
+def whole_heart_model(config: Config) -> WholeHeartModelConfig:
+    """Return the section ``model`` of a network of whole hearts.
+
+    Raises:
+        ConfigError: If it describes another kind.
+    """
+    if not isinstance(config.model, WholeHeartModelConfig):
+        raise ConfigError(f"model.kind: expected {WHOLE_HEART}, found {config.model.kind}")
+    return config.model
