@@ -22,45 +22,69 @@ class PartContents:
         cases: Names of its cases.
         case_hashes: Hash of each case's label map, as far as known.
         slice_hashes: Hash of each slice by its name, as far as known.
+        image_hashes: Hash of each case's scan, as far as known.
     """
 
     cases: Sequence[str]
     case_hashes: Mapping[str, str] = field(default_factory=dict)
     slice_hashes: Mapping[str, str] = field(default_factory=dict)
+    image_hashes: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_leaks(known: PartContents, test: PartContents, *, part: str = "training") -> list[str]:
-    """Look for what is tested in a part that the model has seen.
+def find_leaks(
+    known: PartContents,
+    test: PartContents,
+    *,
+    part: str = "training part",
+    same_data_set: bool = True,
+) -> list[str]:
+    """Look for what is tested in what a model has seen.
 
     Args:
         known: What the model has seen.
         test: What is scored.
         part: What to call ``known`` in a warning.
+        same_data_set: Whether equal names mean equal patients. If not, a name counts only where
+            contents cannot be compared: other data sets have a ``pat4`` too.
 
     Returns:
-        One warning for shared names, one for label maps and one for slices that are the same
-        under other names.
+        One warning for shared names, and one each for label maps, scans and slices that are the
+        same under other names.
     """
-    warnings = []
-    shared = sorted(set(known.cases) & set(test.cases), key=natural_key)
-    if shared:
-        warnings.append(
-            f"LEAKAGE: {len(shared)} of {len(test.cases)} test cases are in the {part} part too: "
-            f"{_some(shared)}."
+    shared = [
+        name
+        for name in sorted(set(known.cases) & set(test.cases), key=natural_key)
+        if same_data_set or not _differs(name, known, test)
+    ]
+    findings = (
+        (f"of {len(test.cases)} test cases are in the {part} too", shared),
+        (
+            f"test cases have the label map of a case of the {part} under another name",
+            _same_content(known.case_hashes, test.case_hashes),
+        ),
+        (
+            f"test cases have the scan of a case of the {part} under another name",
+            _same_content(known.image_hashes, test.image_hashes),
+        ),
+        (
+            f"test slices are the same picture as a slice of the {part}",
+            _same_content(known.slice_hashes, test.slice_hashes),
+        ),
+    )
+    return [f"LEAKAGE: {len(names)} {what}: {_some(names)}." for what, names in findings if names]
+
+
+def _differs(name: str, known: PartContents, test: PartContents) -> bool:
+    """Whether contents show that two cases of one name are of different patients."""
+    pairs = [
+        (ours[name], theirs[name])
+        for ours, theirs in (
+            (known.case_hashes, test.case_hashes),
+            (known.image_hashes, test.image_hashes),
         )
-    same_maps = _same_content(known.case_hashes, test.case_hashes)
-    if same_maps:
-        warnings.append(
-            f"LEAKAGE: {len(same_maps)} test cases have the label map of a case of the {part} "
-            f"part under another name: {_some(same_maps)}."
-        )
-    same_slices = _same_content(known.slice_hashes, test.slice_hashes)
-    if same_slices:
-        warnings.append(
-            f"LEAKAGE: {len(same_slices)} test slices are the same picture as a slice of the "
-            f"{part} part: {_some(same_slices)}."
-        )
-    return warnings
+        if name in ours and name in theirs
+    ]
+    return bool(pairs) and all(ours != theirs for ours, theirs in pairs)
 
 
 def find_duplicates(hashes: Mapping[str, str]) -> list[str]:

@@ -76,7 +76,7 @@ def audit_split(record: SplitRecord, *, test_hashes: Mapping[str, str] | None = 
     )
     warnings = [SLICE_SPLIT] if record.by == "slice" else []
     for part, title in (("train", "training"), ("valid", "validation")):
-        warnings += find_leaks(record.contents(part), test, part=title)
+        warnings += find_leaks(record.contents(part), test, part=f"{title} part")
     return warnings
 
 

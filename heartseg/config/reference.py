@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from heartseg.config.schema import Config
+from heartseg.config.schema import ONLY_FOR, Config
 
 _HEAD = """# Configuration reference
 
@@ -25,13 +25,27 @@ def build_reference() -> str:
     for name, field in Config.model_fields.items():
         for model in _sections(field):
             parts += _section(name, model, field.description or "")
+    parts.append(_applicability())
     return "\n".join(parts)
+
+
+def _applicability() -> str:
+    """List the keys outside of `model` that one kind of network uses alone."""
+    lines = ["## What only one kind of network uses", ""]
+    for kind, keys in ONLY_FOR.items():
+        names = ", ".join(f"`{key}`" for key in keys)
+        lines.append(f"- `model.kind: {kind}`: {names}")
+    return "\n".join([*lines, ""])
 
 
 def _section(path: str, model: type[BaseModel], description: str) -> list[str]:
     fields = model.model_fields
     plain = {name: field for name, field in fields.items() if not _sections(field)}
-    parts = [_table(f"`{path}`", description, plain)]
+    title, kind = f"`{path}`", fields.get("kind")
+    if kind is not None:
+        title += f" of `kind: {get_args(kind.annotation)[0]}`"
+        description = (model.__doc__ or "").strip().splitlines()[0]
+    parts = [_table(title, description, plain)]
     for name, field in fields.items():
         for nested in _sections(field):
             parts += _section(f"{path}.{name}", nested, field.description or "")
@@ -41,7 +55,9 @@ def _section(path: str, model: type[BaseModel], description: str) -> list[str]:
 def _sections(field: FieldInfo) -> list[type[BaseModel]]:
     """Return the models that a field consists of: itself, or the entries of its list."""
     candidates = [field.annotation, *get_args(field.annotation)]
-    return [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+    # The kinds of a union come as Annotated[section, tag].
+    bare = [get_args(c)[0] if hasattr(c, "__metadata__") else c for c in candidates]
+    return [c for c in bare if isinstance(c, type) and issubclass(c, BaseModel)]
 
 
 def _table(title: str, description: str, fields: dict[str, FieldInfo]) -> str:
@@ -50,7 +66,7 @@ def _table(title: str, description: str, fields: dict[str, FieldInfo]) -> str:
         lines += [description, ""]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in fields.items():
-        default = "per structure" if field.is_required() else _value(field.get_default())
+        default = "required" if field.is_required() else _value(field.get_default())
         meaning = " ".join((field.description or "").split())
         lines.append(f"| `{name}` | {_type_name(field.annotation)} | {default} | {meaning} |")
     return "\n".join([*lines, ""])
