@@ -19,7 +19,7 @@ CORE = {
     "pictures": {"scans"},
     "cohort": {"scans", "slices"},
     "synthesis": {"scans", "slices"},
-    "modelfile": {"networks", "slices"},
+    "modelfile": {"cohort", "networks", "slices"},
     "training": {"modelfile", "networks", "pictures"},
     "inference": {"modelfile", "pictures", "scans", "slices", "surfaces"},
     "evaluation": {"pictures", "surfaces"},

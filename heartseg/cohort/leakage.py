@@ -87,6 +87,33 @@ def _differs(name: str, known: PartContents, test: PartContents) -> bool:
     return bool(pairs) and all(ours != theirs for ours, theirs in pairs)
 
 
+def compare_contents(before: PartContents, now: PartContents, *, part: str) -> list[str]:
+    """Say how a part differs from what it was: cases that joined, left, or have other contents.
+
+    Args:
+        before: What it was.
+        now: What it is.
+        part: What to call it.
+
+    Returns:
+        One sentence per difference; contents count where both are known.
+    """
+    joined = sorted(set(now.cases) - set(before.cases), key=natural_key)
+    left = sorted(set(before.cases) - set(now.cases), key=natural_key)
+    changed = [
+        name
+        for known, found in (
+            (before.case_hashes, now.case_hashes),
+            (before.image_hashes, now.image_hashes),
+            (before.slice_hashes, now.slice_hashes),
+        )
+        for name in sorted(known.keys() & found.keys(), key=natural_key)
+        if known[name] != found[name]
+    ]
+    sentences = (("joined", joined), ("left", left), ("changed", list(dict.fromkeys(changed))))
+    return [f"{part}: {_some(names)} {what}" for what, names in sentences if names]
+
+
 def find_duplicates(hashes: Mapping[str, str]) -> list[str]:
     """Return one warning for each label map that several cases share."""
     names: dict[str, list[str]] = {}

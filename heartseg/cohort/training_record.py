@@ -94,6 +94,23 @@ def find_learned(
     return None
 
 
+def read_training_record(metadata: Mapping[str, Any]) -> TrainingRecord | None:
+    """Return what a model file says of its training; None if it says nothing.
+
+    Files of whole hearts of version 0.1 name their cases, without hashes.
+
+    Raises:
+        ValueError: If the record is damaged.
+    """
+    if "learned_from" in metadata:
+        return record_from_json(metadata["learned_from"])
+    train = metadata.get("train", {})
+    if "label_maps" not in train:
+        return None
+    learned = (*train.get("scans", ()), *train["label_maps"])
+    return TrainingRecord(PartContents(learned), PartContents(tuple(train.get("valid_scans", ()))))
+
+
 def record_to_json(record: TrainingRecord) -> dict[str, Any]:
     """Return plain values for a model file; ``record_from_json`` reads them back."""
     return {

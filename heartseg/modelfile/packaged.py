@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heartseg.cohort.training_record import TrainingRecord, record_from_json
 from heartseg.errors import ModelError
 from heartseg.files import replacing, write_json
 
@@ -48,6 +49,11 @@ class PackagedModel:
     num_classes: int
     facts: Mapping[str, Any]
 
+    @property
+    def record(self) -> TrainingRecord:
+        """What the weights learned from."""
+        return record_from_json(self.facts["learned_from"])
+
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any], *, source: str) -> "PackagedModel":
         """Read the description.
@@ -57,6 +63,7 @@ class PackagedModel:
         """
         try:
             network = facts["network"]
+            record_from_json(facts["learned_from"])
             first, second, third = (int(side) for side in network["grid"])
             return cls(
                 str(facts["name"]),

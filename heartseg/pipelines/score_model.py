@@ -1,8 +1,8 @@
 """``heartseg evaluate CONFIG``: the test cases of a run, predicted and scored on their own grid."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from heartseg.cohort.cases import CaseFiles, find_cases, find_volumes
 from heartseg.cohort.clinical import read_groups
-from heartseg.cohort.split_record import SPLIT, SplitRecord, audit_split, read_split_record
+from heartseg.cohort.split_record import SplitRecord, audit_split
+from heartseg.cohort.training_record import audit_scores
 from heartseg.config.loading import dump_config
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
@@ -20,25 +20,27 @@ from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scoring import CaseScores, LabelPair, collect_scores, score_case
 from heartseg.evaluation.summary import Context
 from heartseg.files import filling, read_json, remove_unfinished, replacing
-from heartseg.hashing import hash_labels
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.modelfile.description import ModelDescription
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.case_views import CaseView, build_view
 from heartseg.progress import Report, silent
+from heartseg.runs.held_out import HeldOut, find_held_out, find_split
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.lineage import read_record
+from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.geometry import SliceLayout
 from heartseg.scans.intensity import apply_window, find_window
 from heartseg.scans.volume import (
+    Volume,
     check_same_grid,
     read_image,
     read_label_map,
     spacing_of,
     write_label_map,
 )
-from heartseg.slices.manifest import MANIFEST, PREPARE_STATE, SliceRecord, read_manifest
 from heartseg.slices.store import read_gray, read_mask
 
 logger = logging.getLogger(__name__)
@@ -62,29 +64,19 @@ class EvaluationResult:
 
 
 @dataclass(frozen=True)
-class _TestSet:
-    """The test cases, and where their volumes or slices are."""
-
-    cases: Sequence[str]
-    sources: Mapping[str, CaseFiles]
-    endpoints: Mapping[str, Path]
-    records: Mapping[str, Sequence[SliceRecord]]
-    grids: Mapping[str, Any]
-    master_dir: Path
-
-
-@dataclass(frozen=True)
 class _Scored:
     """What came of one test case.
 
     Attributes:
         scores: Its scores.
-        sha256: Hash of its reference, if that was read from the source volume.
+        label_hash: Fingerprint of its reference, if that was read from the source volume.
+        image_hash: Fingerprint of its scan.
         warning: What was noticed on the way.
     """
 
     scores: CaseScores
-    sha256: str | None = None
+    label_hash: str | None = None
+    image_hash: str | None = None
     warning: str | None = None
 
 
@@ -116,24 +108,20 @@ def run_evaluation(
     layout = RunLayout(config.run_dir)
     model_file = layout.require_best()
     description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
-    split = read_split_record(config.dataset_dir / SPLIT)
-    test_set = _find_test_set(config, split)
+    split = find_split(config)
+    held_out = find_held_out(config, split)
     output_dir = output_dir or layout.evaluation
     with filling(output_dir, OWNED, overwrite=overwrite):
         model = load_model(model_file)
-        published = _measure_published(model, description, test_set, config)
-        # As the published program writes it: no header, four digits.
-        lines = [f"{name},{value:.4f}\n" for name, value in published.items()]
-        with replacing(output_dir / "evaluation.csv") as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
-        done, problems = _score_cases(config, test_set, model, output_dir, report)
+        published = _measure_published(model, description, held_out, config)
+        _write_published(output_dir / "evaluation.csv", published)
+        done, problems = _score_cases(config, held_out, model, output_dir, report)
         scores = collect_scores(
             [case.scores for case in done.values()],
             description.table,
             tolerance_mm=config.evaluate.tolerance_mm,
         )
-        hashes = {name: case.sha256 for name, case in done.items() if case.sha256 is not None}
-        warnings = audit_split(split, test_hashes=hashes)
+        warnings = _audit(model_file, split, done)
         warnings += [case.warning for case in done.values() if case.warning is not None]
         for warning in warnings:
             logger.warning("%s", warning)
@@ -145,60 +133,62 @@ def run_evaluation(
             num_resamples=config.evaluate.num_bootstrap,
             seed=config.evaluate.seed,
         )
-        material = _gather_material(config, test_set, description, output_dir)
+        material = _gather_material(config, held_out, description, output_dir)
         summary = write_evaluation(output_dir, scores, context, material)
     if problems:
         raise BatchError(
-            f"{len(problems)} of {len(test_set.cases)} test cases could not be scored "
+            f"{len(problems)} of {len(held_out.cases)} test cases could not be scored "
             f"(the scores of the others are in {output_dir})",
             problems,
         )
     return EvaluationResult(output_dir, published, summary)
 
 
-def _find_test_set(config: Config, split: SplitRecord) -> _TestSet:
-    cases = split.cases["test"]
-    if not cases:
-        raise DataError(f"{config.dataset_dir / SPLIT}: the test part is empty")
-    data, backend = config.data, config.parallel.backend
-    source_dir = place_for_workers(data.source_dir, backend)
-    sources: dict[str, CaseFiles] = {}
-    endpoints: dict[str, Path] = {}
-    if source_dir.is_dir():
-        found, _ = find_cases(
-            source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
-        )
-        sources = {case.name: case for case in found}
-        endpoints = {
-            name: files[0]
-            for name, files in find_volumes(source_dir, data.endpoints_suffix).items()
-        }
-    records: dict[str, list[SliceRecord]] = {}
-    grids: Mapping[str, Any] = {}
-    if not set(cases) <= sources.keys():
-        for record in read_manifest(data.master_dir / MANIFEST):
-            records.setdefault(record.case, []).append(record)
-        grids = read_json(data.master_dir / PREPARE_STATE).get("grids", {})
-    return _TestSet(
-        cases, sources, endpoints, records, grids, place_for_workers(data.master_dir, backend)
+def _write_published(file: Path, published: Mapping[str, float]) -> None:
+    """Write the published figures as the published program does: no header, four digits."""
+    lines = [f"{name},{value:.4f}\n" for name, value in published.items()]
+    with replacing(file) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def _audit(model_file: Path, split: SplitRecord, done: Mapping[str, _Scored]) -> list[str]:
+    """Look for scored cases among those that the model has seen."""
+    label_hashes = {name: case.label_hash for name, case in done.items() if case.label_hash}
+    image_hashes = {name: case.image_hash for name, case in done.items() if case.image_hash}
+    record = read_record(model_file)
+    if record is None:
+        return [
+            f"{model_file} does not record the cases that it learned from (it was written by an "
+            "earlier version): the scored cases are checked against the split on disk only.",
+            *audit_split(split, test_hashes=label_hashes),
+        ]
+    known = split.contents("test")
+    scored = replace(
+        known,
+        cases=tuple(done),
+        case_hashes={**known.case_hashes, **label_hashes},
+        image_hashes=image_hashes,
     )
+    return audit_scores(record, scored)
 
 
 def _gather_material(
-    config: Config, test_set: _TestSet, model: ModelDescription, output_dir: Path
+    config: Config, held_out: HeldOut, model: ModelDescription, output_dir: Path
 ) -> Material:
     """Collect what the report shows beside scores: pictures, curves, settings."""
 
     def read_view(case: str) -> CaseView | None:
-        if case not in test_set.sources:
+        if case not in held_out.sources:
             return None
-        files = test_set.sources[case]
+        files = held_out.sources[case]
         image = read_image(files.image_file)
         recipe = model.recipe
         limits = find_window(image.voxels, recipe.window, recipe.window_range)
+        predicted = _prediction_file(output_dir, case)
+        prediction = read_label_map(predicted, model.table).voxels if predicted.exists() else None
         return build_view(
             case,
-            read_label_map(_prediction_file(output_dir, case), model.table).voxels,
+            prediction,
             read_label_map(files.label_file, model.table).voxels,
             affine=image.affine,
             image=np.clip(apply_window(image.voxels, limits), 0, 1),
@@ -231,29 +221,29 @@ def _prediction_file(output_dir: Path, case: str) -> Path:
 
 
 def _measure_published(
-    model: keras.Model, description: ModelDescription, test_set: _TestSet, config: Config
+    model: keras.Model, description: ModelDescription, held_out: HeldOut, config: Config
 ) -> Mapping[str, float]:
     """Return the published figures: over slices, or over hearts on the network's grid."""
     kind = find_kind(description.kind)
-    missing = [case for case in test_set.cases if case not in test_set.sources]
+    missing = [case for case in held_out.cases if case not in held_out.sources]
     if missing and not kind.takes_pictures:
         raise DataError(
             f"{config.data.source_dir}: holds no image and label map of {', '.join(missing)}, "
             "which a network of whole hearts needs"
         )
-    files = [test_set.sources[case] for case in test_set.cases if case in test_set.sources]
+    files = [held_out.sources[case] for case in held_out.cases if case in held_out.sources]
     return kind.measure_published(model, description, files, config)
 
 
 def _score_cases(
-    config: Config, test_set: _TestSet, model: keras.Model, output_dir: Path, report: Report
+    config: Config, held_out: HeldOut, model: keras.Model, output_dir: Path, report: Report
 ) -> tuple[dict[str, _Scored], list[str]]:
     """Predict and score each case; return those by name, and one message a case that failed.
 
     One after the other here, where the network uses all cores, or one on each worker of a cluster.
     """
     known: dict[str, Any] = {
-        "test_set": test_set,
+        "held_out": held_out,
         "output_dir": place_for_workers(output_dir, config.parallel.backend),
         "tolerance_mm": config.evaluate.tolerance_mm,
     }
@@ -265,7 +255,7 @@ def _score_cases(
         work = partial(_score_case, segmenter=_build_segmenter(config, model), **known)
     outcomes = map_cases(
         work,
-        test_set.cases,
+        held_out.cases,
         jobs=1,
         backend="dask" if config.parallel.backend == "dask" else "loky",
         address=config.parallel.address,
@@ -297,60 +287,73 @@ def _build_segmenter(config: Config, model: keras.Model) -> Segmenter:
 def _score_case(
     case: str,
     *,
-    test_set: _TestSet,
+    held_out: HeldOut,
     segmenter: Segmenter,
     output_dir: Path,
     tolerance_mm: float,
 ) -> _Scored:
-    if isinstance(segmenter, SliceSegmenter) and case not in test_set.sources:
-        pair, warning = _predict_prepared(test_set, case, segmenter)
-        digest = None
-    else:
-        pair, digest = _predict_source(test_set, case, segmenter, output_dir)
-        warning = None
-    scores = score_case(pair, segmenter.model.table, tolerance_mm=tolerance_mm)
-    return _Scored(scores, digest, warning)
+    table = segmenter.model.table
+    if isinstance(segmenter, SliceSegmenter) and case not in held_out.sources:
+        pair, warning = _predict_prepared(held_out, case, segmenter)
+        return _Scored(score_case(pair, table, tolerance_mm=tolerance_mm), warning=warning)
+    image, reference, pair, refusal = _predict_source(held_out, case, segmenter, output_dir)
+    return _Scored(
+        score_case(pair, table, tolerance_mm=tolerance_mm),
+        label_hash=fingerprint_labels(reference),
+        image_hash=fingerprint_scan(image),
+        warning=refusal
+        and f"{case}: the model refuses the scan, which counts as missed: {refusal}",
+    )
 
 
 def _predict_source(
-    test_set: _TestSet, case: str, segmenter: Segmenter, output_dir: Path
-) -> tuple[LabelPair, str]:
-    """Predict a case from its source volume, keep the prediction, and hash the reference."""
-    files, table = test_set.sources[case], segmenter.model.table
+    held_out: HeldOut, case: str, segmenter: Segmenter, output_dir: Path
+) -> tuple[Volume, Volume, LabelPair, str | None]:
+    """Predict a case from its source volume and keep the prediction.
+
+    Returns:
+        Scan, reference, what is scored, and why the model refuses the scan, if it does.
+    """
+    files, table = held_out.sources[case], segmenter.model.table
     image = read_image(files.image_file)
     reference = read_label_map(files.label_file, table)
     check_same_grid(image, reference, names=(str(files.image_file), str(files.label_file)))
-    labels = segmenter.segment(image).labels
-    write_label_map(_prediction_file(output_dir, case), labels, like=image, table=table)
+    labels, refusal = None, None
+    try:
+        labels = segmenter.segment(image).labels
+    except DataError as error:
+        refusal = str(error)
+    else:
+        write_label_map(_prediction_file(output_dir, case), labels, like=image, table=table)
     endpoints = None
-    if case in test_set.endpoints:
-        zones = read_label_map(test_set.endpoints[case], table)
+    if case in held_out.endpoints:
+        zones = read_label_map(held_out.endpoints[case], table)
         check_same_grid(
-            zones, reference, names=(str(test_set.endpoints[case]), str(files.label_file))
+            zones, reference, names=(str(held_out.endpoints[case]), str(files.label_file))
         )
         endpoints = zones.voxels
     pair = LabelPair(case, labels, reference.voxels, reference.spacing_mm, endpoints)
-    return pair, hash_labels(reference.voxels, reference.spacing_mm)
+    return image, reference, pair, refusal
 
 
 def _predict_prepared(
-    test_set: _TestSet, case: str, segmenter: SliceSegmenter
+    held_out: HeldOut, case: str, segmenter: SliceSegmenter
 ) -> tuple[LabelPair, str]:
     """Predict a case whose source volume is gone, from its prepared slices, with a warning."""
-    records, grid_facts = test_set.records.get(case), test_set.grids.get(case)
+    records, grid_facts = held_out.records.get(case), held_out.grids.get(case)
     if not records or not grid_facts:
         raise DataError(f"{case}: neither its source volume nor its prepared slices are there")
     recipe, table = segmenter.model.recipe, segmenter.model.table
     affine = np.array(grid_facts["affine"], np.float64)
     layout = SliceLayout.from_affine(affine, recipe.plane)
     prediction, reference = (np.zeros(grid_facts["shape"], np.uint8) for _ in range(2))
-    images = [read_gray(test_set.master_dir / "images" / r.file) for r in records]
+    images = [read_gray(held_out.master_dir / "images" / r.file) for r in records]
     answers = segmenter.segment_slices(images)
     for record, answer in zip(records, answers, strict=True):
         grid = recipe.grid(
             (record.height, record.width), (record.spacing_row_mm, record.spacing_col_mm)
         )
-        mask_file = test_set.master_dir / "masks" / record.file
+        mask_file = held_out.master_dir / "masks" / record.file
         mask = read_mask(mask_file, table)
         layout.stack(prediction)[record.slice] = grid.labels_to_native(answer)
         layout.stack(reference)[record.slice] = grid.labels_to_native(mask)

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 
 from heartseg import __version__
+from heartseg.cohort.leakage import compare_contents
+from heartseg.cohort.training_record import record_from_json
 from heartseg.config.loading import load_config, write_config
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError
@@ -103,14 +105,30 @@ def read_history(run_dir: Path, metadata: Mapping[str, Any]) -> History:
     if not state_file.is_file():
         return ()
     state = read_state(state_file)
-    before, now = state.metadata.get("train"), metadata["train"]
-    if before != now:
+    differences = _compare_material(state.metadata, metadata)
+    if differences:
         raise DataError(
-            f"{run_dir}: the run to resume was begun with other slices ({before}, now {now}); "
-            "choose another run_dir"
+            f"{run_dir}: the run to resume was begun with other data; put it back, or choose "
+            "another run_dir:\n  - " + "\n  - ".join(differences)
         )
-    logger.info("going on after epoch %d", len(state.history))
+    logger.info("resuming after epoch %d", len(state.history))
     return state.history
+
+
+def _compare_material(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in what a run differs from what it was begun with: counts, cases, contents."""
+    old, new = before.get("train", {}), now["train"]
+    differences = [
+        f"{key}: was {old.get(key)!r}, is {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    # The state of a run of version 0.1 has no record.
+    if "learned_from" in before:
+        was, is_now = (record_from_json(m["learned_from"]) for m in (before, now))
+        for part in ("train", "valid"):
+            differences += compare_contents(getattr(was, part), getattr(is_now, part), part=part)
+    return differences
 
 
 def describe_environment(config: Config, precision: Precision) -> dict[str, object]:

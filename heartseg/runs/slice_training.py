@@ -12,11 +12,15 @@ import keras
 import numpy as np
 
 from heartseg import __version__
+from heartseg.cohort.leakage import PartContents
+from heartseg.cohort.split_record import SPLIT, read_split_record
+from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.config.schema import Config
 from heartseg.errors import DataError, ModelError
 from heartseg.networks.memory import available_bytes, estimate_training_bytes
 from heartseg.networks.plan import plan_levels
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.lineage import find_origin
 from heartseg.runs.material import Fed, compile_with
 from heartseg.runs.slice_kind import slice_model
 from heartseg.slices.augment import Augmentation
@@ -55,6 +59,7 @@ class SliceMaterial:
         """
         self._config = config
         self._train, self._valid = _find_slices(config.dataset_dir)
+        self._record = self._gather_record()
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -72,10 +77,28 @@ class SliceMaterial:
                 "train_slices": len(self._train),
                 "valid_slices": len(self._valid),
             },
+            "learned_from": record_to_json(self._record),
         }
         # As it reads back from a model file: lists, not tuples.
         plain: dict[str, object] = json.loads(json.dumps(described))
         return plain
+
+    def _gather_record(self) -> TrainingRecord:
+        """Return names and hashes of the cases, as the split knows them."""
+        origin, ancestor = find_origin(self._config.train.init)
+        split_file = self._config.dataset_dir / SPLIT
+        if not split_file.is_file():
+            # Slices that were laid out by hand: their names are all that is known.
+            train, valid = (PartContents(_cases_of(part)) for part in (self._train, self._valid))
+            return TrainingRecord(train, valid, origin=origin, ancestor=ancestor)
+        split = read_split_record(split_file)
+        return TrainingRecord(
+            split.contents("train"),
+            split.contents("valid"),
+            by_slice=split.by == "slice",
+            origin=origin,
+            ancestor=ancestor,
+        )
 
     @property
     def names(self) -> list[list[str]]:
@@ -150,6 +173,11 @@ def fill_up(entries: list[Any], replicas: int) -> list[Any]:
     """Repeat the first entries until each replica gets as many: none may be left with nothing."""
     total = -(-len(entries) // replicas) * replicas
     return list(islice(cycle(entries), total))
+
+
+def _cases_of(pairs: list[SlicePair]) -> tuple[str, ...]:
+    """Return the cases of slices that are named ``CASE_SSS``."""
+    return tuple(dict.fromkeys(pair.name.rpartition("_")[0] or pair.name for pair in pairs))
 
 
 def _find_slices(folder: Path) -> tuple[list[SlicePair], list[SlicePair]]:

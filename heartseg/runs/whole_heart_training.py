@@ -3,36 +3,41 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import keras
 import numpy as np
 
 from heartseg import __version__
 from heartseg.cohort.cases import find_volumes
-from heartseg.cohort.split_record import PARTS, SPLIT, SplitRecord, read_split_record
+from heartseg.cohort.leakage import PartContents
+from heartseg.cohort.split_record import SPLIT, SplitRecord
+from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
 from heartseg.files import natural_key
-from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
+from heartseg.runs.held_out import find_split
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.lineage import find_origin
 from heartseg.runs.material import Fed, compile_with
 from heartseg.runs.slice_training import fill_up
 from heartseg.runs.whole_heart_kind import whole_heart_model
-from heartseg.scans.volume import read_label_map
+from heartseg.scans.fingerprint import PREFIX, fingerprint_labels, fingerprint_scan
+from heartseg.scans.volume import check_same_grid, read_image, read_label_map
 from heartseg.slices.dataset import Share
 from heartseg.slices.store import write_mask
 from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, build_heart_dataset
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan
 from heartseg.synthesis.scene import Scene
-from heartseg.synthesis.sources import read_scan, read_scene
+from heartseg.synthesis.sources import lay_scan, read_scene
 from heartseg.training.losses import SharesDiceCrossentropy
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision
@@ -57,6 +62,20 @@ class _Part:
     scans: Mapping[str, tuple[Path, Path]]
     label_maps: Mapping[str, Path]
 
+    @property
+    def label_files(self) -> dict[str, Path]:
+        """The label map of every case."""
+        return {**{case: label for case, (_, label) in self.scans.items()}, **self.label_maps}
+
+
+@dataclass(frozen=True)
+class _ReadScan:
+    """A scan as samples are drawn from it, and the fingerprints of its files."""
+
+    scan: Scan
+    image_hash: str
+    label_hash: str
+
 
 class HeartMaterial:
     """The volumes of a split, label maps that have no image, and the whole-heart network."""
@@ -72,11 +91,19 @@ class HeartMaterial:
             DataError: If there is no split, or a case of it has no files.
         """
         self._config, self._report = config, report
-        split = _read_split(config)
+        split = find_split(config)
+        if split.by == "slice":
+            raise DataError(
+                f"{config.dataset_dir / SPLIT}: expected a split by patient (split.by: patient): "
+                "a network that sees whole hearts cannot leave out slices"
+            )
         self._train, self._valid = _find_parts(config, split.cases)
-        held = (*split.cases["valid"], *split.cases["test"])
-        hashes = split.case_hashes
-        self._held_hashes = frozenset(hashes[case] for case in held if case in hashes)
+        self._scans = {
+            part: dict(zip(files.scans, self._read_scans(files), strict=True))
+            for part, files in (("train", self._train), ("valid", self._valid))
+        }
+        self._record = self._gather_record()
+        self._refuse_held_out(split)
         if not self._valid.scans:
             logger.warning(
                 "no validation cases; epochs are judged by the training loss, so nothing tells "
@@ -100,10 +127,70 @@ class HeartMaterial:
                 "valid_scans": list(self._valid.scans),
                 "synthesis": config.synthesis.model_dump(mode="json", exclude={"label_maps_dir"}),
             },
+            "learned_from": record_to_json(self._record),
         }
         # As it reads back from a model file: lists, not tuples.
         plain: dict[str, object] = json.loads(json.dumps(described))
         return plain
+
+    def _gather_record(self) -> TrainingRecord:
+        """Return names and hashes of all that the network learns from."""
+        alone = self._train.label_maps
+        hashes = self._map_all(
+            partial(_fingerprint, table=self._config.label_table),
+            list(alone.values()),
+            lambda file: file.name,
+        )
+        train, valid = (
+            PartContents(
+                tuple(scans),
+                case_hashes={case: read.label_hash for case, read in scans.items()},
+                image_hashes={case: read.image_hash for case, read in scans.items()},
+            )
+            for scans in (self._scans["train"], self._scans["valid"])
+        )
+        joined = replace(
+            train,
+            cases=(*train.cases, *alone),
+            case_hashes={**train.case_hashes, **dict(zip(alone, hashes, strict=True))},
+        )
+        origin, ancestor = find_origin(self._config.train.init)
+        return TrainingRecord(joined, valid, origin=origin, ancestor=ancestor)
+
+    def _refuse_held_out(self, split: SplitRecord) -> None:
+        """Refuse a training label map that is one of a held-out case under another name.
+
+        Raises:
+            DataError: If there is one.
+        """
+        held = {**self._record.valid.case_hashes, **self._hash_test_cases(split)}
+        names = {digest: case for case, digest in held.items()}
+        for case, digest in self._record.train.case_hashes.items():
+            if digest in names:
+                raise DataError(
+                    f"{self._train.label_files[case]}: is the label map of {names[digest]}, a "
+                    "validation or test case, under another name; remove it, or a patient would "
+                    "be in two parts"
+                )
+
+    def _hash_test_cases(self, split: SplitRecord) -> dict[str, str]:
+        """Return the hashes of the test cases, as the split or their files tell them."""
+        tests = split.cases["test"]
+        known = {
+            case: digest
+            for case, digest in split.case_hashes.items()
+            # Hashes of version 0.1 cannot be compared.
+            if case in tests and digest.startswith(PREFIX)
+        }
+        data = self._config.data
+        files = _find_unique(data.source_dir, data.label_suffix)
+        missing = {case: files[case] for case in tests if case not in known and case in files}
+        read = self._map_all(
+            partial(_fingerprint, table=self._config.label_table),
+            list(missing.values()),
+            lambda file: file.name,
+        )
+        return {**known, **dict(zip(missing, read, strict=True))}
 
     @property
     def names(self) -> list[list[str]]:
@@ -128,7 +215,7 @@ class HeartMaterial:
         learned = build_heart_dataset(
             HeartSources(
                 self._draw_scenes(),
-                self._read_scans(self._train),
+                [read.scan for read in self._scans["train"].values()],
                 config.synthesis.scan_share,
                 config.synthesis.mirror_share,
             ),
@@ -142,70 +229,57 @@ class HeartMaterial:
         )
         if not self._valid.scans:
             return Fed(learned, None, steps)
-        framed = fill_up(self._frame_valid(), placement.num_replicas)
+        framed = fill_up(self._frame(self._scans["valid"]), placement.num_replicas)
         valid = build_fixed_dataset(framed, batch_size=placement.num_replicas, share=share)
         return Fed(learned, valid, steps)
 
     def watch(self, placement: Placement) -> "_EpochInference":
         """Return what segments the middle slices of a few hearts after each epoch."""
-        part = self._valid if self._valid.scans else self._train
-        names = list(part.scans)[: self._config.train.num_infer_images]
-        chosen = _Part({name: part.scans[name] for name in names}, {})
-        samples = dict(zip(names, self._frame(self._read_scans(chosen)), strict=True))
+        scans = self._scans["valid"] or self._scans["train"]
+        chosen = dict(islice(scans.items(), self._config.train.num_infer_images))
+        samples = dict(zip(chosen, self._frame(chosen), strict=True))
         return _EpochInference(self._config, samples, placement)
 
     def _draw_scenes(self) -> list[Scene]:
         config, train = self._config, self._train
         if config.synthesis.scan_share == 1:
             return []
-        files = {**{case: label for case, (_, label) in train.scans.items()}, **train.label_maps}
         items = [
             (file, number, variant)
-            for number, file in enumerate(files.values())
+            for number, file in enumerate(train.label_files.values())
             for variant in range(config.synthesis.scenes_per_label_map)
         ]
-        draw = partial(
-            _draw_scene,
-            table=config.label_table,
-            seed=config.train.seed,
-            held_hashes=self._held_hashes,
-        )
-        return _map_all(draw, items, config, self._report, lambda item: f"scene of {item[0].name}")
+        draw = partial(_draw_scene, table=config.label_table, seed=config.train.seed)
+        scenes = self._map_all(draw, items, lambda item: f"scene of {item[0].name}")
+        # A label map that is drawn in part gives none.
+        return [scene for scene in scenes if scene is not None]
 
-    def _read_scans(self, part: _Part) -> list[Scan]:
+    def _read_scans(self, part: _Part) -> list[_ReadScan]:
         read = partial(_read_files, table=self._config.label_table)
-        files = list(part.scans.values())
-        return _map_all(read, files, self._config, self._report, lambda item: item[0].name)
+        return self._map_all(read, list(part.scans.values()), lambda files: files[0].name)
 
-    def _frame_valid(self) -> list[Sample]:
-        return self._frame(self._read_scans(self._valid))
-
-    def _frame(self, scans: Sequence[Scan]) -> list[Sample]:
+    def _frame(self, scans: Mapping[str, _ReadScan]) -> list[Sample]:
         config = self._config
-        num_classes = config.label_table.num_classes
-        grid = whole_heart_model(config).grid
-        return [frame_scan(scan, grid, num_classes=num_classes) for scan in scans]
+        num_classes, grid = config.label_table.num_classes, whole_heart_model(config).grid
+        return [frame_scan(read.scan, grid, num_classes=num_classes) for read in scans.values()]
 
+    def _map_all(
+        self,
+        work: Callable[[Item], Result],
+        items: Sequence[Item],
+        describe: Callable[[Item], str],
+    ) -> list[Result]:
+        """Do the work for each item in parallel.
 
-def _read_split(config: Config) -> SplitRecord:
-    """Return the parts of the split; lists in the configuration need none on disk."""
-    lists = config.split
-    if lists.train_cases is not None:
-        parts = (lists.train_cases, lists.valid_cases or (), lists.test_cases or ())
-        return SplitRecord(dict(zip(PARTS, parts, strict=True)))
-    file = config.dataset_dir / SPLIT
-    if not file.is_file():
-        raise DataError(
-            f"{file}: no such file; run `heartseg split` first, or name the cases in "
-            "split.train_cases, valid_cases and test_cases"
-        )
-    record = read_split_record(file)
-    if record.by == "slice":
-        raise DataError(
-            f"{file}: expected a split by patient (split.by: patient): a network that sees whole "
-            "hearts cannot leave out slices"
-        )
-    return record
+        Raises:
+            BatchError: If any of them fails: what a network learned from must be known.
+        """
+        jobs = self._config.parallel.jobs
+        outcomes = map_cases(work, items, jobs=jobs, report=self._report, describe=describe)
+        problems = [outcome.problem for outcome in outcomes if outcome.problem is not None]
+        if problems:
+            raise BatchError(f"{len(problems)} of {len(items)} volumes cannot be used", problems)
+        return [cast(Result, outcome.result) for outcome in outcomes]
 
 
 def _find_parts(config: Config, cases: Mapping[str, Sequence[str]]) -> tuple[_Part, _Part]:
@@ -240,41 +314,20 @@ def _find_unique(folder: Path, suffix: str) -> dict[str, Path]:
     return {name: files[0] for name, files in found.items()}
 
 
-def _draw_scene(
-    item: tuple[Path, int, int], *, table: LabelTable, seed: int, held_hashes: frozenset[str]
-) -> Scene | None:
+def _draw_scene(item: tuple[Path, int, int], *, table: LabelTable, seed: int) -> Scene | None:
     file, number, variant = item
-    if variant == 0 and held_hashes:
-        held = read_label_map(file, table, partial=True)
-        if hash_labels(held.voxels, held.spacing_mm) in held_hashes:
-            raise DataError(
-                f"{file}: is the label map of a validation or test case under another name; "
-                "remove it, or a patient would be in two parts"
-            )
     return read_scene(file, table, seed=(seed, number, variant))
 
 
-def _read_files(files: tuple[Path, Path], *, table: LabelTable) -> Scan:
-    return read_scan(*files, table)
+def _read_files(files: tuple[Path, Path], *, table: LabelTable) -> _ReadScan:
+    image_file, label_file = files
+    image, labels = read_image(image_file), read_label_map(label_file, table, partial=True)
+    check_same_grid(image, labels, names=(str(image_file), str(label_file)))
+    return _ReadScan(lay_scan(image, labels), fingerprint_scan(image), fingerprint_labels(labels))
 
 
-def _map_all(
-    work: Callable[[Item], Result | None],
-    items: Sequence[Item],
-    config: Config,
-    report: Report,
-    describe: Callable[[Item], str],
-) -> list[Result]:
-    """Do the work for each item in parallel.
-
-    Raises:
-        BatchError: If any of them fails: what a network learned from must be known.
-    """
-    outcomes = map_cases(work, items, jobs=config.parallel.jobs, report=report, describe=describe)
-    problems = [outcome.problem for outcome in outcomes if outcome.problem is not None]
-    if problems:
-        raise BatchError(f"{len(problems)} of {len(items)} volumes cannot be used", problems)
-    return [outcome.result for outcome in outcomes if outcome.result is not None]
+def _fingerprint(label_file: Path, *, table: LabelTable) -> str:
+    return fingerprint_labels(read_label_map(label_file, table, partial=True))
 
 
 class _EpochInference:

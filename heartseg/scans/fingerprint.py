@@ -5,6 +5,7 @@ do. Hashes hold nothing of the image.
 """
 
 import hashlib
+from typing import Any
 
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
@@ -31,9 +32,9 @@ def fingerprint_scan(scan: Volume) -> str:
     return PREFIX + digest.hexdigest()
 
 
-def _along_patient(volume: Volume) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def _along_patient(volume: Volume) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Return voxels and spacing with the axes nearest to right, anterior, superior."""
     turn = io_orientation(volume.affine)
-    voxels: NDArray[np.generic] = apply_orientation(volume.voxels, turn)
+    voxels: NDArray[Any] = apply_orientation(volume.voxels, turn)
     order = np.argsort(turn[:, 0])
     return voxels, volume.spacing_mm[order]

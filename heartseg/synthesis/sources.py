@@ -9,7 +9,7 @@ from heartseg.labels import LabelTable
 from heartseg.scans.axes import to_trained_axes, trained_spacing_mm
 from heartseg.scans.nearest import resize_labels
 from heartseg.scans.resampling import resample_to
-from heartseg.scans.volume import UNLABELLED, check_same_grid, read_image, read_label_map
+from heartseg.scans.volume import UNLABELLED, Volume, check_same_grid, read_image, read_label_map
 from heartseg.synthesis.rendering import Scan
 from heartseg.synthesis.scene import SCENE_GRID, Scene, paint_scene
 
@@ -43,6 +43,11 @@ def read_scan(image_file: Path, label_file: Path, table: LabelTable) -> Scan:
     """
     image, labels = read_image(image_file), read_label_map(label_file, table, partial=True)
     check_same_grid(image, labels, names=(str(image_file), str(label_file)))
+    return lay_scan(image, labels)
+
+
+def lay_scan(image: Volume, labels: Volume) -> Scan:
+    """Bring a scan and its labels, both on one grid, onto the grid of scenes."""
     return Scan(
         resample_to(to_trained_axes(image.voxels, image.affine), SCENE_GRID),
         resize_labels(to_trained_axes(labels.voxels, labels.affine), SCENE_GRID),

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heartseg.cohort.leakage import PartContents
+from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.errors import ModelError
 from heartseg.modelfile.packaged import (
     DESCRIPTION,
@@ -22,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 FACTS = {
     "name": "small",
     "network": {"grid": [8, 12, 4], "filters": [8, 16], "num_classes": 3},
+    "learned_from": record_to_json(TrainingRecord(PartContents(("pat1",)))),
     "training": {
         "recipe": ["A sentence of the recipe."],
         "label_maps": ["pat1", "pat2", "pat3"],

@@ -199,7 +199,7 @@ def test_a_kill_between_last_state_and_best_model_loses_nothing(dataset_dir, tmp
     from heartseg.training import loop
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_save_best", die)
+        patch.setattr(loop._Keeper, "_save_best", die)
         with pytest.raises(KeyboardInterrupt):
             train(dataset_dir, tmp_path)
     assert not (tmp_path / "best.keras").exists()

@@ -9,15 +9,18 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from heartseg.config.schema import Config
-from heartseg.errors import BatchError, ConfigError, DataError, ModelError
+from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.files import write_json
+from heartseg.hashing import hash_labels
 from heartseg.inference import network
+from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.score_model import run_evaluation
 from heartseg.pipelines.synth import run_synth
 from heartseg.pipelines.train import run_training
-from heartseg.scans.volume import UNLABELLED
+from heartseg.scans.fingerprint import fingerprint_labels
+from heartseg.scans.volume import UNLABELLED, read_label_map
 
 SPLIT = {"train_cases": ["pat0", "pat1"], "valid_cases": ["pat2"], "test_cases": ["pat3"]}
 
@@ -167,35 +170,34 @@ def test_a_split_on_disk_is_read(source_dir, tmp_path):
         run_training(config)
 
 
-def test_a_held_out_patient_under_another_name_is_refused(source_dir, tmp_path):
-    from heartseg.hashing import hash_labels
-    from heartseg.labels import HVSMR
-    from heartseg.scans.volume import read_label_map
-
+@pytest.mark.parametrize("known_by", ["fingerprint", "hash of version 0.1", "list of cases"])
+def test_a_held_out_patient_under_another_name_is_refused(source_dir, tmp_path, known_by):
     others = tmp_path / "label_maps"
     others.mkdir()
     held = source_dir / "pat3_cropped_seg.nii.gz"
     shutil.copy(held, others / "copy_cropped_seg.nii.gz")
     volume = read_label_map(held, HVSMR)
-    write_json(
-        tmp_path / "dataset" / "split.json",
-        {
-            "by": "patient",
-            "cases": {"train": ["pat0"], "valid": [], "test": ["pat3"]},
-            "hashes": {"cases": {"pat3": hash_labels(volume.voxels, volume.spacing_mm)}},
-        },
-    )
-    lists = {"train_cases": None, "valid_cases": None, "test_cases": None}
+    digest = {
+        "fingerprint": fingerprint_labels(volume),
+        "hash of version 0.1": hash_labels(volume.voxels, volume.spacing_mm),
+    }
+    split = {"train_cases": ["pat0"], "valid_cases": [], "test_cases": ["pat3"]}
+    if known_by in digest:
+        write_json(
+            tmp_path / "dataset" / "split.json",
+            {
+                "by": "patient",
+                "cases": {"train": ["pat0"], "valid": [], "test": ["pat3"]},
+                "hashes": {"cases": {"pat3": digest[known_by]}},
+            },
+        )
+        split = dict.fromkeys(split)
     config = settings(
-        source_dir,
-        tmp_path / "run",
-        split=lists,
-        synthesis={"label_maps_dir": str(others)},
+        source_dir, tmp_path / "run", split=split, synthesis={"label_maps_dir": str(others)}
     )
-    with pytest.raises(BatchError, match=r"1 of 2 volumes cannot be used") as caught:
+
+    with pytest.raises(DataError, match=r"copy_cropped_seg.* is the label map of pat3, a .*test"):
         run_training(config)
-    assert "copy_cropped_seg.nii.gz" in str(caught.value)
-    assert "test case under another name" in str(caught.value)
 
 
 def test_label_maps_without_images_join_and_held_out_ones_do_not(source_dir, tmp_path):
@@ -294,3 +296,23 @@ def test_a_trained_run_is_scored_on_its_test_cases(trained, source_dir, tmp_path
     rows = (tmp_path / "scores" / "cases.csv").read_text().splitlines()
     assert any(row.startswith("pat3,LV,0.") for row in rows)
     assert (tmp_path / "scores" / "predictions" / "pat3_seg.nii.gz").is_file()
+
+
+def test_the_model_records_what_it_learned_from_and_scores_are_audited_against_it(
+    source_dir, tmp_path
+):
+    config = settings(source_dir, tmp_path / "run")
+    run_training(config)
+    record = read_metadata(tmp_path / "run/best.keras")["learned_from"]
+    assert record["train"]["cases"] == ["pat0", "pat1"]
+    assert record["train"]["label_maps"]["pat1"] == fingerprint_labels(
+        read_label_map(source_dir / "pat1_cropped_seg.nii.gz", HVSMR)
+    )
+    assert set(record["train"]["scans"]) == {"pat0", "pat1"}
+    assert record["valid"]["cases"] == ["pat2"]
+
+    lists = {"train_cases": ["pat3"], "valid_cases": ["pat2"], "test_cases": ["pat0"]}
+    other = config.model_copy(update={"split": type(config.split)(**lists)})
+    warnings = run_evaluation(other).summary["warnings"]
+
+    assert any("LEAKAGE: 1 of 1 test cases are in the training" in text for text in warnings)

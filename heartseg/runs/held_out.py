@@ -1,0 +1,87 @@
+"""The test cases of a split, and where their volumes or prepared slices are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heartseg.cohort.cases import CaseFiles, find_cases, find_volumes
+from heartseg.cohort.split_record import PARTS, SPLIT, SplitRecord, read_split_record
+from heartseg.config.schema import Config
+from heartseg.errors import DataError
+from heartseg.files import read_json
+from heartseg.parallel import place_for_workers
+from heartseg.slices.manifest import MANIFEST, PREPARE_STATE, SliceRecord, read_manifest
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The test cases, and where their volumes or slices are.
+
+    Attributes:
+        cases: Their names.
+        sources: Scan and label map of each case that has them.
+        endpoints: Endpoint map of each case that has one.
+        records: Prepared slices of each case; read only if a case has no scan.
+        grids: Shape and affine of each prepared case.
+        master_dir: Where the prepared slices are.
+    """
+
+    cases: Sequence[str]
+    sources: Mapping[str, CaseFiles]
+    endpoints: Mapping[str, Path]
+    records: Mapping[str, Sequence[SliceRecord]]
+    grids: Mapping[str, Any]
+    master_dir: Path
+
+
+def find_split(config: Config) -> SplitRecord:
+    """Return the parts of the split: of the lists in the configuration, else of the one on disk.
+
+    Raises:
+        DataError: If there is none, or it is damaged.
+    """
+    lists = config.split
+    if lists.train_cases is not None:
+        parts = (lists.train_cases, lists.valid_cases or (), lists.test_cases or ())
+        return SplitRecord(dict(zip(PARTS, parts, strict=True)))
+    file = config.dataset_dir / SPLIT
+    if not file.is_file():
+        raise DataError(
+            f"{file}: no such file; run `heartseg split` first, or name the cases in "
+            "split.train_cases, valid_cases and test_cases"
+        )
+    return read_split_record(file)
+
+
+def find_held_out(config: Config, split: SplitRecord) -> HeldOut:
+    """Find the files of the test cases.
+
+    Raises:
+        DataError: If there is no test case, or neither scans nor prepared slices.
+    """
+    cases = split.cases["test"]
+    if not cases:
+        raise DataError(
+            f"{config.dataset_dir / SPLIT}: the test part is empty; raise the number of cases, or "
+            "lower split.train_fraction and split.valid_fraction"
+        )
+    data, backend = config.data, config.parallel.backend
+    source_dir = place_for_workers(data.source_dir, backend)
+    sources: dict[str, CaseFiles] = {}
+    endpoints: dict[str, Path] = {}
+    if source_dir.is_dir():
+        found, _ = find_cases(
+            source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+        )
+        sources = {case.name: case for case in found}
+        zones = find_volumes(source_dir, data.endpoints_suffix)
+        endpoints = {name: files[0] for name, files in zones.items()}
+    records: dict[str, list[SliceRecord]] = {}
+    grids: Mapping[str, Any] = {}
+    if not set(cases) <= sources.keys():
+        for record in read_manifest(data.master_dir / MANIFEST):
+            records.setdefault(record.case, []).append(record)
+        grids = read_json(data.master_dir / PREPARE_STATE).get("grids", {})
+    master_dir = place_for_workers(data.master_dir, backend)
+    return HeldOut(cases, sources, endpoints, records, grids, master_dir)
