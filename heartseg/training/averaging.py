@@ -27,6 +27,17 @@ def cosine_rate(epoch: int, *, epochs: int, learning_rate: float) -> float:
     return learning_rate * rise * (LAST_SHARE + (1 - LAST_SHARE) * fall)
 
 
+def keeps_average(model: keras.Model) -> bool:
+    """Whether the optimizer of a model keeps an average of its weights."""
+    optimizer = getattr(model, "optimizer", None)
+    return optimizer is not None and bool(getattr(_innermost(optimizer), "use_ema", False))
+
+
+def _innermost(optimizer: keras.Optimizer) -> keras.Optimizer:
+    """Return what updates the weights: in float16 Keras wraps it to scale the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 @contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
     """Give a model the average of its weights for a while, if its optimizer keeps one.
@@ -34,10 +45,10 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     References:
         Polyak and Juditsky (1992). Averaging. https://doi.org/10.1137/0330046
     """
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None or not optimizer.use_ema:
+    if not keeps_average(model):
         yield
         return
+    optimizer = _innermost(model.optimizer)
     kept = model.get_weights()
     # Keras's own way of putting the average in place; what it replaces is put back below.
     optimizer.finalize_variable_values(model.trainable_variables)

@@ -11,7 +11,7 @@ import keras
 from heartseg.errors import ModelError
 from heartseg.files import remove_unfinished
 from heartseg.modelfile.checkpoint import load_model, read_metadata, save_model
-from heartseg.training.averaging import averaged_weights, cosine_rate
+from heartseg.training.averaging import averaged_weights, cosine_rate, keeps_average
 from heartseg.training.callbacks import (
     AgreeOnLogs,
     ReplayHistory,
@@ -371,8 +371,7 @@ def _build_schedule(settings: FitSettings) -> list[keras.callbacks.Callback]:
 
 def _build_averages(model: keras.Model) -> list[keras.callbacks.Callback]:
     """Let the average of the weights be validated, since it is what is kept."""
-    averages = getattr(model.optimizer, "use_ema", False)
-    return [keras.callbacks.SwapEMAWeights()] if averages else []
+    return [keras.callbacks.SwapEMAWeights()] if keeps_average(model) else []
 
 
 def _epochs_without_gain(history: History) -> int:
