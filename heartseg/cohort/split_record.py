@@ -29,7 +29,9 @@ class SplitRecord:
         fold: Which of them this is.
         slices: Number of slices, by part.
         case_hashes: Hash of each case's label map, as far as known.
+        image_hashes: Hash of each case's scan, as far as known.
         slice_hashes: By part, the hash of each slice by its file name.
+        recipe: How the slices were made, as ``prepare`` records it; empty if that is not known.
         warnings: What a reader of scores must know.
     """
 
@@ -43,7 +45,9 @@ class SplitRecord:
     fold: int = 0
     slices: Mapping[str, int] = field(default_factory=dict)
     case_hashes: Mapping[str, str] = field(default_factory=dict)
+    image_hashes: Mapping[str, str] = field(default_factory=dict)
     slice_hashes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def contents(self, part: str) -> PartContents:
@@ -53,6 +57,7 @@ class SplitRecord:
             names,
             {case: self.case_hashes[case] for case in names if case in self.case_hashes},
             self.slice_hashes.get(part, {}),
+            {case: self.image_hashes[case] for case in names if case in self.image_hashes},
         )
 
 
@@ -73,6 +78,7 @@ def audit_split(record: SplitRecord, *, test_hashes: Mapping[str, str] | None = 
         sorted({*test.cases, *found}, key=natural_key),
         {**test.case_hashes, **found},
         test.slice_hashes,
+        test.image_hashes,
     )
     warnings = [SLICE_SPLIT] if record.by == "slice" else []
     for part, title in (("train", "training"), ("valid", "validation")):
@@ -115,7 +121,12 @@ def write_split_record(file: Path, record: SplitRecord) -> None:
                 for part, cases in record.cases.items()
             },
             "cases": {part: list(cases) for part, cases in record.cases.items()},
-            "hashes": {"cases": dict(record.case_hashes), "slices": record.slice_hashes},
+            "recipe": dict(record.recipe),
+            "hashes": {
+                "cases": dict(record.case_hashes),
+                "scans": dict(record.image_hashes),
+                "slices": record.slice_hashes,
+            },
             "warnings": list(record.warnings),
         },
     )
@@ -142,6 +153,8 @@ def _from_json(content: Mapping[str, Any]) -> SplitRecord:
         fold=int(content.get("fold", 0)),
         slices={part: int(entry["slices"]) for part, entry in counts.items()},
         case_hashes=dict(hashes.get("cases", {})),
+        image_hashes=dict(hashes.get("scans", {})),
+        recipe=dict(content.get("recipe", {})),
         slice_hashes={part: dict(of) for part, of in hashes.get("slices", {}).items()},
         warnings=tuple(content.get("warnings", ())),
     )

@@ -1,6 +1,6 @@
 """Read a configuration: YAML file, then ``--set`` values, checked as a whole."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
@@ -39,6 +39,26 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, file)) from error
+
+
+def change_config(config: Config, changes: Mapping[str, Mapping[str, Any]], source: Path) -> Config:
+    """Return a configuration with other values, checked as a whole.
+
+    Args:
+        config: The configuration.
+        changes: Values by section and key.
+        source: The file that asks for them, for the message.
+
+    Raises:
+        ConfigError: If the values do not fit the rest.
+    """
+    values = config.model_dump(mode="json")
+    for section, entries in changes.items():
+        values[section].update(entries)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source)) from error
 
 
 def dump_config(config: Config) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,22 +13,27 @@ import numpy as np
 from heartseg.cohort.cases import CaseFiles, find_cases
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
-from heartseg.files import claim_folder, read_json, remove_unfinished, write_json
-from heartseg.hashing import hash_labels
+from heartseg.files import claim_folder, remove_unfinished
 from heartseg.labels import LabelTable
 from heartseg.lock import locked
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.charts import draw_bar_charts
 from heartseg.pictures.sheets import contact_sheet, evenly_spaced
 from heartseg.progress import Report, silent
+from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.volume import check_same_grid, read_image, read_label_map
 from heartseg.slices.manifest import (
     MANIFEST,
-    PREPARE_STATE,
     SliceRecord,
     read_manifest,
     slice_file_name,
     write_manifest,
+)
+from heartseg.slices.prepared import (
+    PREPARE_STATE,
+    PreparedState,
+    read_prepared_state,
+    write_prepared_state,
 )
 from heartseg.slices.recipe import PreparedVolume, SliceRecipe
 from heartseg.slices.store import read_color, read_gray, write_color, write_gray, write_mask
@@ -70,7 +75,8 @@ class PreparedCase:
         records: Its rows of the manifest.
         num_written: Slices that were not there before.
         structure_slices: Prepared slices that hold each structure, by key.
-        label_sha256: Hash of the label volume.
+        label_hash: Fingerprint of the label map.
+        image_hash: Fingerprint of the scan.
         shape: Shape of the volume.
         affine: Its affine, row by row: with the shape, all that rebuilding the volume needs.
     """
@@ -78,7 +84,8 @@ class PreparedCase:
     records: tuple[SliceRecord, ...]
     num_written: int
     structure_slices: Mapping[str, int]
-    label_sha256: str
+    label_hash: str
+    image_hash: str
     shape: tuple[int, ...]
     affine: tuple[tuple[float, ...], ...]
 
@@ -125,15 +132,18 @@ def _prepare_cases(
     """Prepare the cases in a folder that nobody else writes to."""
     master_dir = config.data.master_dir
     recipe = SliceRecipe.from_dict(config.recipe_values)
-    plan: dict[str, object] = {
-        "recipe": {k: v for k, v in recipe.to_dict().items() if k != "image_channels"},
-        "keep_empty": config.prepare.keep_empty,
-        "labels": [asdict(structure) for structure in config.label_table.structures],
-    }
-    plan = json.loads(json.dumps(plan))
-    fingerprints = {case.name: _fingerprint(case) for case in cases}
-    unchanged = _open_master(master_dir, plan, fingerprints, overwrite=overwrite)
-    _write_state(master_dir, plan, fingerprints, complete=False)
+    channels = {"image_channels"}
+    plan = PreparedState(
+        # As it reads back from JSON: lists, not tuples.
+        recipe=json.loads(
+            json.dumps({k: v for k, v in recipe.to_dict().items() if k not in channels})
+        ),
+        keep_empty=config.prepare.keep_empty,
+        labels=json.loads(json.dumps([asdict(s) for s in config.label_table.structures])),
+        sources={case.name: _fingerprint(case) for case in cases},
+    )
+    unchanged = _open_master(master_dir, plan, overwrite=overwrite)
+    write_prepared_state(master_dir, plan)
 
     work = partial(
         prepare_case,
@@ -160,12 +170,16 @@ def _prepare_cases(
     result = _finish(
         master_dir, done, table=config.label_table, num_samples=config.prepare.num_samples
     )
-    _write_state(
+    write_prepared_state(
         master_dir,
-        plan,
-        {name: fingerprints[name] for name in done},
-        complete=not problems,
-        results=done,
+        replace(
+            plan,
+            complete=not problems,
+            sources={name: plan.sources[name] for name in done},
+            label_hashes={name: case.label_hash for name, case in done.items()},
+            image_hashes={name: case.image_hash for name, case in done.items()},
+            grids={n: {"shape": case.shape, "affine": case.affine} for n, case in done.items()},
+        ),
     )
     if problems:
         raise BatchError(
@@ -234,40 +248,31 @@ def prepare_case(
         write_gray(image_file, prepared[index])
         write_mask(mask_file, prepared.grid.labels_to_network(label_slice), table)
         num_written += 1
-    digest = hash_labels(labels.voxels, tuple(labels.spacing_mm))
     return PreparedCase(
         tuple(records),
         num_written,
         dict(held),
-        digest,
+        fingerprint_labels(labels),
+        fingerprint_scan(image),
         shape=labels.voxels.shape,
         affine=tuple(tuple(row) for row in labels.affine.tolist()),
     )
 
 
-def _open_master(
-    master_dir: Path,
-    plan: Mapping[str, object],
-    fingerprints: Mapping[str, str],
-    *,
-    overwrite: bool,
-) -> list[str]:
+def _open_master(master_dir: Path, plan: PreparedState, *, overwrite: bool) -> list[str]:
     """Return the cases whose slices, as far as they exist, need not be written again."""
-    state_file = master_dir / PREPARE_STATE
-    state = read_json(state_file) if state_file.is_file() and not overwrite else None
+    state = None if overwrite else read_prepared_state(master_dir)
     if state is None:
         claim_folder(master_dir, OWNED, overwrite=overwrite)
         return []
-    if any(state.get(key) != value for key, value in plan.items()):
+    if not state.is_made_like(plan):
         raise DataError(
             f"{master_dir}: was prepared with other settings; pass --overwrite to prepare it "
             "again, or choose another data.master_dir"
         )
-    known = state.get("cases")
-    if not isinstance(known, dict):
-        raise DataError(f"{state_file}: is damaged; pass --overwrite to prepare the cases again")
-    unchanged = [name for name, value in fingerprints.items() if known.get(name) == value]
-    finished = state.get("complete") and set(known) == set(unchanged) == set(fingerprints)
+    known, wanted = state.sources, plan.sources
+    unchanged = [name for name, value in wanted.items() if known.get(name) == value]
+    finished = state.complete and set(known) == set(unchanged) == set(wanted)
     if finished and _is_whole(master_dir):
         raise DataError(
             f"{master_dir}: is already prepared and complete; pass --overwrite to prepare it again"
@@ -276,7 +281,7 @@ def _open_master(
         remove_unfinished(folder)
     # Before the new state is written: a run that ends early must not leave slices of an earlier
     # source that the next run would take for its own.
-    for name in fingerprints.keys() - set(unchanged):
+    for name in wanted.keys() - set(unchanged):
         _remove_slices(master_dir, name)
     return unchanged
 
@@ -305,27 +310,6 @@ def _fingerprint(case: CaseFiles) -> str:
     except OSError:
         return ""
     return ",".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
-
-
-def _write_state(
-    master_dir: Path,
-    plan: Mapping[str, object],
-    fingerprints: Mapping[str, str],
-    *,
-    complete: bool,
-    results: Mapping[str, PreparedCase] | None = None,
-) -> None:
-    results = results or {}
-    state = {
-        **plan,
-        "complete": complete,
-        "cases": fingerprints,
-        "label_sha256": {name: case.label_sha256 for name, case in results.items()},
-        "grids": {
-            name: {"shape": case.shape, "affine": case.affine} for name, case in results.items()
-        },
-    }
-    write_json(master_dir / PREPARE_STATE, state)
 
 
 def _finish(

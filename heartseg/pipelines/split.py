@@ -19,10 +19,11 @@ from heartseg.cohort.split_record import (
 )
 from heartseg.config.schema import Config, SplitConfig
 from heartseg.errors import DataError
-from heartseg.files import filling, natural_key, read_json
+from heartseg.files import filling, natural_key
 from heartseg.pictures.charts import draw_bar_charts
 from heartseg.progress import Report, silent
-from heartseg.slices.manifest import MANIFEST, PREPARE_STATE, SliceRecord, read_manifest
+from heartseg.slices.manifest import MANIFEST, SliceRecord, read_manifest
+from heartseg.slices.prepared import PreparedState, read_prepared_state
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def run_split(config: Config, *, overwrite: bool = False, report: Report = silen
     partitions = _draw(config.split, source.names, source.strata)
     if not source.by_slice:
         for partition in partitions:
-            check_disjoint(partition, hashes=source.hashes)
+            check_disjoint(partition, hashes=source.label_hashes)
 
     folds = config.split.folds
     records = []
@@ -97,7 +98,7 @@ class _Prepared:
         master_dir: The prepared folder.
         records: Its slices.
         names: What is divided: cases, or slice files.
-        hashes: Hash of each case's label map, as far as known.
+        state: How the slices were made; None if that is not recorded.
         strata: Category of each name, if the clinical table is used.
         by_slice: Whether slices are divided, not cases.
     """
@@ -105,9 +106,14 @@ class _Prepared:
     master_dir: Path
     records: Sequence[SliceRecord]
     names: Sequence[str]
-    hashes: Mapping[str, str]
+    state: PreparedState | None
     strata: Mapping[str, str] | None
     by_slice: bool
+
+    @property
+    def label_hashes(self) -> Mapping[str, str]:
+        """Fingerprint of each case's label map, as far as known."""
+        return {} if self.state is None else self.state.label_hashes
 
     def divide(self, partition: Partition) -> dict[str, list[SliceRecord]]:
         """Return the slices of each part."""
@@ -121,9 +127,8 @@ class _Prepared:
 def _read_prepared(config: Config) -> _Prepared:
     master_dir = config.data.master_dir
     records = read_manifest(master_dir / MANIFEST)
-    state_file = master_dir / PREPARE_STATE
-    state = read_json(state_file) if state_file.is_file() else {}
-    if not state.get("complete", False):
+    state = read_prepared_state(master_dir)
+    if state is None or not state.complete:
         logger.warning("%s: prepare did not finish; only what is there is split", master_dir)
     strata = read_categories(config.data.clinical_file) if config.data.clinical_file else None
     by_slice = config.split.by == "slice"
@@ -132,7 +137,7 @@ def _read_prepared(config: Config) -> _Prepared:
         strata = strata and {r.file: strata[r.case] for r in records if r.case in strata}
     else:
         names = sorted({record.case for record in records}, key=natural_key)
-    return _Prepared(master_dir, records, names, state.get("label_sha256", {}), strata, by_slice)
+    return _Prepared(master_dir, records, names, state, strata, by_slice)
 
 
 def _from(report: Report, begun: int, total: int) -> Report:
@@ -228,6 +233,7 @@ def _describe(
         for part, chosen in parts.items()
     }
     everyone = {case for names in cases.values() for case in names}
+    images = {} if source.state is None else source.state.image_hashes
     record = SplitRecord(
         cases,
         by=split.by,
@@ -238,7 +244,9 @@ def _describe(
         folds=split.folds,
         fold=fold,
         slices={part: len(chosen) for part, chosen in parts.items()},
-        case_hashes={case: digest for case, digest in source.hashes.items() if case in everyone},
+        case_hashes={c: digest for c, digest in source.label_hashes.items() if c in everyone},
+        image_hashes={c: digest for c, digest in images.items() if c in everyone},
+        recipe={} if source.state is None else source.state.recipe,
         slice_hashes=_hash_slices(source.master_dir, parts),
     )
     return replace(record, warnings=tuple(audit_split(record)))

@@ -66,7 +66,9 @@ def run_training(
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite replaces it: give one of them")
-    material = find_kind(config.model.kind).gather_material(config, report=report)
+    kind = find_kind(config.model.kind)
+    config = kind.adopt_data(config)
+    material = kind.gather_material(config, report=report)
     set_seeds(config.train.seed, deterministic=config.train.deterministic)
     parallel = config.parallel
     hosts = Hosts(parallel.num_processes, parallel.process_index, parallel.coordinator)

@@ -9,9 +9,9 @@ from heartseg.cohort.cases import CaseFiles, find_cases, find_volumes
 from heartseg.cohort.split_record import PARTS, SPLIT, SplitRecord, read_split_record
 from heartseg.config.schema import Config
 from heartseg.errors import DataError
-from heartseg.files import read_json
 from heartseg.parallel import place_for_workers
-from heartseg.slices.manifest import MANIFEST, PREPARE_STATE, SliceRecord, read_manifest
+from heartseg.slices.manifest import MANIFEST, SliceRecord, read_manifest
+from heartseg.slices.prepared import read_prepared_state
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def find_held_out(config: Config, split: SplitRecord) -> HeldOut:
     if not set(cases) <= sources.keys():
         for record in read_manifest(data.master_dir / MANIFEST):
             records.setdefault(record.case, []).append(record)
-        grids = read_json(data.master_dir / PREPARE_STATE).get("grids", {})
+        state = read_prepared_state(data.master_dir)
+        grids = {} if state is None else state.grids
     master_dir = place_for_workers(data.master_dir, backend)
     return HeldOut(cases, sources, endpoints, records, grids, master_dir)

@@ -28,6 +28,13 @@ class Kind(Protocol):
     takes_pictures: bool
     """Whether it can segment single slices: pictures, and prepared slices without their volume."""
 
+    def adopt_data(self, config: Config) -> Config:
+        """Return the configuration with what the data has decided already.
+
+        Raises:
+            ConfigError: If the network does not fit the data.
+        """
+
     def build_network(self, config: Config) -> "keras.Model":
         """Build the network, under the dtype policy in force, with weights that follow the seed."""
 

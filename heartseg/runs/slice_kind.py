@@ -1,10 +1,13 @@
 """Networks that see one slice at a time: how they are built, fed, loaded and measured."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heartseg.cohort.cases import CaseFiles
+from heartseg.cohort.split_record import SPLIT, read_split_record
+from heartseg.config.loading import change_config
 from heartseg.config.model_sections import SliceModelConfig
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
@@ -19,11 +22,32 @@ if TYPE_CHECKING:
     from heartseg.runs.slice_training import SliceMaterial
 
 
+logger = logging.getLogger(__name__)
+
+
 class SliceKind:
     """See ``Kind``."""
 
     name = SLICES
     takes_pictures = True
+
+    def adopt_data(self, config: Config) -> Config:
+        """Take the slice recipe from the slices: what was prepared is what the model records."""
+        file = config.dataset_dir / SPLIT
+        recipe = read_split_record(file).recipe if file.is_file() else {}
+        configured = config.prepare.model_dump(mode="json")
+        different = {
+            key: value for key, value in recipe.items() if configured.get(key, value) != value
+        }
+        if not different:
+            return config
+        changes = ", ".join(f"prepare.{key}: {value}" for key, value in different.items())
+        logger.warning(
+            "%s: the slices were prepared with %s; the run uses that in place of the configuration",
+            config.dataset_dir,
+            changes,
+        )
+        return change_config(config, {"prepare": different}, file)
 
     def build_network(self, config: Config) -> "keras.Model":
         """Build the U-Net of slices that the configuration describes."""

@@ -25,6 +25,10 @@ class WholeHeartKind:
     name = WHOLE_HEART
     takes_pictures = False
 
+    def adopt_data(self, config: Config) -> Config:
+        """Nothing is decided: the network sees volumes as they are."""
+        return config
+
     def build_network(self, config: Config) -> "keras.Model":
         """Build the 3D U-Net that the configuration describes."""
         from heartseg.networks.volume_unet import build_volume_unet

@@ -11,8 +11,6 @@ from heartseg.errors import DataError
 from heartseg.files import natural_key, replacing
 
 MANIFEST = "manifest.csv"
-PREPARE_STATE = "prepare.json"
-"""Settings, sources and hashes of a prepared folder, and whether it is complete."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ CLEAN = SplitRecord(
         "valid": {"pat3_001.png": "s3"},
         "test": {"pat4_001.png": "s4"},
     },
+    image_hashes={"pat1": "i1", "pat4": "i4"},
+    recipe={"plane": "axial"},
     warnings=("one",),
 )
 

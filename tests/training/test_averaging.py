@@ -1,5 +1,7 @@
 """The average of the weights: when it is kept, and how it takes the place of the last ones."""
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
@@ -66,6 +68,6 @@ def test_the_rate_rises_for_three_epochs_and_falls_to_two_percent():
     assert rates[0] < rates[1] < rates[2] <= 1
     # Half way the cosine is at one half: 0.02 + 0.98 / 2.
     assert rates[10] == pytest.approx(0.51)
-    assert all(later < earlier for earlier, later in zip(rates[2:], rates[3:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[2:]))
     # The last of 20 epochs: 0.02 + 0.98 * (1 + cos(0.95 pi)) / 2.
     assert rates[-1] == pytest.approx(0.026, abs=5e-4)
