@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 import yaml
 
+from heartseg.cohort.split_record import SplitRecord, write_split_record
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.labels import HVSMR
@@ -20,6 +23,7 @@ from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.pipelines.train import run_training
 from heartseg.runs import slice_training
 from heartseg.slices.store import read_color, write_color, write_gray
+from heartseg.training import loop
 
 SIZE = 16
 
@@ -196,8 +200,6 @@ def test_a_kill_between_last_state_and_best_model_loses_nothing(dataset_dir, tmp
     def die(*_):
         raise KeyboardInterrupt
 
-    from heartseg.training import loop
-
     with monkeypatch.context() as patch:
         patch.setattr(loop._Keeper, "_save_best", die)
         with pytest.raises(KeyboardInterrupt):
@@ -285,6 +287,7 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+from heartseg.cohort.split_record import SplitRecord, write_split_record
 from heartseg.config.schema import Config
 from heartseg.training.placement import placed
 from heartseg.pipelines import train
@@ -308,6 +311,7 @@ def test_two_devices_share_a_batch_and_resume_together(dataset_dir, tmp_path):
 
 WORKER = """
 import sys, yaml
+from heartseg.cohort.split_record import SplitRecord, write_split_record
 from heartseg.config.schema import Config
 from heartseg.pipelines.train import run_training
 from heartseg.runs import slice_training
@@ -361,3 +365,57 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(dataset_dir, tm
         strict=True,
     ):
         np.testing.assert_array_equal(left, right)
+
+
+def test_the_recipe_of_the_model_is_that_of_the_prepared_slices(dataset_dir, tmp_path, caplog):
+    folder = tmp_path / "dataset"
+    shutil.copytree(dataset_dir, folder)
+    recipe = {"plane": "axial", "window_range": [0.0, 3.0], "image_height": SIZE}
+    record = SplitRecord({"train": ("pat1",), "valid": ("pat2",), "test": ()}, recipe=recipe)
+    write_split_record(folder / "split.json", record)
+
+    train(folder, tmp_path / "run", train={"epochs": 1})
+
+    found = read_metadata(tmp_path / "run/best.keras")
+    assert (found["recipe"]["plane"], found["recipe"]["window_range"]) == ("axial", [0.0, 3.0])
+    assert found["learned_from"]["train"]["cases"] == ["pat1"]
+    written = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["prepare"]
+    assert (written["plane"], written["window_range"]) == ("axial", [0.0, 3.0])
+    assert "prepared with prepare.plane: axial, prepare.window_range: [0.0, 3.0]" in caplog.text
+
+
+def test_a_network_that_does_not_fit_the_prepared_slices_is_refused(dataset_dir, tmp_path):
+    folder = tmp_path / "dataset"
+    shutil.copytree(dataset_dir, folder)
+    record = SplitRecord({"train": ("pat1",), "valid": ("pat2",)}, recipe={"image_height": 15})
+    write_split_record(folder / "split.json", record)
+
+    with pytest.raises(ConfigError, match=r"prepare\.image_height: expected a multiple of 2"):
+        train(folder, tmp_path / "run")
+
+
+def test_a_resumed_run_with_other_cases_is_refused_by_name(dataset_dir, tmp_path):
+    folder = tmp_path / "dataset"
+    shutil.copytree(dataset_dir, folder)
+    before = SplitRecord({"train": ("pat1",), "valid": ("pat2",)}, case_hashes={"pat1": "a"})
+    write_split_record(folder / "split.json", before)
+    train(folder, tmp_path / "run", train={"epochs": 1})
+
+    now = SplitRecord({"train": ("pat3",), "valid": ("pat2",)}, case_hashes={"pat3": "a"})
+    write_split_record(folder / "split.json", now)
+    with pytest.raises(DataError, match=r"(?s)begun with other data.*train: pat3 joined") as error:
+        train(folder, tmp_path / "run", train={"epochs": 2}, resume=True)
+    assert "train: pat1 left" in str(error.value)
+
+    write_split_record(folder / "split.json", replace(before, case_hashes={"pat1": "b"}))
+    with pytest.raises(DataError, match="train: pat1 changed"):
+        train(folder, tmp_path / "run", train={"epochs": 2}, resume=True)
+
+
+@pytest.mark.parametrize("shortcuts", ["auto", "off"])
+def test_shortcuts_can_be_switched_off(dataset_dir, tmp_path, monkeypatch, shortcuts):
+    taken = []
+    monkeypatch.setattr(loop, "take_shortcuts", taken.append)
+    train(dataset_dir, tmp_path, train={"epochs": 1, "shortcuts": shortcuts})
+    train(dataset_dir, tmp_path, train={"epochs": 2, "shortcuts": shortcuts}, resume=True)
+    assert len(taken) == {"auto": 2, "off": 0}[shortcuts]
