@@ -261,7 +261,7 @@ def evaluate(
     from heartseg.cli import console
 
     if compare is not None:
-        from heartseg.pipelines.score_label_maps import run_comparison
+        from heartseg.pipelines.compare import run_comparison
 
         compared = run_comparison(config, *compare, output_dir=output_dir, overwrite=overwrite)
         console.show_comparison(compared.comparison)

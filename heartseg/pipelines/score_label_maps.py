@@ -1,4 +1,4 @@
-"""``heartseg evaluate`` without a model: label maps of any tool scored, and two runs compared."""
+"""``heartseg evaluate --predictions``: label maps of any tool, scored without a model."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,36 +12,29 @@ from numpy.typing import NDArray
 
 from heartseg.cohort.clinical import read_groups
 from heartseg.cohort.leakage import find_duplicates
-from heartseg.config.loading import dump_config
+from heartseg.cohort.pairing import CaseMaps, Pairing, Suffixes, pair_label_maps
 from heartseg.config.schema import Config, DataConfig
 from heartseg.errors import BatchError, DataError
-from heartseg.evaluation.comparison import (
-    Comparison,
-    compare_tables,
-    read_cases,
-    write_comparison,
-)
+from heartseg.evaluation.label_convention import describe_mapping, suggest_mapping
 from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scoring import CaseScores, LabelPair, Scores, collect_scores, score_case
 from heartseg.evaluation.summary import Context
-from heartseg.files import filling, image_stem, list_folder, natural_key
-from heartseg.hashing import hash_labels
+from heartseg.files import filling
 from heartseg.labels import LabelTable
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.case_views import CaseView, build_view
 from heartseg.progress import Report, silent
+from heartseg.scans.fingerprint import fingerprint_labels
+from heartseg.scans.intensity import apply_window, find_window
 from heartseg.scans.nearest import resample_labels
-from heartseg.scans.volume import GRID_TOLERANCE, Volume, is_nifti, read_label_map
+from heartseg.scans.volume import Volume, is_same_grid, read_image, read_label_map
 
 logger = logging.getLogger(__name__)
 
 EVALUATION = "evaluation"
-CASES = "cases.csv"
-OWNED = (CASES, "summary.json", "report.html")
-COMPARISON_OWNED = ("comparison.csv", "comparison.json")
-ENDPOINTS = "_endpoints"
-TOOL_SUFFIXES = (ENDPOINTS, "_seg", "_cropped")
-"""What tools put behind a case name, beside the suffixes of the configuration."""
+OWNED = ("cases.csv", "summary.json", "report.html")
+SHOWN_PERCENTILES = (0.5, 99.5)
+"""Window of a scan beside its label maps in the report."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +53,33 @@ class ScoringResult:
 
 
 @dataclass(frozen=True)
-class ComparisonResult:
-    """What a comparison of two runs found.
+class _Reading:
+    """How label maps are read.
 
     Attributes:
-        output_dir: Where its files are; None if it was not written.
-        comparison: The tests.
+        table: The labels.
+        resample: Whether a prediction may lie on another grid.
+        mapping: Label of the table by label of the predictions.
     """
 
-    output_dir: Path | None
-    comparison: Comparison
+    table: LabelTable
+    resample: bool
+    mapping: Mapping[int, int]
 
 
 @dataclass(frozen=True)
-class _CaseJob:
-    """The files of one case that is to be scored."""
+class _ScoredCase:
+    """What came of one case.
 
-    case: str
-    prediction_file: Path | None
-    reference_file: Path
-    endpoints_file: Path | None
+    Attributes:
+        scores: Its scores.
+        label_hash: Fingerprint of its reference.
+        warning: What was noticed on the way.
+    """
+
+    scores: CaseScores
+    label_hash: str
+    warning: str | None
 
 
 def run_scoring(
@@ -90,6 +90,7 @@ def run_scoring(
     endpoints_dir: Path | None = None,
     output_dir: Path | None = None,
     resample: bool = False,
+    mapping: Mapping[int, int] | None = None,
     overwrite: bool = False,
     report: Report = silent,
 ) -> ScoringResult:
@@ -107,49 +108,41 @@ def run_scoring(
         output_dir: Where results go; the default is ``PREDICTIONS/evaluation``.
         resample: Bring a prediction on another grid to that of the reference (nearest neighbour)
             rather than refuse it.
+        mapping: Label of the table by label of the predictions; labels that are not named stay.
         overwrite: Replace an earlier evaluation.
-        report: Told after each case.
+        report: Called after each case.
 
     Returns:
         The scores and where they are written.
 
     Raises:
-        DataError: If a folder is missing or holds no label map.
+        DataError: If a folder is missing or holds no label map, or no prediction has a reference.
         BatchError: If some cases cannot be scored; the others are, and are written.
     """
-    jobs, problems, unpaired = _pair_files(
-        place_for_workers(predictions_dir, config.parallel.backend),
-        place_for_workers(references_dir, config.parallel.backend),
-        endpoints_dir and place_for_workers(endpoints_dir, config.parallel.backend),
-        config.data,
-    )
+    reading = _Reading(config.label_table, resample, mapping or {})
+    pairing = _pair(config, predictions_dir, references_dir, endpoints_dir)
     output_dir = output_dir or predictions_dir / EVALUATION
     groups = read_groups(config.data.clinical_file) if config.data.clinical_file else {}
     with filling(output_dir, OWNED, overwrite=overwrite):
         outcomes = map_cases(
-            partial(
-                _score_files,
-                table=config.label_table,
-                tolerance_mm=config.evaluate.tolerance_mm,
-                resample=resample,
-            ),
-            jobs,
+            partial(_score_files, reading=reading, tolerance_mm=config.evaluate.tolerance_mm),
+            pairing.cases,
             jobs=config.parallel.jobs,
             backend=config.parallel.backend,
             address=config.parallel.address,
             report=report,
-            describe=lambda job: job.case,
+            describe=lambda case: case.case,
         )
-        done = [outcome.result for outcome in outcomes if outcome.result is not None]
-        problems += [outcome.problem for outcome in outcomes if outcome.problem is not None]
+        done = {o.item.case: o.result for o in outcomes if o.result is not None}
+        problems = [*pairing.problems, *(o.problem for o in outcomes if o.problem is not None)]
         if not done:
             raise BatchError("no case could be scored", problems)
         scores = collect_scores(
-            [case for case, _ in done],
+            [case.scores for case in done.values()],
             config.label_table,
             tolerance_mm=config.evaluate.tolerance_mm,
         )
-        warnings = _warnings(scores, jobs, unpaired, dict(pair for _, pair in done), endpoints_dir)
+        warnings = _find_warnings(scores, pairing, done, with_endpoints=endpoints_dir is not None)
         for warning in warnings:
             logger.warning("%s", warning)
         context = Context(
@@ -159,19 +152,16 @@ def run_scoring(
                 "references": str(references_dir),
                 "endpoints": None if endpoints_dir is None else str(endpoints_dir),
                 "resampled": resample,
+                "label_mapping": {str(k): v for k, v in reading.mapping.items()},
             },
-            unpaired_predictions=tuple(unpaired),
+            unpaired_predictions=pairing.unpaired,
             problems=tuple(problems),
             groups=groups,
             num_resamples=config.evaluate.num_bootstrap,
             seed=config.evaluate.seed,
         )
-        files_of = {job.case: job for job in jobs}
-
-        def read_view(case: str) -> CaseView:
-            return _read_view(files_of[case], config.label_table, resample=resample)
-
-        material = Material(read_view=read_view, details={"Configuration": dump_config(config)})
+        files_of = {case.case: case for case in pairing.cases}
+        material = Material(read_view=lambda case: _read_view(files_of[case], reading))
         summary = write_evaluation(output_dir, scores, context, material)
     if problems:
         raise BatchError(
@@ -180,154 +170,57 @@ def run_scoring(
     return ScoringResult(output_dir, scores, summary)
 
 
-def run_comparison(
-    config: Config,
-    first: Path,
-    second: Path,
-    *,
-    output_dir: Path | None = None,
-    overwrite: bool = False,
-) -> ComparisonResult:
-    """Compare two evaluations of the same patients.
-
-    Args:
-        config: Uses the section `evaluate` (bootstrap).
-        first: Run A: a run folder, an evaluation folder, or a ``cases.csv``.
-        second: Run B.
-        output_dir: Where the tables go; None writes nothing.
-        overwrite: Replace an earlier comparison.
-
-    Returns:
-        The tests.
-
-    Raises:
-        DataError: If a run has no scores or they share no case.
-    """
-    tables = [read_cases(_find_cases_file(run)) for run in (first, second)]
-    comparison = compare_tables(
-        *tables, num_resamples=config.evaluate.num_bootstrap, seed=config.evaluate.seed
+def _pair(
+    config: Config, predictions_dir: Path, references_dir: Path, endpoints_dir: Path | None
+) -> Pairing:
+    backend, data = config.parallel.backend, config.data
+    return pair_label_maps(
+        place_for_workers(predictions_dir, backend),
+        place_for_workers(references_dir, backend),
+        endpoints_dir and place_for_workers(endpoints_dir, backend),
+        _suffixes(data),
     )
-    for warning in comparison.warnings:
-        logger.warning("%s", warning)
-    if output_dir is not None:
-        with filling(output_dir, COMPARISON_OWNED, overwrite=overwrite):
-            write_comparison(output_dir, comparison, names=(str(first), str(second)))
-    return ComparisonResult(output_dir, comparison)
 
 
-def case_name(file: Path, suffixes: Sequence[str]) -> str:
-    """Return a file's case name: its stem without any of the suffixes, the longest first.
-
-    ``pat4.nii.gz``, ``pat4_cropped_seg.nii.gz`` and ``pat4_cropped_norm_seg.nii.gz`` are all of
-    ``pat4``, given the suffixes of the data set and ``_seg``.
-    """
-    name = image_stem(file)
-    ordered = sorted(filter(None, suffixes), key=len, reverse=True)
-    while True:
-        suffix = next((s for s in ordered if name.endswith(s) and len(name) > len(s)), None)
-        if suffix is None:
-            return name
-        name = name.removesuffix(suffix)
+def _suffixes(data: DataConfig) -> Suffixes:
+    return Suffixes(data.image_suffix, data.label_suffix, data.endpoints_suffix)
 
 
-def _pair_files(
-    predictions_dir: Path, references_dir: Path, endpoints_dir: Path | None, data: DataConfig
-) -> tuple[list[_CaseJob], list[str], list[str]]:
-    """Return the cases to score, problems, and the cases that only have a prediction."""
-    suffixes = (data.label_suffix, data.image_suffix, data.endpoints_suffix, *TOOL_SUFFIXES)
-    # One folder may hold all kinds of files, as the data set's own does.
-    zone_suffixes = (data.endpoints_suffix or ENDPOINTS, ENDPOINTS)
-    no_label_maps = (*zone_suffixes, data.image_suffix) if data.image_suffix else zone_suffixes
-    problems: list[str] = []
-
-    def by_case(files: Sequence[Path]) -> dict[str, Path | None]:
-        return _by_case(files, suffixes, problems)
-
-    references = by_case(_find_maps(references_dir, skip=no_label_maps))
-    predictions = by_case(_find_maps(predictions_dir, skip=no_label_maps))
-    zones: dict[str, Path | None] = {}
-    if endpoints_dir is not None:
-        files = _find_maps(endpoints_dir)
-        named = [file for file in files if image_stem(file).endswith(zone_suffixes)]
-        zones = by_case(named or files)
-    jobs = [
-        _CaseJob(case, predictions.get(case), reference, zones.get(case))
-        for case, reference in references.items()
-        # A duplicate is reported already; which of the files is meant cannot be known.
-        if reference is not None
-        and not (case in predictions and predictions[case] is None)
-        and not (case in zones and zones[case] is None)
-    ]
-    return jobs, problems, [case for case in predictions if case not in references]
+def _score_files(case: CaseMaps, *, reading: _Reading, tolerance_mm: float) -> _ScoredCase:
+    reference = read_label_map(case.reference, reading.table)
+    prediction, warning = None, None
+    if case.prediction is not None:
+        prediction = _read_on_grid(case.prediction, reference, case.reference, reading)
+        warning = _check_overlap(case, prediction, reference)
+    endpoints = None
+    if case.endpoints is not None:
+        zones = _Reading(reading.table, reading.resample, {})
+        endpoints = _read_on_grid(case.endpoints, reference, case.reference, zones)
+    pair = LabelPair(case.case, prediction, reference.voxels, reference.spacing_mm, endpoints)
+    scores = score_case(pair, reading.table, tolerance_mm=tolerance_mm)
+    return _ScoredCase(scores, fingerprint_labels(reference), warning)
 
 
-def _find_maps(folder: Path, *, skip: tuple[str, ...] = ()) -> list[Path]:
-    """List the NIfTI files of a folder but those whose names end in ``skip``."""
-    files = [
-        file
-        for file in list_folder(folder)
-        if is_nifti(file)
-        and not file.name.startswith(".")
-        and not (skip and image_stem(file).endswith(skip))
-    ]
-    if not files:
-        raise DataError(f"{folder}: expected label maps (.nii or .nii.gz), found none")
-    return files
-
-
-def _by_case(
-    files: Sequence[Path], suffixes: Sequence[str], problems: list[str]
-) -> dict[str, Path | None]:
-    """Return the file of each case, in natural order; None where a case has several."""
-    found: dict[str, list[Path]] = {}
-    for file in files:
-        found.setdefault(case_name(file, suffixes), []).append(file)
-    for case, several in found.items():
-        if len(several) > 1:
-            names = ", ".join(file.name for file in several)
-            problems.append(f"{several[0].parent}: several files are of the case {case}: {names}")
-    return {
-        case: found[case][0] if len(found[case]) == 1 else None
-        for case in sorted(found, key=natural_key)
-    }
-
-
-def _score_files(
-    job: _CaseJob, *, table: LabelTable, tolerance_mm: float, resample: bool
-) -> tuple[CaseScores, tuple[str, str]]:
-    """Read and score one case; also returns its name and the hash of its reference."""
-    pair = _read_pair(job, table, resample=resample)
-    digest = hash_labels(pair.reference, pair.spacing_mm)
-    return score_case(pair, table, tolerance_mm=tolerance_mm), (job.case, digest)
-
-
-def _read_pair(job: _CaseJob, table: LabelTable, *, resample: bool) -> LabelPair:
-    reference = read_label_map(job.reference_file, table)
-    prediction, endpoints = (
-        None if file is None else _read_on_grid(file, reference, job, table, resample=resample)
-        for file in (job.prediction_file, job.endpoints_file)
+def _check_overlap(case: CaseMaps, prediction: NDArray[np.uint8], reference: Volume) -> str | None:
+    """Warn of a prediction that says nothing where the reference is."""
+    if prediction.any() or not reference.voxels.any():
+        return None
+    return (
+        f"{case.prediction}: holds no label on the grid of {case.reference}; is it empty, or of "
+        "another place in the patient?"
     )
-    return LabelPair(job.case, prediction, reference.voxels, reference.spacing_mm, endpoints)
-
-
-def _read_view(job: _CaseJob, table: LabelTable, *, resample: bool) -> CaseView:
-    reference = read_label_map(job.reference_file, table)
-    prediction = None
-    if job.prediction_file is not None:
-        prediction = _read_on_grid(job.prediction_file, reference, job, table, resample=resample)
-    return build_view(job.case, prediction, reference.voxels, affine=reference.affine)
 
 
 def _read_on_grid(
-    file: Path, reference: Volume, job: _CaseJob, table: LabelTable, *, resample: bool
+    file: Path, reference: Volume, reference_file: Path, reading: _Reading
 ) -> NDArray[np.uint8]:
-    labels = read_label_map(file, table)
-    if _same_grid(labels, reference):
+    labels = read_label_map(file, reading.table, mapping=reading.mapping)
+    if is_same_grid(labels, reference):
         voxels: NDArray[np.uint8] = labels.voxels
         return voxels
-    if not resample:
+    if not reading.resample:
         raise DataError(
-            f"{file}: lies on another grid than {job.reference_file}:\n"
+            f"{file}: lies on another grid than {reference_file}:\n"
             f"    {_describe_grid(labels)}\n    {_describe_grid(reference)}\n"
             "    pass --resample to bring it there by nearest neighbour"
         )
@@ -336,49 +229,53 @@ def _read_on_grid(
     )
 
 
-def _same_grid(first: Volume, second: Volume) -> bool:
-    return first.voxels.shape == second.voxels.shape and np.allclose(
-        first.affine, second.affine, rtol=0, atol=GRID_TOLERANCE
-    )
-
-
 def _describe_grid(volume: Volume) -> str:
     rows = [[round(float(value), 4) for value in row] for row in volume.affine[:3]]
     return f"shape {volume.voxels.shape}, affine {rows}"
 
 
-def _warnings(
-    scores: Scores,
-    jobs: Sequence[_CaseJob],
-    unpaired: Sequence[str],
-    hashes: Mapping[str, str],
-    endpoints_dir: Path | None,
+def _read_view(case: CaseMaps, reading: _Reading) -> CaseView:
+    """Read a case for its pictures, over the scan where that lies beside the reference."""
+    reference = read_label_map(case.reference, reading.table)
+    prediction, image = None, None
+    if case.prediction is not None:
+        prediction = _read_on_grid(case.prediction, reference, case.reference, reading)
+    if case.image is not None:
+        scan = read_image(case.image)
+        if is_same_grid(scan, reference):
+            limits = find_window(scan.voxels, "percentile", SHOWN_PERCENTILES)
+            image = np.clip(apply_window(scan.voxels, limits), 0, 1)
+    return build_view(case.case, prediction, reference.voxels, affine=reference.affine, image=image)
+
+
+def _find_warnings(
+    scores: Scores, pairing: Pairing, done: Mapping[str, _ScoredCase], *, with_endpoints: bool
 ) -> list[str]:
-    warnings = find_duplicates(hashes)
+    warnings = find_duplicates({name: case.label_hash for name, case in done.items()})
+    warnings += [case.warning for case in done.values() if case.warning is not None]
+    mapping = suggest_mapping([c.confusion for c in scores.cases if c.has_prediction])
+    if mapping:
+        warnings.append(describe_mapping(mapping, scores.table))
     if scores.missing_predictions:
         warnings.append(
             f"{len(scores.missing_predictions)} of {len(scores.cases)} cases have no prediction "
-            f"and count as missed: {', '.join(scores.missing_predictions)}."
+            f"and count as missed: {_list(scores.missing_predictions)}."
         )
-    if unpaired:
-        warnings.append(f"These predictions have no reference: {', '.join(unpaired)}.")
-    without = [job.case for job in jobs if job.endpoints_file is None]
-    if endpoints_dir is not None and without:
+    if pairing.unpaired:
+        warnings.append(f"These predictions have no reference: {_list(pairing.unpaired)}.")
+    if pairing.left_out:
         warnings.append(
-            f"These cases have no endpoint map and take no part in the scope required: "
-            f"{', '.join(without)}."
+            "These files are left out, since another file of their case is named like a label "
+            f"map: {_list([file.name for file in pairing.left_out])}."
+        )
+    without = [case.case for case in pairing.cases if case.endpoints is None]
+    if with_endpoints and without:
+        warnings.append(
+            "These cases have no endpoint map and take no part in the scope required: "
+            f"{_list(without)}."
         )
     return warnings
 
 
-def _find_cases_file(run: Path) -> Path:
-    """Return the scores of a run folder, an evaluation folder, or the file itself."""
-    if run.is_file():
-        return run
-    candidates = [run / CASES, run / EVALUATION / CASES]
-    for file in candidates:
-        if file.is_file():
-            return file
-    raise DataError(
-        f"{run}: expected {CASES} there or in {EVALUATION}/; run `heartseg evaluate` first"
-    )
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -4,6 +4,7 @@ import gzip
 import io
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -35,8 +36,10 @@ MAX_INTENSITY = 1e30
 """What lies beyond stands for no value, as the largest float does in some programs."""
 UNLABELLED = 255
 """Value of a voxel in a label map that is drawn in part: nobody says what is there."""
-GRID_TOLERANCE = 1e-4
-"""Affines whose entries differ by less are equal: float32 headers differ by about 1e-7."""
+GRID_TOLERANCE = 0.02
+"""Corners of equal grids may lie so far apart, as a fraction of the smallest voxel side."""
+WHOLE_TOLERANCE = 1e-3
+"""Labels so close to an integer are that integer: a header's slope rounds them."""
 _COMMENT_EXTENSION = 6
 _LABEL_INTENT = 1002
 
@@ -96,13 +99,20 @@ def read_image(file: Path) -> Volume:
     return volume
 
 
-def read_label_map(file: Path, table: LabelTable, *, partial: bool = False) -> Volume:
+def read_label_map(
+    file: Path,
+    table: LabelTable,
+    *,
+    partial: bool = False,
+    mapping: Mapping[int, int] | None = None,
+) -> Volume:
     """Read labels; floating-point files are accepted if every value is a whole number.
 
     Args:
         file: A ``.nii`` or ``.nii.gz`` file that holds one 3D label map.
         table: The labels that may occur.
         partial: Whether ``UNLABELLED`` may occur too, where nobody drew yet.
+        mapping: Label of the table by value in the file; values that are not named stay.
 
     Returns:
         The volume; ``voxels`` is uint8.
@@ -114,7 +124,7 @@ def read_label_map(file: Path, table: LabelTable, *, partial: bool = False) -> V
     voxels = volume.voxels
     if voxels.dtype.kind == "f":
         whole = np.rint(voxels)
-        wrong = (whole != voxels) | ~np.isfinite(voxels)
+        wrong = ~np.isfinite(voxels) | ~np.isclose(whole, voxels, rtol=0, atol=WHOLE_TOLERANCE)
         if wrong.any():
             fraction = voxels[wrong][0]
             raise DataError(
@@ -122,14 +132,37 @@ def read_label_map(file: Path, table: LabelTable, *, partial: bool = False) -> V
                 "map interpolated?"
             )
         voxels = whole
+    if mapping:
+        given = voxels
+        voxels = voxels.copy()
+        for value, meant in mapping.items():
+            voxels[given == value] = meant
     table.check_values(
         np.where(voxels == UNLABELLED, 0, voxels) if partial else voxels, source=str(file)
     )
     return Volume(voxels.astype(np.uint8), volume.affine, volume.header)
 
 
+def is_same_grid(volume: Volume, other: Volume) -> bool:
+    """Return whether two volumes have one shape, and affines that agree at every corner.
+
+    Headers round: corners may differ by ``GRID_TOLERANCE`` of the smallest voxel side.
+    """
+    return volume.voxels.shape == other.voxels.shape and _corner_distance_mm(
+        volume, other
+    ) <= GRID_TOLERANCE * float(min(volume.spacing_mm.min(), other.spacing_mm.min()))
+
+
+def _corner_distance_mm(volume: Volume, other: Volume) -> float:
+    """Return how far the corners of two volumes of one shape lie apart, at most."""
+    ends = [(-0.5, side - 0.5) for side in volume.voxels.shape]
+    corners = np.array(np.meshgrid(*ends, [1.0])).reshape(4, -1)
+    apart = (volume.affine - other.affine) @ corners
+    return float(np.linalg.norm(apart[:3], axis=0).max())
+
+
 def check_same_grid(volume: Volume, other: Volume, *, names: tuple[str, str]) -> None:
-    """Raise ``DataError`` unless two volumes have the same shape and the same affine.
+    """Raise ``DataError`` unless two volumes lie on the same grid; see ``is_same_grid``.
 
     Args:
         volume: One volume.
@@ -141,10 +174,11 @@ def check_same_grid(volume: Volume, other: Volume, *, names: tuple[str, str]) ->
             f"{names[0]}: shape {volume.voxels.shape} differs from the shape "
             f"{other.voxels.shape} of {names[1]}"
         )
-    if not np.allclose(volume.affine, other.affine, rtol=0, atol=GRID_TOLERANCE):
+    if not is_same_grid(volume, other):
         raise DataError(
-            f"{names[0]}: affine {_one_line(volume.affine)} differs from the affine "
-            f"{_one_line(other.affine)} of {names[1]}"
+            f"{names[0]}: lies up to {_corner_distance_mm(volume, other):.4g} mm away from "
+            f"{names[1]}: affine {_one_line(volume.affine)} differs from the affine "
+            f"{_one_line(other.affine)}"
         )
 
 

@@ -11,10 +11,8 @@ import pytest
 
 from heartseg.config.schema import Config, DataConfig, EvaluateConfig, ParallelConfig
 from heartseg.errors import BatchError, DataError
-from heartseg.labels import HVSMR
-from heartseg.pipelines.score_label_maps import case_name, run_comparison, run_scoring
-from heartseg.scans.nearest import resample_labels
-from heartseg.scans.volume import read_label_map
+from heartseg.pipelines.compare import run_comparison
+from heartseg.pipelines.score_label_maps import run_scoring
 
 CONFIG = Config(
     parallel=ParallelConfig(jobs=1), evaluate=EvaluateConfig(num_bootstrap=100, tolerance_mm=1.0)
@@ -51,20 +49,6 @@ def rows_of(output_dir: Path):
 
 def summary_of(output_dir: Path):
     return json.loads((output_dir / "summary.json").read_text(encoding="utf-8"))
-
-
-def test_names_of_all_tools_lead_to_the_case():
-    suffixes = ("_cropped_seg", "_cropped_norm", "_cropped_seg_endpoints", "_seg", "_endpoints")
-    for name in (
-        "pat4.nii.gz",
-        "pat4.nii",
-        "pat4_seg.nii.gz",
-        "pat4_cropped_seg.nii.gz",
-        "pat4_cropped_norm_seg.nii.gz",
-        "pat4_cropped_seg_endpoints.nii.gz",
-    ):
-        assert case_name(Path(name), suffixes) == "pat4"
-    assert case_name(Path("_seg.nii.gz"), suffixes) == "_seg"
 
 
 def test_predictions_are_paired_and_scored(folders):
@@ -155,6 +139,7 @@ def spoil_affine(file):
 
 def spoil_by_duplicate(file):
     shutil.copy(file, file.with_name("pat10_seg.nii.gz"))
+    shutil.move(file, file.with_name("pat10_0000_seg.nii.gz"))
 
 
 @pytest.mark.parametrize(
@@ -209,20 +194,6 @@ def test_resampling_brings_a_flipped_prediction_back(folders):
     result = run_scoring(CONFIG, *folders, resample=True)
 
     assert float(rows_of(result.output_dir)["pat10", "whole_heart", "full"]["dice"]) == 1
-
-
-def test_resampling_takes_the_nearest_voxel_up_to_the_edge(tmp_path):
-    # Voxels of 2 mm onto voxels of 1 mm: each is doubled, the outermost ones too.
-    save(tmp_path / "coarse.nii", np.arange(1, 5).reshape(4, 1, 1), affine=np.diag([2.0, 1, 1, 1]))
-    fine = np.diag([1.0, 1, 1, 1])
-    fine[0, 3] = -0.5
-    save(tmp_path / "fine.nii", np.zeros((9, 1, 1)), affine=fine)
-
-    found = resample_labels(
-        read_label_map(tmp_path / "coarse.nii", HVSMR), read_label_map(tmp_path / "fine.nii", HVSMR)
-    )
-
-    np.testing.assert_array_equal(found[:, 0, 0], [1, 1, 2, 2, 3, 3, 4, 4, 0])
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -301,3 +272,66 @@ def test_runs_are_compared_by_folder_or_by_file(folders, tmp_path):
 def test_a_run_without_scores_is_named(tmp_path):
     with pytest.raises(DataError, match=r"expected cases\.csv there or in evaluation/"):
         run_comparison(CONFIG, tmp_path, tmp_path)
+
+
+def test_nothing_that_pairs_is_an_error_that_shows_both_names(tmp_path):
+    save(tmp_path / "predictions" / "a.nii.gz", heart())
+    save(tmp_path / "references" / "pat2_cropped_seg.nii.gz", heart())
+
+    with pytest.raises(DataError, match=r"no prediction has a reference .*a\.nii\.gz \(case a\)"):
+        run_scoring(CONFIG, tmp_path / "predictions", tmp_path / "references")
+    assert not (tmp_path / "predictions" / "evaluation").exists()
+
+
+def test_labels_of_another_convention_are_noticed_and_mapped(tmp_path):
+    exchanged = np.array([0, 3, 2, 1, 4, 7, 6, 5, 8], np.uint8)
+    save(tmp_path / "predictions" / "pat2.nii.gz", exchanged[heart()])
+    save(tmp_path / "references" / "pat2_cropped_seg.nii.gz", heart())
+    folders = tmp_path / "predictions", tmp_path / "references"
+
+    hinted = run_scoring(CONFIG, *folders)
+    mapped = run_scoring(CONFIG, *folders, mapping={3: 1, 7: 5}, overwrite=True)
+
+    (warning,) = hinted.summary["warnings"]
+    assert "score them again with --map 3=1,7=5" in warning
+    assert mapped.summary["warnings"] == []
+    assert float(rows_of(mapped.output_dir)["pat2", "AO", "full"]["dice"]) == 1
+
+
+def test_values_outside_the_table_can_be_mapped(tmp_path):
+    save(tmp_path / "predictions" / "pat2.nii.gz", heart().astype(np.int16) * 100)
+    save(tmp_path / "references" / "pat2_cropped_seg.nii.gz", heart())
+    folders = tmp_path / "predictions", tmp_path / "references"
+
+    result = run_scoring(CONFIG, *folders, mapping={100: 1, 500: 5})
+
+    assert float(rows_of(result.output_dir)["pat2", "whole_heart", "full"]["dice"]) == 1
+
+
+def test_a_resampled_map_of_another_place_is_noticed(tmp_path):
+    away = AFFINE.copy()
+    away[:3, 3] += 500
+    save(tmp_path / "predictions" / "pat2.nii.gz", heart(), affine=away)
+    save(tmp_path / "references" / "pat2_cropped_seg.nii.gz", heart())
+
+    result = run_scoring(CONFIG, tmp_path / "predictions", tmp_path / "references", resample=True)
+
+    assert any("of another place in the patient" in w for w in result.summary["warnings"])
+
+
+def test_the_report_shows_the_scan_and_no_configuration(tmp_path):
+    save(tmp_path / "predictions" / "pat2.nii.gz", heart(shift=1))
+    save(tmp_path / "references" / "pat2_cropped_seg.nii.gz", heart())
+    scan = np.random.default_rng(3).random(SHAPE)
+    save(tmp_path / "references" / "pat2_cropped_norm.nii.gz", scan, dtype=np.float32)
+
+    result = run_scoring(CONFIG, tmp_path / "predictions", tmp_path / "references")
+    with_scan = (result.output_dir / "report.html").read_text()
+    (tmp_path / "references" / "pat2_cropped_norm.nii.gz").unlink()
+    result = run_scoring(CONFIG, tmp_path / "predictions", tmp_path / "references", overwrite=True)
+    without = (result.output_dir / "report.html").read_text()
+
+    assert "base_filters" not in with_scan
+    # The pictures differ where the scan lies beneath the labels.
+    assert with_scan.count("data:image/png") == without.count("data:image/png") > 0
+    assert with_scan != without

@@ -1,0 +1,231 @@
+"""Which predicted label map belongs to which reference: paired by case name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heartseg.errors import DataError
+from heartseg.files import image_stem, list_folder, natural_key
+from heartseg.scans.volume import is_nifti
+
+ENDPOINTS = "_endpoints"
+LABELS = "_seg"
+TOOL_SUFFIXES = (ENDPOINTS, LABELS, "_0000", "_cropped", "_norm")
+"""What tools put behind a case name, beside the suffixes of the configuration."""
+
+
+@dataclass(frozen=True)
+class Suffixes:
+    """What follows the case name in the files of the configured data set.
+
+    Attributes:
+        image: Of a scan.
+        labels: Of a label map.
+        endpoints: Of an endpoint map.
+    """
+
+    image: str
+    labels: str
+    endpoints: str
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every suffix that a case name may have, the longest first."""
+        known = {self.image, self.labels, self.endpoints, *TOOL_SUFFIXES} - {""}
+        return tuple(sorted(known, key=lambda suffix: (-len(suffix), suffix)))
+
+
+@dataclass(frozen=True)
+class CaseMaps:
+    """The files of one case that is to be scored.
+
+    Attributes:
+        case: Its name.
+        prediction: The predicted label map; None counts as missed.
+        reference: The true label map.
+        endpoints: The endpoint map, if there is one.
+        image: The scan, where it lies beside the reference.
+    """
+
+    case: str
+    prediction: Path | None
+    reference: Path
+    endpoints: Path | None = None
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What was found in the folders of an evaluation.
+
+    Attributes:
+        cases: The cases that have a reference, in natural order.
+        unpaired: Names of cases that have a prediction only.
+        left_out: Files that are no label map of their case, though they lie there.
+        problems: Cases that cannot be scored, with the reason.
+    """
+
+    cases: tuple[CaseMaps, ...]
+    unpaired: tuple[str, ...] = ()
+    left_out: tuple[Path, ...] = ()
+    problems: tuple[str, ...] = field(default=())
+
+
+def pair_label_maps(
+    predictions_dir: Path,
+    references_dir: Path,
+    endpoints_dir: Path | None,
+    suffixes: Suffixes,
+) -> Pairing:
+    """Pair the label maps of two folders by case.
+
+    Args:
+        predictions_dir: Folder of the predicted label maps.
+        references_dir: Folder of the true label maps; scans and endpoint maps may lie there too.
+        endpoints_dir: Folder of the endpoint maps, if they are to be used.
+        suffixes: How the files of the data set are named.
+
+    Raises:
+        DataError: If a folder is missing or holds no label map, or no prediction has a reference.
+    """
+    references = _choose(references_dir, suffixes)
+    predictions = _choose(predictions_dir, suffixes)
+    zones = _Chosen({}) if endpoints_dir is None else _choose_endpoints(endpoints_dir, suffixes)
+    if not references.files.keys() & predictions.files.keys():
+        raise DataError(
+            _describe_mismatch(predictions_dir, references_dir, predictions, references)
+        )
+    ambiguous = {*references.ambiguous, *predictions.ambiguous, *zones.ambiguous}
+    cases = tuple(
+        CaseMaps(
+            case,
+            predictions.files.get(case),
+            reference,
+            zones.files.get(case),
+            references.images.get(case),
+        )
+        for case, reference in references.files.items()
+        # Which of several files is meant cannot be known.
+        if case not in ambiguous
+    )
+    known = {*references.files, *references.ambiguous}
+    return Pairing(
+        cases,
+        unpaired=tuple(case for case in predictions.files if case not in known),
+        left_out=tuple(predictions.left_out),
+        problems=tuple(
+            problem
+            for found in (references, predictions, zones)
+            for problem in found.ambiguous.values()
+        ),
+    )
+
+
+def case_name(file: Path, suffixes: Sequence[str]) -> str:
+    """Return a file's case name: its stem without any of the suffixes, the longest first.
+
+    ``pat4.nii.gz``, ``pat4_cropped_seg.nii.gz`` and ``pat4_0000_seg.nii.gz`` are all of ``pat4``,
+    given the suffixes of the data set and of tools. Capital letters do not matter.
+    """
+    name = image_stem(file)
+    ordered = sorted(filter(None, suffixes), key=len, reverse=True)
+    while True:
+        suffix = next((s for s in ordered if _ends(name, s) and len(name) > len(s)), None)
+        if suffix is None:
+            return name
+        name = name[: -len(suffix)]
+
+
+@dataclass
+class _Chosen:
+    """One file per case of a folder.
+
+    Attributes:
+        files: The label map of each case, in natural order of the names.
+        images: The scan of each case that has one beside its label map.
+        ambiguous: For cases with several label maps, what is wrong.
+        left_out: Files that are no label maps, though they lie there.
+    """
+
+    files: dict[str, Path]
+    images: dict[str, Path] = field(default_factory=dict)
+    ambiguous: dict[str, str] = field(default_factory=dict)
+    left_out: list[Path] = field(default_factory=list)
+
+
+def _choose(folder: Path, suffixes: Suffixes) -> _Chosen:
+    """Choose the label map of each case.
+
+    A name that ends like a label map wins over one without such an ending, and that over one that
+    ends like a scan: a folder may hold scans beside their label maps, and label maps may be named
+    after the scan.
+    """
+    endpoints = (suffixes.endpoints or ENDPOINTS, ENDPOINTS)
+    ranked: dict[str, dict[int, list[Path]]] = {}
+    for file in _list_maps(folder):
+        stem = image_stem(file)
+        if _ends(stem, *endpoints):
+            continue
+        rank = 0 if _ends(stem, suffixes.labels or LABELS, LABELS) else 1
+        rank = 2 if rank and suffixes.image and _ends(stem, suffixes.image) else rank
+        ranked.setdefault(case_name(file, suffixes.all), {}).setdefault(rank, []).append(file)
+    chosen = _Chosen({})
+    for case in sorted(ranked, key=natural_key):
+        best, *others = (files for _, files in sorted(ranked[case].items()))
+        rest = [file for files in others for file in files]
+        if len(best) > 1:
+            names = ", ".join(file.name for file in best)
+            chosen.ambiguous[case] = f"{folder}: several files are of the case {case}: {names}"
+            continue
+        chosen.files[case] = best[0]
+        if rest:
+            chosen.images[case] = rest[0]
+        chosen.left_out += rest
+    if not chosen.files and not chosen.ambiguous:
+        raise DataError(f"{folder}: expected label maps (.nii or .nii.gz), found none")
+    return chosen
+
+
+def _choose_endpoints(folder: Path, suffixes: Suffixes) -> _Chosen:
+    files = _list_maps(folder)
+    named = [f for f in files if _ends(image_stem(f), suffixes.endpoints or ENDPOINTS, ENDPOINTS)]
+    found: dict[str, list[Path]] = {}
+    for file in named or files:
+        found.setdefault(case_name(file, suffixes.all), []).append(file)
+    chosen = _Chosen({})
+    for case, several in found.items():
+        if len(several) > 1:
+            names = ", ".join(file.name for file in several)
+            chosen.ambiguous[case] = f"{folder}: several files are of the case {case}: {names}"
+        else:
+            chosen.files[case] = several[0]
+    return chosen
+
+
+def _list_maps(folder: Path) -> list[Path]:
+    files = [
+        file for file in list_folder(folder) if is_nifti(file) and not file.name.startswith(".")
+    ]
+    if not files:
+        raise DataError(f"{folder}: expected label maps (.nii or .nii.gz), found none")
+    return files
+
+
+def _ends(name: str, *suffixes: str) -> bool:
+    return name.casefold().endswith(tuple(suffix.casefold() for suffix in suffixes if suffix))
+
+
+def _describe_mismatch(
+    predictions_dir: Path, references_dir: Path, predictions: _Chosen, references: _Chosen
+) -> str:
+    def some(files: Mapping[str, Path]) -> str:
+        shown = [f"{file.name} (case {case})" for case, file in list(files.items())[:3]]
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        return ", ".join(shown) + more
+
+    return (
+        f"{predictions_dir}: no prediction has a reference in {references_dir}. Files are paired "
+        f"by case name; found predictions {some(predictions.files)}, and references "
+        f"{some(references.files)}. Rename them, or set data.label_suffix and data.image_suffix "
+        "to what follows the case name"
+    )
