@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.cohort.clinical import read_groups
+from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.leakage import find_duplicates
 from heartseg.config.loading import dump_config
 from heartseg.config.schema import Config, DataConfig
@@ -124,7 +124,8 @@ def run_scoring(
         config.data,
     )
     output_dir = output_dir or predictions_dir / EVALUATION
-    groups = read_groups(config.data.clinical_file) if config.data.clinical_file else {}
+    table_file = config.data.clinical_file
+    groups = read_clinical_table(table_file).groups() if table_file else {}
     with filling(output_dir, OWNED, overwrite=overwrite):
         outcomes = map_cases(
             partial(

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from heartseg.cohort.clinical import read_groups
+from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.split_record import SplitRecord, audit_split
 from heartseg.cohort.training_record import audit_scores
 from heartseg.config.loading import dump_config
@@ -125,11 +125,12 @@ def run_evaluation(
         warnings += [case.warning for case in done.values() if case.warning is not None]
         for warning in warnings:
             logger.warning("%s", warning)
+        table_file = config.data.clinical_file
         context = Context(
             warnings=tuple(warnings),
             provenance={"model": str(model_file), "published_measures": dict(published)},
             problems=tuple(problems),
-            groups=read_groups(config.data.clinical_file) if config.data.clinical_file else {},
+            groups=read_clinical_table(table_file).groups() if table_file else {},
             num_resamples=config.evaluate.num_bootstrap,
             seed=config.evaluate.seed,
         )

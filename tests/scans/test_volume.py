@@ -186,7 +186,7 @@ def test_a_header_that_claims_more_voxels_than_the_file_holds_takes_no_memory(tm
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content))
     check_error(
         tmp_path / "a.nii.gz",
-        r"truncated; the file is too short for the \(512, 512, 256\) voxels that its header claims",
+        r"truncated; the file is too short for the \(512, 512, 256\) voxels it claims",
     )
 
 
