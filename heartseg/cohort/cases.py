@@ -52,7 +52,7 @@ def find_cases(
         )
     cases, problems = [], []
     for name in sorted(images.keys() | labels.keys(), key=natural_key):
-        files = images.get(name, ()), labels.get(name, ())
+        files = images.get(name, []), labels.get(name, [])
         problem = _find_problem(folder, name, *files, suffixes=(image_suffix, label_suffix))
         if problem is None:
             cases.append(CaseFiles(name, files[0][0], files[1][0]))
