@@ -101,7 +101,7 @@ def on(cluster):
 
 
 def killing(cluster, *, after):
-    """Return a progress callback that kills a worker after some cases, and the list of its calls."""
+    """Return a progress callback that kills a worker after some cases, and its calls."""
     calls = []
 
     def report(done, total, what):

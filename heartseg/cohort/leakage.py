@@ -62,14 +62,15 @@ def find_leaks(
             f"LEAKAGE: test cases that also occur in the {part}: {len(shared)} of "
             f"{len(test.cases)} ({_some(shared)})."
         )
-    for what, equal in (
-        ("test cases whose label map also occurs", _same_content(known.case_hashes, test.case_hashes)),
-        ("test cases whose scan also occurs", _same_content(known.image_hashes, test.image_hashes)),
-        ("test slices that also occur", _same_content(known.slice_hashes, test.slice_hashes)),
+    for what, ours, theirs in (
+        ("test cases whose label map also occurs", known.case_hashes, test.case_hashes),
+        ("test cases whose scan also occurs", known.image_hashes, test.image_hashes),
+        ("test slices that also occur", known.slice_hashes, test.slice_hashes),
     ):
-        if equal:
+        same = _same_content(ours, theirs)
+        if same:
             warnings.append(
-                f"LEAKAGE: {what} in the {part} under another name: {len(equal)} ({_some(equal)})."
+                f"LEAKAGE: {what} in the {part} under another name: {len(same)} ({_some(same)})."
             )
     return warnings
 

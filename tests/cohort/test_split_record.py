@@ -49,7 +49,7 @@ def test_a_test_case_in_the_training_part_is_found_by_name():
 
     (warning,) = audit_split(replace(CLEAN, cases=cases))
 
-    assert warning == ("LEAKAGE: test cases that are also in the training part: 1 of 1 (pat4).")
+    assert warning == "LEAKAGE: test cases that also occur in the training part: 1 of 1 (pat4)."
 
 
 def test_a_test_case_in_the_validation_part_is_found_by_content():
@@ -58,8 +58,8 @@ def test_a_test_case_in_the_validation_part_is_found_by_content():
     (warning,) = audit_split(split)
 
     assert warning == (
-        "LEAKAGE: test cases that are also in the validation part under another name, with the "
-        "same label map: 1 (pat4 = pat3)."
+        "LEAKAGE: test cases whose label map also occurs in the validation part under another "
+        "name: 1 (pat4 = pat3)."
     )
 
 
@@ -70,7 +70,7 @@ def test_a_test_slice_in_the_training_part_is_found_by_content():
     (warning,) = audit_split(split)
 
     assert warning == (
-        "LEAKAGE: test slices that are also in the training part under another name: "
+        "LEAKAGE: test slices that also occur in the training part under another name: "
         "1 (pat4_001.png = pat1_001.png)."
     )
 
