@@ -245,7 +245,7 @@ def test_a_manifest_cannot_lead_out_of_the_folder(tmp_path, master):
     manifest = tmp_path / "master" / "manifest.csv"
     manifest.write_text(manifest.read_text().replace("pat0_000.png", "../../../evil.png"))
     before = read_tree(tmp_path)
-    with pytest.raises(DataError, match="is not the name of a file"):
+    with pytest.raises(DataError, match="expected the name of a slice file"):
         run_split(make_config(tmp_path))
     assert read_tree(tmp_path) == before
 

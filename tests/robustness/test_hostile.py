@@ -178,7 +178,7 @@ PICTURES = {
     "alpha": (png(np.repeat(LABELS[..., None], 4, -1)), "expected one channel"),
     "colour": (png(np.repeat(LABELS[..., None], 3, -1)), "expected one channel"),
     "no_label": (png(LABELS + 100), "found"),
-    "claims": (png_claim(20000, 20000), "too short for what it claims"),
+    "claims": (png_claim(20000, 20000), "too short for the size it claims"),
     "no_side": (png_claim(0, 9), "not a readable picture"),
     "cut_short": (png(LABELS)[:-30], "not a readable picture"),
     "text": (b"hello", "not a readable picture"),
