@@ -1,4 +1,4 @@
-"""Slices of a scan as people look at them: in grey, with labels over them, in true proportion."""
+"""Previews of a segmented scan: slices in grey with coloured labels, in their true proportions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,7 +22,7 @@ def overlay_slices(
     limits: tuple[float, float],
     indices: Sequence[int] | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Draw labels over slices of a scan, one at a time.
+    """Draw labels over the slices of a scan, one slice at a time.
 
     Args:
         image: The scan.
@@ -30,10 +30,10 @@ def overlay_slices(
         table: The colours.
         plane: Anatomical plane of the slices.
         limits: Intensities that become black and white.
-        indices: Which slices; None takes all.
+        indices: Indices of the slices; None for all.
 
     Yields:
-        ``(H, W, 3)`` RGB, one pixel a voxel.
+        ``(H, W, 3)`` uint8 RGB with one pixel per voxel.
     """
     layout = SliceLayout.from_affine(image.affine, plane)
     image_slices, label_slices = layout.stack(image.voxels), layout.stack(labels)
@@ -49,8 +49,8 @@ def to_true_aspect(
 
     Args:
         picture: ``(H, W, 3)`` RGB.
-        spacing_mm: Distance of its rows and of its columns.
-        longest_side: Pixels of the longer side of the result.
+        spacing_mm: Distance between its rows, and between its columns.
+        longest_side: Pixels along the longer side of the result.
     """
     extents = [size * spacing for size, spacing in zip(picture.shape[:2], spacing_mm, strict=True)]
     height, width = (max(1, round(extent * longest_side / max(extents))) for extent in extents)
@@ -69,7 +69,7 @@ def preview_sheet(
     num_slices: int = 24,
     columns: int = 6,
 ) -> NDArray[np.uint8]:
-    """Arrange evenly spaced slices with their labels on one sheet, in true proportion.
+    """Arrange evenly spaced slices with their labels on a sheet, in their true proportions.
 
     Args:
         image: The scan.
@@ -77,11 +77,11 @@ def preview_sheet(
         table: The colours.
         plane: Anatomical plane of the slices.
         limits: Intensities that become black and white.
-        num_slices: Slices at most.
-        columns: Slices in a row.
+        num_slices: Largest number of slices.
+        columns: Slices per row.
 
     Returns:
-        ``(rows * SHEET_TILE, columns * SHEET_TILE, 3)`` RGB.
+        ``(rows * SHEET_TILE, columns * SHEET_TILE, 3)`` uint8 RGB.
     """
     layout = SliceLayout.from_affine(image.affine, plane)
     indices = evenly_spaced(image.voxels.shape[layout.slice_axis], num_slices)

@@ -1,4 +1,4 @@
-"""Pictures for people: overlays, and sheets of many slices."""
+"""Sheets of many slices."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def overlay(
 
     Args:
         image: ``(H, W)`` grey levels.
-        labels: ``(H, W)`` labels; the background stays as it is.
+        labels: ``(H, W)`` labels; background pixels show the image.
         table: The colours.
         opacity: 0 shows the image alone, 1 the colours alone.
 
@@ -37,12 +37,13 @@ def contact_sheet(
     """Arrange slices on a sheet, row by row, each fitted into a square.
 
     Args:
-        tiles: ``(H, W, 3)`` or ``(H, W)`` pictures; colour masks stay free of mixed colours.
-        columns: Tiles in a row.
+        tiles: ``(H, W, 3)`` or ``(H, W)`` pictures. They are resized by nearest neighbour, so that
+            the colours of a mask are not mixed.
+        columns: Squares per row.
         tile: Side of a square in pixels.
 
     Returns:
-        ``(rows * tile, columns * tile, 3)`` RGB; black where nothing lies.
+        ``(rows * tile, columns * tile, 3)`` uint8 RGB, black between the pictures.
     """
     rows = -(-len(tiles) // columns)
     sheet = np.zeros((max(rows, 1) * tile, columns * tile, 3), np.uint8)
@@ -58,5 +59,5 @@ def contact_sheet(
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """Return up to ``wanted`` different indices below ``count``, spread evenly."""
+    """Return up to ``wanted`` different indices below ``count``, evenly spaced."""
     return sorted({int(i) for i in np.linspace(0, count - 1, min(wanted, count)).round()})
