@@ -122,10 +122,11 @@ def _draw_arrow(
 def _annotate(axes: Axes, model: keras.Model, depth: int) -> None:
     channels = model.inputs[0].shape[-1]
     classes = model.outputs[0].shape[-1]
-    axes.text(-0.5, 0.5, f"image, {channels} channels", ha="left", fontsize=8)
+    plural = "" if channels == 1 else "s"
+    axes.text(-0.5, 0.5, f"image, {channels} channel{plural}", ha="left", fontsize=8)
     axes.text(2 * depth + 0.5, 0.5, f"softmax, {classes} classes", ha="right", fontsize=8)
     axes.set_title(
-        f"{model.name}: {model.count_params():,} parameters; each block two convolutions",
+        f"{model.name}: {model.count_params():,} parameters; two convolutions per block",
         fontsize=9,
     )
     axes.plot([], [], color="tab:red", label="max-pooling 2x2")

@@ -1,45 +1,14 @@
 """Previews of a segmented scan: slices in grey with coloured labels, in their true proportions."""
 
-from collections.abc import Iterator, Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.labels import LabelTable
-from heartseg.pictures.sheets import SHEET_TILE, contact_sheet, evenly_spaced, overlay
+from heartseg.pictures.overlays import overlay_slices
+from heartseg.pictures.sheets import SHEET_TILE, contact_sheet, evenly_spaced
 from heartseg.scans.geometry import Plane, SliceLayout
-from heartseg.scans.intensity import apply_window, to_gray
 from heartseg.scans.volume import Volume
-
-
-def overlay_slices(
-    image: Volume,
-    labels: NDArray[np.uint8],
-    table: LabelTable,
-    *,
-    plane: Plane | str,
-    limits: tuple[float, float],
-    indices: Sequence[int] | None = None,
-) -> Iterator[NDArray[np.uint8]]:
-    """Draw labels over the slices of a scan, one slice at a time.
-
-    Args:
-        image: The scan.
-        labels: ``(X, Y, Z)`` label map on its grid.
-        table: The colours.
-        plane: Anatomical plane of the slices.
-        limits: Intensities that become black and white.
-        indices: Indices of the slices; None for all.
-
-    Yields:
-        ``(H, W, 3)`` uint8 RGB with one pixel per voxel.
-    """
-    layout = SliceLayout.from_affine(image.affine, plane)
-    image_slices, label_slices = layout.stack(image.voxels), layout.stack(labels)
-    for index in range(len(image_slices)) if indices is None else indices:
-        gray = to_gray(apply_window(image_slices[index], limits))
-        yield overlay(gray, label_slices[index], table)
 
 
 def to_true_aspect(

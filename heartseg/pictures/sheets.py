@@ -6,29 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.labels import LabelTable
-
 SHEET_TILE = 160
 """Side of a slice on a sheet, in pixels."""
-
-
-def overlay(
-    image: NDArray[np.uint8], labels: NDArray[np.uint8], table: LabelTable, *, opacity: float = 0.45
-) -> NDArray[np.uint8]:
-    """Draw labels over the slice that they describe.
-
-    Args:
-        image: ``(H, W)`` grey levels.
-        labels: ``(H, W)`` labels; background pixels show the image.
-        table: The colours.
-        opacity: 0 shows the image alone, 1 the colours alone.
-
-    Returns:
-        ``(H, W, 3)`` RGB.
-    """
-    gray = np.repeat(image[..., np.newaxis], 3, axis=-1).astype(np.float32)
-    mixed = (1 - opacity) * gray + opacity * table.colorize(labels)
-    return np.where(labels[..., np.newaxis] > 0, np.rint(mixed), gray).astype(np.uint8)
 
 
 def contact_sheet(

@@ -28,7 +28,7 @@ from heartseg.files import filling, image_stem, list_folder, natural_key
 from heartseg.hashing import hash_labels
 from heartseg.labels import LabelTable
 from heartseg.parallel import map_cases, place_for_workers
-from heartseg.pictures.case_views import CaseView, build_view
+from heartseg.pictures.case_pictures import OrientedCase, orient_case
 from heartseg.progress import Report, silent
 from heartseg.scans.nearest import resample_labels
 from heartseg.scans.volume import GRID_TOLERANCE, Volume, is_nifti, read_label_map
@@ -169,7 +169,7 @@ def run_scoring(
         )
         files_of = {job.case: job for job in jobs}
 
-        def read_view(case: str) -> CaseView:
+        def read_view(case: str) -> OrientedCase:
             return _read_view(files_of[case], config.label_table, resample=resample)
 
         material = Material(read_view=read_view, details={"Configuration": dump_config(config)})
@@ -311,12 +311,12 @@ def _read_pair(job: _CaseJob, table: LabelTable, *, resample: bool) -> LabelPair
     return LabelPair(job.case, prediction, reference.voxels, reference.spacing_mm, endpoints)
 
 
-def _read_view(job: _CaseJob, table: LabelTable, *, resample: bool) -> CaseView:
+def _read_view(job: _CaseJob, table: LabelTable, *, resample: bool) -> OrientedCase:
     reference = read_label_map(job.reference_file, table)
     prediction = None
     if job.prediction_file is not None:
         prediction = _read_on_grid(job.prediction_file, reference, job, table, resample=resample)
-    return build_view(job.case, prediction, reference.voxels, affine=reference.affine)
+    return orient_case(job.case, prediction, reference.voxels, affine=reference.affine)
 
 
 def _read_on_grid(

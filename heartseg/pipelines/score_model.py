@@ -24,7 +24,7 @@ from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.modelfile.description import ModelDescription
 from heartseg.parallel import map_cases, place_for_workers
-from heartseg.pictures.case_views import CaseView, build_view
+from heartseg.pictures.case_pictures import OrientedCase, orient_case
 from heartseg.progress import Report, silent
 from heartseg.runs.held_out import HeldOut, find_held_out, find_split
 from heartseg.runs.kind import find_kind
@@ -178,7 +178,7 @@ def _gather_material(
 ) -> Material:
     """Collect what the report shows beside scores: pictures, curves, settings."""
 
-    def read_view(case: str) -> CaseView | None:
+    def read_view(case: str) -> OrientedCase | None:
         if case not in held_out.sources:
             return None
         files = held_out.sources[case]
@@ -187,7 +187,7 @@ def _gather_material(
         limits = find_window(image.voxels, recipe.window, recipe.window_range)
         predicted = _prediction_file(output_dir, case)
         prediction = read_label_map(predicted, model.table).voxels if predicted.exists() else None
-        return build_view(
+        return orient_case(
             case,
             prediction,
             read_label_map(files.label_file, model.table).voxels,

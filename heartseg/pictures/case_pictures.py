@@ -17,7 +17,7 @@ _AXES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
-class CaseView:
+class OrientedCase:
     """A case with array axes toward right, anterior and superior, ready to be drawn.
 
     Attributes:
@@ -48,14 +48,14 @@ class Picture:
     data_url: str
 
 
-def build_view(
+def orient_case(
     case: str,
     prediction: NDArray[np.uint8] | None,
     reference: NDArray[np.uint8],
     *,
     affine: NDArray[np.float64],
     image: NDArray[np.floating] | None = None,
-) -> CaseView:
+) -> OrientedCase:
     """Turn the arrays of a case so that their axes run toward right, anterior and superior.
 
     Args:
@@ -74,7 +74,7 @@ def build_view(
     spacing = np.zeros(3)
     spacing[turns[:, 0].astype(int)] = np.linalg.norm(affine[:3, :3], axis=0)
     x, y, z = (float(step) for step in spacing)
-    return CaseView(
+    return OrientedCase(
         case,
         turn(np.zeros_like(reference) if prediction is None else prediction),
         turn(reference),
@@ -83,11 +83,11 @@ def build_view(
     )
 
 
-def draw_case(view: CaseView, table: LabelTable) -> list[Picture]:
+def draw_case(case: OrientedCase, table: LabelTable) -> list[Picture]:
     """Draw the slice with most differences in each plane: the reference beside the prediction.
 
     Args:
-        view: The case.
+        case: The case.
         table: The colours.
 
     Returns:
@@ -96,9 +96,9 @@ def draw_case(view: CaseView, table: LabelTable) -> list[Picture]:
     """
     pictures = []
     for axis, plane in enumerate(_AXES):
-        index = _find_slice_to_show(view, axis)
+        index = _find_slice_to_show(case, axis)
         panels = [
-            _panel(view, labels, axis, index, table) for labels in (view.reference, view.prediction)
+            _panel(case, labels, axis, index, table) for labels in (case.reference, case.prediction)
         ]
         gap = np.full((panels[0].shape[0], 6, 3), 255, np.uint8)
         picture = np.concatenate([panels[0], gap, panels[1]], axis=1)
@@ -106,25 +106,25 @@ def draw_case(view: CaseView, table: LabelTable) -> list[Picture]:
     return pictures
 
 
-def _find_slice_to_show(view: CaseView, axis: int) -> int:
+def _find_slice_to_show(case: OrientedCase, axis: int) -> int:
     """Return the slice with most differences; without any, that with most labelled voxels."""
     others = tuple(other for other in range(3) if other != axis)
-    differing = (view.prediction != view.reference).sum(axis=others)
+    differing = (case.prediction != case.reference).sum(axis=others)
     if not differing.any():
-        differing = (view.reference > 0).sum(axis=others)
+        differing = (case.reference > 0).sum(axis=others)
     return int(differing.argmax())
 
 
 def _panel(
-    view: CaseView, labels: NDArray[np.uint8], axis: int, index: int, table: LabelTable
+    case: OrientedCase, labels: NDArray[np.uint8], axis: int, index: int, table: LabelTable
 ) -> NDArray[np.uint8]:
     plane = _cut(labels, axis, index)
     colors = table.colorize(plane).astype(np.float32)
-    if view.image is not None:
-        gray = 255 * np.clip(_cut(view.image, axis, index), 0, 1)[..., np.newaxis]
+    if case.image is not None:
+        gray = 255 * np.clip(_cut(case.image, axis, index), 0, 1)[..., np.newaxis]
         mixed = OPACITY * colors + (1 - OPACITY) * gray
         colors = np.where(plane[..., np.newaxis] > 0, mixed, gray).astype(np.float32)
-    spacing = [step for other, step in enumerate(view.spacing_mm) if other != axis]
+    spacing = [step for other, step in enumerate(case.spacing_mm) if other != axis]
     width_mm, height_mm = spacing[0] * plane.shape[1], spacing[1] * plane.shape[0]
     size = (max(1, round(PICTURE_HEIGHT * width_mm / height_mm)), PICTURE_HEIGHT)
     panel: NDArray[np.uint8] = cv2.resize(
