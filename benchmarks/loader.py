@@ -27,7 +27,8 @@ from _turns import (
 )
 
 from heartseg.labels import HVSMR
-from heartseg.slices.dataset import SlicePair, build_training_dataset, find_pairs
+from heartseg.slices.dataset import build_training_dataset
+from heartseg.slices.pairs import SlicePair, find_pairs
 
 SIZE, BATCH, SLICES = 512, 2, 160
 PASSES = 5

@@ -30,7 +30,8 @@ from _turns import (
 
 from heartseg.config.schema import Config
 from heartseg.labels import HVSMR
-from heartseg.slices.dataset import SlicePair, build_training_dataset, find_pairs, read_pairs
+from heartseg.slices.dataset import build_training_dataset
+from heartseg.slices.pairs import SlicePair, find_pairs, read_pairs
 from heartseg.training.loop import compile_model
 from heartseg.training.losses import build_loss
 from heartseg.training.metrics import build_metrics

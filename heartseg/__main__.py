@@ -1,4 +1,4 @@
-"""Run the command-line program as ``python -m heartseg``."""
+"""The command-line program, run as ``python -m heartseg``."""
 
 from heartseg.cli.app import main
 

@@ -1,14 +1,17 @@
-"""The errors that a user can mend; everything else is a bug and keeps its traceback."""
+"""The errors that a user can fix; every other error is a bug and keeps its traceback."""
 
 from collections.abc import Sequence
 
 
 class HeartsegError(Exception):
-    """What the user can mend. The message says what was expected, found, where, and what to do."""
+    """An error that the user can fix.
+
+    The message says what is wrong and where, what was expected and found, and what to do.
+    """
 
 
 class ConfigError(HeartsegError):
-    """The configuration names an unknown key, or gives a value that does not fit."""
+    """The configuration has an unknown key or an invalid value."""
 
 
 class DataError(HeartsegError):
@@ -16,14 +19,14 @@ class DataError(HeartsegError):
 
 
 class ModelError(HeartsegError):
-    """A model file cannot be used, or training cannot go on."""
+    """A model file cannot be used, or training cannot continue."""
 
 
 class BatchError(HeartsegError):
-    """Some inputs of a batch failed; all the others are done.
+    """Some inputs of a batch failed; all others are done.
 
     Attributes:
-        problems: One message a failed input, each naming its file.
+        problems: One message per failed input, with its file.
     """
 
     def __init__(self, summary: str, problems: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Writing so that no half-written file is ever seen, and names in the order people expect."""
+"""Files and folders: written so that none is ever half-written, listed in natural order."""
 
 import json
 import re
@@ -13,20 +13,20 @@ from heartseg.errors import DataError
 from heartseg.lock import LOCK, locked
 
 TEMPORARY_PREFIX = ".heartseg-"
-"""Unfinished files: an interrupted run leaves them behind, the next one removes them."""
+"""Prefix of unfinished files; an interrupted run leaves them behind, the next one removes them."""
 
 MAX_DEFLATE_RATIO = 1032
-"""Deflate, by which PNG and gzip pack, makes at most so many bytes of one."""
+"""Deflate, which PNG and gzip use, expands one byte to at most this many."""
 
 UNFINISHED = "UNFINISHED"
-"""Marks a folder whose results are not whole yet."""
+"""Name of the file that marks a folder with incomplete results."""
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``file``; it becomes ``file`` when the block ends well.
+    """Yield a temporary path beside ``file``; it becomes ``file`` if the block raises no error.
 
-    The temporary name keeps the suffixes of ``file``, by which writers choose a format.
+    The temporary name keeps the suffixes of ``file``, because writers choose a format by them.
 
     Raises:
         DataError: If the folder cannot be written to or the disk is full.
@@ -47,22 +47,22 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what interrupted writers left in a folder (not in the folders below)."""
+    """Remove what interrupted writers left in a folder, but not in its subfolders."""
     for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
         file.unlink(missing_ok=True)
 
 
 def claim_folder(folder: Path, owned: Sequence[str], *, overwrite: bool) -> None:
-    """Make sure that a command may fill a folder, and remove what it is to replace.
+    """Make sure that a command may fill a folder, and remove the results that it will replace.
 
     Args:
-        folder: The folder; made if missing.
-        owned: Glob patterns, relative to the folder, of what the command writes. Only these are
-            removed, and only with ``overwrite``.
-        overwrite: Whether the user asked to replace what is there.
+        folder: The folder; created if missing.
+        owned: Glob patterns, relative to the folder, of what the command writes. Nothing else is
+            removed.
+        overwrite: Whether the user asked to replace earlier results.
 
     Raises:
-        DataError: If the folder holds something and ``overwrite`` is not set, or is no folder.
+        DataError: If the folder is not empty and ``overwrite`` is not set, or is not a folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def claim_folder(folder: Path, owned: Sequence[str], *, overwrite: bool) -> None
 
 
 def _remove(entry: Path) -> None:
-    """Remove a file, a link or a folder with all that it holds."""
+    """Remove a file, a link, or a folder with everything in it."""
     try:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -93,20 +93,19 @@ def _remove(entry: Path) -> None:
 
 @contextmanager
 def filling(folder: Path, owned: Sequence[str], *, overwrite: bool) -> Iterator[None]:
-    """Claim a folder for results that are whole only when the block ends well.
+    """Claim a folder for results that are complete only when the block ends without an error.
 
-    Until then a marker file says so; a run that finds the marker starts over without being asked
-    to overwrite, since an interrupted run holds nothing that could be lost. Meanwhile the folder
-    is locked.
+    Until then the folder is locked and holds a marker file. A run that finds the marker starts
+    over even without ``overwrite``, because incomplete results are not worth keeping.
 
     Args:
-        folder: The folder; made if missing.
+        folder: The folder; created if missing.
         owned: Glob patterns, relative to the folder, of what the command writes.
-        overwrite: Whether the user asked to replace what is there.
+        overwrite: Whether the user asked to replace earlier results.
 
     Raises:
-        DataError: If the folder holds finished or foreign things and ``overwrite`` is not set, or
-            another process fills it.
+        DataError: If the folder holds complete results or other files and ``overwrite`` is not
+            set, or if another process is filling it.
     """
     marker = folder / UNFINISHED
     with locked(folder):
@@ -114,7 +113,8 @@ def filling(folder: Path, owned: Sequence[str], *, overwrite: bool) -> Iterator[
             claim_folder(folder, (), overwrite=overwrite)
             with replacing(marker) as temporary:
                 temporary.write_text(
-                    "This folder is being filled; a run that ended early starts over.\n"
+                    "The results in this folder are incomplete. Run the command again: it starts "
+                    "over.\n"
                 )
         claim_folder(folder, owned, overwrite=True)
         yield
@@ -122,14 +122,14 @@ def filling(folder: Path, owned: Sequence[str], *, overwrite: bool) -> Iterator[
 
 
 def list_folder(folder: Path, *, missing_ok: bool = False) -> list[Path]:
-    """Return what a folder holds, in natural order.
+    """Return the entries of a folder in natural order.
 
     Args:
         folder: The folder.
-        missing_ok: Whether a folder that is not there counts as empty.
+        missing_ok: Whether a missing folder counts as empty.
 
     Raises:
-        DataError: If it is missing, is no folder, or may not be read.
+        DataError: If it is missing, is not a folder, or must not be read.
     """
     try:
         return sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
@@ -143,7 +143,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        DataError: If the file is missing or holds something else.
+        DataError: If the file is missing or does not hold a JSON object.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -152,12 +152,13 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
-        raise DataError(f"{file}: expected a JSON object")
+        found = type(content).__name__
+        raise DataError(f"{file}: expected a JSON object, found a value of type {found}")
     return content
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, readable for people too."""
+    """Write a JSON object, indented so that people can read it."""
     with replacing(file) as temporary:
         temporary.write_text(
             json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"

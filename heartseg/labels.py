@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from heartseg.errors import ConfigError, DataError
 
 UNKNOWN = 255
-"""What a colour or value outside the map becomes in the lookup tables; never a label."""
+"""Entry of the lookup tables for a colour that is not in the label table; never a label."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Structure:
 
     Attributes:
         value: Label value, 0 to 254; 0 is the background.
-        key: Short name, as used in tables (``LV``).
+        key: Short name for tables (``LV``).
         name: Full name (``left ventricle``).
         color: Red, green, blue, each 0 to 255.
     """
@@ -35,7 +35,7 @@ class LabelTable:
     """All classes of a label map, background first.
 
     Attributes:
-        structures: One entry a value, in ascending order from 0 without gaps.
+        structures: One entry per value, in ascending order from 0 without gaps.
 
     Raises:
         ConfigError: If values are not 0, 1, 2, ... or a key or colour occurs twice.
@@ -47,7 +47,8 @@ class LabelTable:
         values = [structure.value for structure in self.structures]
         if values != list(range(len(values))) or not 2 <= len(values) <= UNKNOWN:
             raise ConfigError(
-                f"labels: expected the values 0 (background), 1, 2, ... without gaps, got {values}"
+                "labels: expected the values 0 (background), 1, 2, ... without gaps, found "
+                f"{values}"
             )
         for what in ("key", "color"):
             seen = [getattr(structure, what) for structure in self.structures]
@@ -62,7 +63,7 @@ class LabelTable:
 
     @property
     def foreground(self) -> tuple[Structure, ...]:
-        """Every structure but the background, in the order of their values."""
+        """All structures except the background, in the order of their values."""
         return self.structures[1:]
 
     @cached_property
@@ -72,13 +73,13 @@ class LabelTable:
 
     @cached_property
     def color_codes(self) -> NDArray[np.uint8]:
-        """``(2**24,)`` labels by ``red | green << 8 | blue << 16``; ``UNKNOWN`` off the palette."""
+        """``(2**24,)`` label by ``red | green << 8 | blue << 16``; else ``UNKNOWN``."""
         table = np.full(1 << 24, UNKNOWN, np.uint8)
         table[_color_code(self.palette)] = np.arange(self.num_classes, dtype=np.uint8)
         return table
 
     def colorize(self, labels: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Paint a label map.
+        """Turn labels into colours.
 
         Args:
             labels: Label map of any shape.
@@ -98,13 +99,13 @@ class LabelTable:
 
         Args:
             colors: ``(..., 3)`` RGB.
-            source: What to call the mask in an error, usually its file.
+            source: How an error refers to the mask, usually its file.
 
         Returns:
             Labels of shape ``colors.shape[:-1]``.
 
         Raises:
-            DataError: If a colour is not of the palette; names the first such pixel and colour.
+            DataError: If a colour is not in the table, with the first such pixel and its colour.
         """
         labels = self.color_codes[_color_code(colors)]
         if labels.max(initial=0) == UNKNOWN:
@@ -113,13 +114,13 @@ class LabelTable:
             color = tuple(int(c) for c in colors[where])
             raise DataError(
                 f"{source}: the pixel at row, column {where} has the colour {color}, which is not "
-                f"in the label map ({int(unknown.sum())} such pixels). Masks must be stored "
-                "without loss and resized with nearest neighbour only."
+                f"the colour of a label (number of such pixels: {int(unknown.sum())}). Masks must "
+                "be stored without loss and resized with nearest neighbour only."
             )
         return labels
 
     def check_values(self, labels: NDArray[np.integer], *, source: str = "label map") -> None:
-        """Raise ``DataError`` if a label map holds a value that the table does not know."""
+        """Raise ``DataError`` if a label map holds a value that is not in the table."""
         if labels.size == 0 or (labels.min() >= 0 and labels.max() < self.num_classes):
             return
         unknown = np.unique(labels[(labels < 0) | (labels >= self.num_classes)])[:8]
@@ -136,14 +137,15 @@ def _color_code(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
     shape = colors.shape[:-1]
     if colors.size == 0:
         return np.zeros(shape, np.uint32)
-    # OpenCV makes four bytes of three, and those are a number: a fifth of the time of shifts.
+    # OpenCV adds a fourth byte to each colour, and four bytes are read as one number. This takes a
+    # fifth of the time of shifting and adding.
     one_line = np.ascontiguousarray(colors).reshape(1, -1, 3)
     codes: NDArray[np.uint32] = cv2.cvtColor(one_line, cv2.COLOR_RGB2RGBA).view("<u4")
     return codes.reshape(shape) & np.uint32(0xFFFFFF)
 
 
 def build_label_table(structures: Sequence[Structure]) -> LabelTable:
-    """Build a table from structures in any order; see ``LabelTable`` for what they must satisfy."""
+    """Build a table from structures in any order; ``LabelTable`` says which are valid."""
     return LabelTable(tuple(sorted(structures, key=lambda structure: structure.value)))
 
 

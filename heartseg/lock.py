@@ -21,33 +21,34 @@ _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder while the block runs.
 
-    The operating system holds the lock and lets it go when its owner ends, however it ends; the
-    file that a killed owner leaves behind locks nothing, and the next one takes it over.
+    The operating system holds the lock and releases it when its owner ends, even if it is killed.
+    The file that a killed owner leaves behind locks nothing; the next owner reuses it.
 
     Args:
-        folder: Made if missing.
+        folder: The folder; created if missing.
 
     Raises:
-        DataError: If another process has it, or the folder cannot be written to.
+        DataError: If another process holds the lock, or the folder cannot be written to.
     """
     file = folder / LOCK
     with _take(file) as stream:
         try:
-            # Whose it is helps who is kept out; a full disk need not keep anybody out.
+            # Other processes report the owner. If the disk is full, they can do without it.
             with suppress(OSError):
                 stream.truncate(0)
-                # The first byte is what is locked: elsewhere the file stays readable on Windows.
+                # Only the first byte is locked: Windows lets others read the rest.
                 stream.write(f" {os.getpid()}\n".encode("ascii"))
             yield
         finally:
-            # Before it is let go, so that nobody can hold it any more; Windows keeps open files.
+            # Removed before it is released, so that no other process can lock a file that is about
+            # to disappear. Windows does not remove open files.
             with suppress(OSError):
                 file.unlink()
             _release(stream)
 
 
 def _take(file: Path) -> IO[bytes]:
-    """Open and lock a file that is still there once it is locked."""
+    """Open and lock a file, and make sure that the locked file still exists."""
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,11 +62,12 @@ def _take(file: Path) -> IO[bytes]:
                 with stream:
                     raise DataError(_describe_owner(stream, file.parent)) from error
             logger.warning(
-                "%s: the file system knows no locks (%s); let no other run work here meanwhile",
+                "%s: the file system does not support locks (%s); do not start another run in this "
+                "folder meanwhile",
                 file.parent,
                 error.strerror,
             )
-        # Its last owner may have removed it between the opening and the locking.
+        # Its last owner may have removed it after it was opened and before it was locked.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), file.stat()):
                 return stream
@@ -76,8 +78,8 @@ def _describe_owner(stream: IO[bytes], folder: Path) -> str:
     stream.seek(1)
     owner = stream.read(20).decode("ascii", "replace").strip() or "unknown"
     return (
-        f"{folder}: another run (process {owner}) is at work here; wait for its end, or choose "
-        "another folder"
+        f"{folder}: another run (process {owner}) is using this folder; wait until it ends, or "
+        "choose another folder"
     )
 
 

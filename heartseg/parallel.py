@@ -1,4 +1,4 @@
-"""One way to do the same work for many cases: in parallel, with progress, none lost to another."""
+"""The same work for many cases: in parallel, with progress; if one fails, the others go on."""
 
 import os
 import threading
@@ -29,7 +29,7 @@ _WATCH_EVERY_S = 0.2
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item, Result]):
-    """What became of one item.
+    """The result or the error of one item.
 
     Attributes:
         item: The item.
@@ -43,10 +43,10 @@ class Outcome(Generic[Item, Result]):
 
 
 def place_for_workers(path: Path, backend: str) -> Path:
-    """Return a path as the processes that do the work must see it.
+    """Return a path that is valid in the processes that do the work.
 
-    The workers of a cluster have working directories of their own. On one machine a path stays as
-    the user wrote it, in messages too.
+    It is absolute for the workers of a cluster, which have their own working directories. On one
+    machine it stays as the user wrote it, so that messages show it as written.
     """
     return path.absolute() if backend == "dask" else path
 
@@ -61,22 +61,22 @@ def map_cases(
     report: Report = silent,
     describe: Callable[[Item], str] = str,
 ) -> list[Outcome[Item, Result]]:
-    """Apply ``work`` to each item, and go on when one fails in a way that the user can mend.
+    """Apply ``work`` to each item; continue if it fails with an error that the user can fix.
 
     Args:
         work: Importable function of one item (worker processes import it by name). On a cluster
-            it may be called again for an item whose worker was lost, and the paths that it is
-            given must be absolute.
-        items: What to work on.
-        jobs: Processes at once; -1 is one a core, 1 works in this process. A cluster has as many
-            as it has workers.
+            all paths in an item must be absolute, and ``work`` is called again for an item whose
+            worker was lost.
+        items: The items.
+        jobs: Number of processes: -1 for one per core, 1 to work in this process. A cluster uses
+            all its workers.
         backend: Backend of joblib, or ``dask`` for the workers of a cluster.
         address: ``HOST:PORT`` of the scheduler, for ``dask``.
-        report: Told after each item.
-        describe: Gives the name of an item for ``report``.
+        report: Called after each item.
+        describe: Returns the name of an item for ``report``.
 
     Returns:
-        One outcome an item, in the order of the items.
+        One outcome per item, in the order of the items.
 
     Raises:
         HeartsegError: If a worker process is killed, or the cluster cannot be used.
@@ -96,13 +96,13 @@ def map_cases(
 def _map_here(
     work: Callable[[Item], Result], items: Sequence[Item], jobs: int, backend: str
 ) -> Iterator[tuple[int, Outcome[Item, Result]]]:
-    """Yield position and outcome of each item as it is done by a process of this machine."""
+    """Yield the position and outcome of each item when a process of this machine has done it."""
     from joblib import Parallel, cpu_count, delayed
 
     if jobs < 0:
         jobs = max(1, cpu_count() + 1 + jobs)
     jobs = max(1, min(jobs, len(items)))
-    # One process: nothing to spawn, and an error keeps its plain traceback.
+    # A single process needs no spawning, and an error keeps its plain traceback.
     backend = "sequential" if jobs == 1 and backend == "loky" else backend
     pool = Parallel(n_jobs=jobs, backend=backend, return_as="generator_unordered")
     try:
@@ -120,10 +120,11 @@ def _map_here(
 def _map_on_cluster(
     work: Callable[[Item], Result], items: Sequence[Item], address: str | None
 ) -> Iterator[tuple[int, Outcome[Item, Result]]]:
-    """Yield position and outcome of each item as it is done by a worker of a Dask cluster.
+    """Yield the position and outcome of each item when a worker of a Dask cluster has done it.
 
-    The scheduler gives the items of a lost worker to another. Not through joblib, whose Dask
-    backend never returns when an item has lost so many workers that the scheduler gives it up.
+    The scheduler gives the items of a lost worker to another worker. This does not use joblib,
+    because its Dask backend never returns if an item has lost so many workers that the scheduler
+    gives up on it.
     """
     with _joined(address) as client:
         from distributed import CancelledError, KilledWorker, as_completed
@@ -141,28 +142,28 @@ def _map_on_cluster(
                 except KilledWorker as error:
                     problem = (
                         f"{items[position]}: each worker that tried it was lost, most likely "
-                        f"because memory ran out; give the workers more memory ({error})"
+                        f"because it ran out of memory; give the workers more memory ({error})"
                     )
                     yield position, Outcome(items[position], problem=problem)
         except (CancelledError, CommClosedError) as error:
             raise HeartsegError(
-                f"the Dask scheduler at {address} was lost; start it again and run the command "
-                "again: it does what is missing"
+                f"the Dask scheduler at {address} was lost; start it again, then run the command "
+                "again, which does only what is missing"
             ) from error
 
 
 @contextmanager
 def _joined(address: str | None) -> "Iterator[Client]":
-    """Connect to a cluster that has a worker, and the same heartseg on each."""
+    """Connect to a cluster that has a worker, and on each worker the heartseg version of here."""
     try:
         import distributed
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "parallel.backend: dask needs packages that are not installed; pip install "
+            "parallel.backend: dask needs packages that are not installed; run pip install "
             "'heartseg[cluster]'"
         ) from error
     if address is None:
-        raise ConfigError("parallel.address: expected HOST:PORT of the Dask scheduler, got nothing")
+        raise ConfigError("parallel.address: expected HOST:PORT of the Dask scheduler, found none")
     try:
         client = distributed.Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, AsyncTimeoutError) as error:
@@ -182,7 +183,7 @@ def _joined(address: str | None) -> "Iterator[Client]":
         others = {name: found for name, found in versions.items() if found != __version__}
         if others:
             raise ConfigError(
-                f"every Dask worker needs heartseg {__version__}, as here; found "
+                f"expected heartseg {__version__}, as here, on every Dask worker; found "
                 + ", ".join(f"{found!r} on {name}" for name, found in others.items())
             )
         yield client
@@ -210,15 +211,16 @@ def _attempt(
 
 @cache
 def _end_with(parent: int) -> None:
-    """Let a worker end soon after the process that started it, if that is killed.
+    """Let this worker process end soon after the process that started it.
 
-    It would go on with the items that are queued, and write into the folder of the next run.
+    Otherwise the workers of a killed command would finish the queue, and write into the folder of
+    the next run.
     """
     if os.getpid() == parent:
-        # Not a worker, but a thread.
+        # The worker is a thread of that process.
         return
     if os.getppid() != parent:
-        # It was killed before this worker had begun.
+        # That process was killed before this worker started.
         os._exit(1)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 

@@ -1,11 +1,11 @@
-"""How long work tells of its progress, without knowing who listens."""
+"""How long tasks report their progress, whatever displays it."""
 
 from collections.abc import Callable
 from typing import TypeAlias
 
 Report: TypeAlias = Callable[[int, int, str], None]
-"""Called with (units done, units in all, what was just done)."""
+"""Called with the number of units done, their total number, and the name of the last one."""
 
 
 def silent(done: int, total: int, what: str) -> None:
-    """Ignore progress: the default where nobody listens."""
+    """Ignore the progress; this is the default."""

@@ -1,6 +1,6 @@
 """Small inputs for tests: anisotropic volumes with three distinct axis lengths, and their files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from nibabel.orientations import (
 )
 
 from heartseg.config.schema import Config
+from heartseg.labels import HVSMR
+from heartseg.slices.store import write_color, write_gray
 
 SHAPE = (14, 11, 9)
 SPACING_MM = (0.8, 1.5, 1.1)
@@ -84,11 +86,24 @@ def write_nifti(file, voxels, affine, **header):
 
 
 def write_case(folder: Path, name: str, scan: Scan, suffix=".nii.gz") -> tuple[Path, Path]:
-    """Write the image and the label map of a case as the data set names them."""
+    """Write the image and the label map of a case under the file names of the data set."""
     return (
         write_nifti(folder / f"{name}_cropped_norm{suffix}", scan.image, scan.affine),
         write_nifti(folder / f"{name}_cropped_seg{suffix}", scan.labels, scan.affine),
     )
+
+
+def write_slices(
+    part_dir: Path, names: Sequence[str], size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Write slices of grey level 0, 10, 20, ... with masks of random labels; return the labels."""
+    rng = np.random.default_rng(0)
+    labels = {}
+    for number, name in enumerate(names):
+        labels[name] = rng.integers(0, 9, size, np.uint8)
+        write_gray(part_dir / "images" / f"{name}.png", np.full(size, 10 * number, np.uint8))
+        write_color(part_dir / "masks" / f"{name}.png", HVSMR.colorize(labels[name]))
+    return labels
 
 
 def make_config(folder: Path, sections: Mapping[str, Mapping[str, Any]] | None = None) -> Config:

@@ -1,4 +1,4 @@
-"""A real Dask cluster on this machine: its workers are killed, and nothing is lost."""
+"""A real Dask cluster on this machine: workers are killed, and no result is lost."""
 
 import json
 import os
@@ -31,7 +31,7 @@ pytestmark = [
         reason="distributed is not installed (heartseg[cluster])",
     ),
     pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals"),
-    # Of the client, whose connections are closed while objects are collected.
+    # The client's connections are closed when its objects are garbage-collected.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -44,7 +44,7 @@ class Cluster:
     def __init__(self, folder):
         self.folder = folder
         self.processes = []
-        # A task may lose one worker; the second one makes the scheduler give it up.
+        # The scheduler gives up on a task when it has lost its second worker.
         self.env = {
             **os.environ,
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
@@ -101,15 +101,15 @@ def on(cluster):
 
 
 def killing(cluster, *, after):
-    """Return a listener that kills a worker when some cases are done; it tells how many came."""
-    told = []
+    """Return a progress callback that kills a worker after some cases, and its calls."""
+    calls = []
 
     def report(done, total, what):
-        told.append((done, total))
+        calls.append((done, total))
         if done == after and len(cluster.workers) == 2:
             cluster.kill_a_worker()
 
-    return report, told
+    return report, calls
 
 
 def test_a_worker_killed_while_it_prepares_and_scores_changes_no_byte(cluster, tmp_path):
@@ -119,11 +119,11 @@ def test_a_worker_killed_while_it_prepares_and_scores_changes_no_byte(cluster, t
     here = read_tree(tmp_path / "master")
 
     elsewhere = {**on(cluster), "data": {"master_dir": tmp_path / "far"}}
-    report, told = killing(cluster, after=2)
+    report, calls = killing(cluster, after=2)
     run_prepare(make_config(tmp_path, elsewhere), report=report)
 
     assert len(cluster.workers) == 1
-    assert told == [(done, 8) for done in range(1, 9)]
+    assert calls == [(done, 8) for done in range(1, 9)]
     assert read_tree(tmp_path / "far") == here
 
     folders = tmp_path / "volumes", tmp_path / "volumes"
@@ -176,11 +176,11 @@ def test_a_run_has_the_same_scores_on_a_cluster(cluster, tmp_path, monkeypatch):
     run_prepare(here)
     run_split(here)
     run_evaluation(here, output_dir=Path("here"))
-    report, told = killing(cluster, after=1)
+    report, calls = killing(cluster, after=1)
     far = make_config(Path(), {**SMALL, **split, **on(cluster)})
     run_evaluation(far, output_dir=Path("far"), report=report)
 
-    assert told[-1] == (4, 4)
+    assert calls[-1] == (4, 4)
     assert len(cluster.workers) == 1
     one, other = (read_tree(tmp_path / name) for name in ("here", "far"))
     # The report shows the configuration, which names the cluster.
@@ -188,7 +188,7 @@ def test_a_run_has_the_same_scores_on_a_cluster(cluster, tmp_path, monkeypatch):
     assert {n for n in one if one[n] != other[n]} <= {"report.html"}
 
 
-def test_work_that_kills_every_worker_is_a_problem_and_no_endless_wait(cluster, monkeypatch):
+def test_work_that_kills_every_worker_is_a_problem_and_does_not_wait_forever(cluster, monkeypatch):
     (cluster.folder / "deadly.py").write_text("import os\ndef work(_): os._exit(1)\n")
     monkeypatch.syspath_prepend(cluster.folder)
     import deadly
@@ -198,13 +198,13 @@ def test_work_that_kills_every_worker_is_a_problem_and_no_endless_wait(cluster, 
     assert "pat4: each worker that tried it was lost" in outcomes[0].problem
 
 
-def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
+def test_a_scheduler_that_does_not_answer_is_an_error_with_its_address(monkeypatch):
     monkeypatch.setattr("heartseg.parallel.CONNECT_TIMEOUT_S", 0.5)
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at 127.0.0.1:1 "):
         map_cases(np.sqrt, [1.0], backend="dask", address="127.0.0.1:1")
 
 
-def test_missing_packages_are_named_with_what_installs_them(monkeypatch):
+def test_missing_packages_are_an_error_with_the_command_that_installs_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match=r"pip install 'heartseg\[cluster\]'"):
         map_cases(np.sqrt, [1.0], backend="dask", address="127.0.0.1:1")

@@ -25,13 +25,13 @@ def names(folder):
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path):
+def test_a_file_appears_only_when_it_is_complete(tmp_path):
     file = tmp_path / "new" / "a.txt"
     with replacing(file) as temporary:
-        temporary.write_text("whole")
+        temporary.write_text("complete")
         assert not file.exists()
         assert temporary.suffix == ".txt"
-    assert file.read_text() == "whole"
+    assert file.read_text() == "complete"
     assert names(file.parent) == ["a.txt"]
 
 
@@ -54,7 +54,7 @@ def test_a_new_file_has_the_mode_of_an_ordinary_one(tmp_path):
     assert len(modes) == 1
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error_of_the_file(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(DataError, match=r"a\.txt: cannot be written"),
@@ -81,14 +81,14 @@ def test_claiming_an_empty_or_new_folder_succeeds(tmp_path):
     assert (tmp_path / "new").is_dir()
 
 
-def test_claiming_a_folder_that_holds_something_asks_for_overwrite(tmp_path):
+def test_claiming_a_folder_that_is_not_empty_asks_for_overwrite(tmp_path):
     (tmp_path / "results.csv").touch()
     with pytest.raises(DataError, match=r"already holds results\.csv; pass --overwrite"):
         claim_folder(tmp_path, ("*.csv",), overwrite=False)
     assert names(tmp_path) == ["results.csv"]
 
 
-def test_overwriting_removes_only_what_the_command_owns(tmp_path):
+def test_overwriting_removes_only_the_files_of_the_command(tmp_path):
     (tmp_path / "notes.txt").touch()
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.png").touch()
@@ -121,7 +121,7 @@ def test_leftovers_of_an_interrupted_writer_do_not_count_as_results(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_folder_filled_to_the_end_loses_its_marker(tmp_path):
+def test_a_folder_that_is_complete_has_no_marker(tmp_path):
     with filling(tmp_path / "out", ("*.txt",), overwrite=False):
         assert (tmp_path / "out" / UNFINISHED).is_file()
         (tmp_path / "out" / "a.txt").touch()
@@ -133,7 +133,7 @@ def test_a_folder_filled_to_the_end_loses_its_marker(tmp_path):
         pass
 
 
-def test_a_folder_left_unfinished_is_filled_anew_without_asking(tmp_path):
+def test_a_folder_left_incomplete_is_filled_again_without_overwrite(tmp_path):
     with pytest.raises(KeyError), filling(tmp_path, ("*.txt",), overwrite=False):
         (tmp_path / "half.txt").touch()
         raise KeyError
@@ -141,7 +141,7 @@ def test_a_folder_left_unfinished_is_filled_anew_without_asking(tmp_path):
         assert names(tmp_path) == [UNFINISHED, LOCK]
 
 
-def test_a_marker_that_cannot_be_written_is_an_error_of_the_folder(tmp_path):
+def test_a_marker_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / UNFINISHED).mkdir()
     with (
         pytest.raises(DataError, match=rf"{UNFINISHED}: cannot be written"),
@@ -150,7 +150,7 @@ def test_a_marker_that_cannot_be_written_is_an_error_of_the_folder(tmp_path):
         pass
 
 
-def test_something_owned_that_cannot_be_removed_is_an_error_of_the_folder(tmp_path, monkeypatch):
+def test_an_earlier_result_that_cannot_be_removed_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "a.txt").touch()
 
     def refuse(*args, **kwargs):
@@ -173,11 +173,11 @@ def test_json_survives_the_way_to_disk_and_back(tmp_path):
         (b"{", "cannot be read as JSON"),
         (b"\xff\xfe", "cannot be read as JSON"),
         (b"[" * 100_000, "cannot be read as JSON"),
-        (b"[1]", "expected a JSON object"),
+        (b"[1]", "expected a JSON object, found a value of type list"),
         (b"", "cannot be read as JSON"),
     ],
 )
-def test_broken_json_is_an_error_that_names_the_file(tmp_path, content, problem):
+def test_broken_json_is_an_error_with_the_file(tmp_path, content, problem):
     file = tmp_path / "a.json"
     file.write_bytes(content)
     with pytest.raises(DataError, match=rf"a\.json: {problem}"):
@@ -186,7 +186,7 @@ def test_broken_json_is_an_error_that_names_the_file(tmp_path, content, problem)
         read_json(tmp_path / "none.json")
 
 
-def test_names_sort_as_people_count():
+def test_numbers_in_names_are_sorted_by_value():
     wanted = ["pat2", "pat2_9", "pat2_10", "pat10", "pat10b", "patient"]
     assert sorted({*wanted}, key=natural_key) == wanted
 
@@ -203,5 +203,5 @@ def test_any_two_names_can_be_compared():
     ("name", "stem"),
     [("a.nii.gz", "a"), ("a.nii", "a"), ("a.b.png", "a.b"), ("a.tar.gz", "a.tar"), ("a", "a")],
 )
-def test_the_stem_leaves_out_both_suffixes_of_a_volume(tmp_path, name, stem):
+def test_the_stem_has_neither_suffix_of_a_volume(tmp_path, name, stem):
     assert image_stem(tmp_path / name) == stem

@@ -5,7 +5,7 @@ from heartseg.hashing import hash_labels
 LABELS = np.random.default_rng(0).integers(0, 9, (3, 4, 5), dtype=np.uint8)
 
 
-def test_type_and_storage_order_do_not_matter():
+def test_type_and_memory_order_do_not_matter():
     assert hash_labels(LABELS) == hash_labels(np.asfortranarray(LABELS, np.int16))
 
 

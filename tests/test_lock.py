@@ -33,14 +33,15 @@ for _ in range(200):
 """
 
 
-def test_another_process_is_named_and_its_death_frees_the_folder(tmp_path):
+def test_the_owner_is_reported_and_its_death_frees_the_folder(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
         assert owner.stdout.readline().strip() == b"held"
-        with pytest.raises(DataError, match=f"process {owner.pid}"), locked(tmp_path):
+        busy = rf"another run \(process {owner.pid}\) is using this folder; wait until it ends"
+        with pytest.raises(DataError, match=busy), locked(tmp_path):
             pass
         owner.kill()
-    # What the dead owner left behind locks nothing.
+    # The file of a dead owner locks nothing.
     assert (tmp_path / LOCK).is_file()
     with locked(tmp_path):
         pass
@@ -54,7 +55,7 @@ def test_a_folder_is_free_again_after_the_block_however_it_ends(tmp_path):
         assert (tmp_path / LOCK).is_file()
 
 
-def test_processes_that_come_and_go_never_hold_it_together(tmp_path):
+def test_processes_never_hold_the_lock_at_the_same_time(tmp_path):
     (tmp_path / "counter").write_text("0")
     command = [sys.executable, "-c", COUNT, str(tmp_path)]
     counters = [subprocess.Popen(command) for _ in range(3)]
@@ -62,7 +63,7 @@ def test_processes_that_come_and_go_never_hold_it_together(tmp_path):
     assert (tmp_path / "counter").read_text() == "600"
 
 
-def test_a_folder_that_cannot_be_is_an_error_of_the_data(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"), locked(tmp_path / "file"):
         pass
@@ -75,4 +76,4 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
     monkeypatch.setattr(lock, "_acquire", refuse)
     with locked(tmp_path):
         pass
-    assert "the file system knows no locks (Operation not supported)" in caplog.text
+    assert "the file system does not support locks (Operation not supported)" in caplog.text

@@ -20,17 +20,17 @@ def crash(number):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_failure_stops_no_other_item_and_the_order_stays(jobs):
-    heard = []
+    reported = []
 
     outcomes = map_cases(
-        halve, [4, 7, 10, 1], jobs=jobs, report=lambda *told: heard.append(told), describe=str
+        halve, [4, 7, 10, 1], jobs=jobs, report=lambda *call: reported.append(call), describe=str
     )
 
     assert [outcome.item for outcome in outcomes] == [4, 7, 10, 1]
     assert [outcome.result for outcome in outcomes] == [2, None, 5, None]
     assert [outcome.problem for outcome in outcomes] == [None, "7: is odd", None, "1: is odd"]
-    assert [(done, total) for done, total, _ in heard] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert sorted(what for *_, what in heard) == ["1", "10", "4", "7"]
+    assert [(done, total) for done, total, _ in reported] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert sorted(what for *_, what in reported) == ["1", "10", "4", "7"]
 
 
 @pytest.mark.parametrize("jobs", [-1000, -1, 0, 1, 1000])
@@ -43,12 +43,12 @@ def die(_number):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
-def test_a_killed_worker_is_an_error_that_says_what_to_do():
+def test_a_killed_worker_is_an_error_with_advice():
     with pytest.raises(HeartsegError, match=r"worker process was killed.*parallel\.jobs"):
         map_cases(die, [1, 2, 3], jobs=2)
 
 
-def test_nothing_to_do_gives_nothing():
+def test_no_items_give_no_outcomes():
     assert map_cases(halve, []) == []
 
 

@@ -1,7 +1,7 @@
 """Which files belong to which case."""
 
 import re
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ class CaseFiles:
     """The files of one patient's scan.
 
     Attributes:
-        name: Case name: what stands before the suffix in the file names.
+        name: Case name, which is what precedes the suffix in the file names.
         image_file: Intensities.
         label_file: Label map.
     """
@@ -33,12 +33,12 @@ def find_cases(
     """Pair the images and label maps of a folder by case name.
 
     Args:
-        folder: Where the volumes lie.
+        folder: The folder with the volumes.
         image_suffix: What follows the case name of an image, before ``.nii`` or ``.nii.gz``.
         label_suffix: What follows the case name of a label map.
 
     Returns:
-        The complete cases in natural order, and one message a case that is not.
+        The complete cases in natural order, and one message per case that is not complete.
 
     Raises:
         DataError: If the folder is missing or holds neither images nor label maps.
@@ -52,27 +52,40 @@ def find_cases(
         )
     cases, problems = [], []
     for name in sorted(images.keys() | labels.keys(), key=natural_key):
-        image_files, label_files = images.get(name, []), labels.get(name, [])
-        if not _SAFE_NAME.fullmatch(name):
-            problems.append(
-                f"{folder}: the case name {name!r} holds characters that are not allowed "
-                "(letters, digits, space, . _ + - are)"
-            )
-        elif not image_files or not label_files:
-            present, missing = (
-                (image_files[0], label_suffix) if image_files else (label_files[0], image_suffix)
-            )
-            problems.append(f"{present}: has no partner {name}{missing}.nii.gz")
-        elif len(image_files) > 1 or len(label_files) > 1:
-            twice = image_files if len(image_files) > 1 else label_files
-            problems.append(f"{twice[0]}: the same case is also in {twice[1].name}")
+        files = images.get(name, []), labels.get(name, [])
+        problem = _find_problem(folder, name, *files, suffixes=(image_suffix, label_suffix))
+        if problem is None:
+            cases.append(CaseFiles(name, files[0][0], files[1][0]))
         else:
-            cases.append(CaseFiles(name, image_files[0], label_files[0]))
+            problems.append(problem)
     return cases, problems
 
 
+def _find_problem(
+    folder: Path,
+    name: str,
+    images: Sequence[Path],
+    labels: Sequence[Path],
+    *,
+    suffixes: tuple[str, str],
+) -> str | None:
+    """Return why files are not a complete case; None if they are."""
+    if not _SAFE_NAME.fullmatch(name):
+        return (
+            f"{folder}: the case name {name!r} holds characters that are not allowed "
+            "(letters, digits, space, . _ + - are)"
+        )
+    if not images or not labels:
+        present, missing = (images[0], suffixes[1]) if images else (labels[0], suffixes[0])
+        return f"{present}: has no partner {name}{missing}.nii.gz"
+    for files in (images, labels):
+        if len(files) > 1:
+            return f"{files[0]}: the same case is also in {files[1].name}; remove one of them"
+    return None
+
+
 def find_volumes(folder: Path, suffix: str) -> dict[str, list[Path]]:
-    """List the NIfTI files of a folder whose names end in a suffix, by what stands before it.
+    """List the NIfTI files of a folder whose names end in a suffix, by what precedes the suffix.
 
     Raises:
         DataError: If the folder is missing.
@@ -85,31 +98,3 @@ def find_volumes(folder: Path, suffix: str) -> dict[str, list[Path]]:
         if stem.endswith(suffix):
             found.setdefault(stem.removesuffix(suffix), []).append(file)
     return found
-
-
-def read_categories(file: Path, *, case_prefix: str = "pat") -> dict[str, str]:
-    """Read each case's category from the clinical table of HVSMR-2.0.
-
-    Args:
-        file: CSV with the columns ``Pat`` (number) and ``Category``.
-        case_prefix: What stands before the number in case names.
-
-    Returns:
-        Category by case name; cases without a category are left out.
-
-    Raises:
-        DataError: If the table is missing or lacks a column.
-    """
-    import csv
-
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: cannot be read as a table ({error})") from error
-    if not rows or not {"Pat", "Category"} <= rows[0].keys():
-        raise DataError(f"{file}: expected a table with the columns Pat and Category")
-    twice = [name for name, count in Counter(row["Pat"] for row in rows).items() if count > 1]
-    if twice:
-        raise DataError(f"{file}: the patient {twice[0]} occurs twice")
-    return {f"{case_prefix}{row['Pat']}": row["Category"] for row in rows if row["Category"]}

@@ -1,46 +1,84 @@
-"""The clinical table of HVSMR-2.0: which cases share a category or a diagnosis."""
+"""The clinical table of HVSMR-2.0: the category and the diagnoses of each case."""
 
 import csv
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from heartseg.errors import DataError
 
-KEY, CATEGORY = "Pat", "Category"
-NOT_DIAGNOSES = (KEY, "Age", CATEGORY)
+PATIENT, CATEGORY = "Pat", "Category"
+NOT_DIAGNOSES = (PATIENT, "Age", CATEGORY)
 CATEGORY_ORDER = ("mild", "moderate", "severe")
 
 
-def read_groups(file: Path, *, case_prefix: str = "pat") -> dict[str, dict[str, list[str]]]:
-    """Read groups of cases by category and by diagnosis.
+@dataclass(frozen=True)
+class ClinicalTable:
+    """The categories and diagnoses of a cohort.
+
+    Attributes:
+        categories: Category by case name; a case without a category is left out.
+        diagnoses: Names of the cases with each diagnosis. A case has any number of diagnoses.
+    """
+
+    categories: Mapping[str, str]
+    diagnoses: Mapping[str, tuple[str, ...]]
+
+    def groups(self) -> dict[str, dict[str, list[str]]]:
+        """Return case names by group, under ``category`` and ``diagnosis``.
+
+        The known categories come first, from mild to severe, even if they have no case.
+        """
+        by_category: dict[str, list[str]] = {name: [] for name in CATEGORY_ORDER}
+        for case, category in self.categories.items():
+            by_category.setdefault(category, []).append(case)
+        by_diagnosis = {name: list(cases) for name, cases in self.diagnoses.items()}
+        return {"category": by_category, "diagnosis": by_diagnosis}
+
+
+def read_clinical_table(file: Path, *, case_prefix: str = "pat") -> ClinicalTable:
+    """Read the clinical table.
 
     Args:
-        file: CSV with the columns ``Pat`` (number), ``Category``, and one a diagnosis, whose
-            cells hold anything where the patient has it.
-        case_prefix: What stands before the number in case names.
+        file: CSV with the columns ``Pat`` (number of the patient) and ``Category``, and one column
+            per diagnosis, with anything in the cells of the patients who have it.
+        case_prefix: What precedes the number in case names.
 
     Returns:
-        Case names by group under ``category`` and ``diagnosis``. A case has one category and any
-        number of diagnoses.
+        The table; its cases keep the order of the rows.
 
     Raises:
-        DataError: If the table cannot be read or lacks a column.
+        DataError: If the file cannot be read, lacks a column or rows, or has two rows of one
+            patient.
     """
+    columns, rows = _read_rows(file)
+    if not {PATIENT, CATEGORY} <= set(columns):
+        found = ", ".join(map(repr, columns)) or "none"
+        raise DataError(
+            f"{file}: expected a table with the columns {PATIENT} and {CATEGORY}, found {found}"
+        )
+    if not rows:
+        raise DataError(f"{file}: expected one row per patient, found no rows")
+    patients = Counter(row[PATIENT] for row in rows)
+    twice = [patient for patient, count in patients.items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{file}: expected one row per patient, found several of the patient {twice[0]!r}"
+        )
+    cases = {f"{case_prefix}{row[PATIENT]}": row for row in rows}
+    names = [name for name in columns if name and name not in NOT_DIAGNOSES]
+    return ClinicalTable(
+        {case: row[CATEGORY] for case, row in cases.items() if row[CATEGORY]},
+        {name: tuple(case for case, row in cases.items() if row[name].strip()) for name in names},
+    )
+
+
+def _read_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns, and the rows with an empty text in each cell that is not there."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
+            reader = csv.DictReader(stream, restval="")
+            return list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as a table ({error})") from error
-    if not rows or not {KEY, CATEGORY} <= rows[0].keys():
-        raise DataError(f"{file}: expected a table with the columns {KEY} and {CATEGORY}")
-    categories: dict[str, list[str]] = {name: [] for name in CATEGORY_ORDER}
-    diagnoses: dict[str, list[str]] = {
-        name: [] for name in rows[0] if name and name not in NOT_DIAGNOSES
-    }
-    for row in rows:
-        case = f"{case_prefix}{row[KEY]}"
-        if row[CATEGORY]:
-            categories.setdefault(row[CATEGORY], []).append(case)
-        for name, cases in diagnoses.items():
-            if (row[name] or "").strip():
-                cases.append(case)
-    return {"category": categories, "diagnosis": diagnoses}

@@ -1,4 +1,4 @@
-"""What the user names on the command line: files, and folders of files."""
+"""The inputs that a user passes on the command line: files, and folders of files."""
 
 import logging
 from collections.abc import Sequence
@@ -20,17 +20,18 @@ def find_inputs(
     endings: Sequence[str] = READABLE,
     skipped_suffixes: Sequence[str] = (),
 ) -> tuple[list[Path], list[str]]:
-    """List the pictures and NIfTI volumes that paths name.
+    """List the pictures and NIfTI volumes among files and in folders.
 
     Args:
-        paths: Files, and folders; the files of a folder follow in natural order, without those of
-            the folders below.
-        endings: How the name of an input ends, in small letters.
-        skipped_suffixes: Files of a *folder* whose name, without ``.nii.gz`` and the like, ends so
-            are left out and logged; a file that is named itself is always taken.
+        paths: Files and folders. The files of a folder come in natural order; its subfolders are
+            not searched.
+        endings: How the name of an input may end, in lower case.
+        skipped_suffixes: A file of a *folder* is skipped, and logged, if its name ends in one of
+            these before ``.nii.gz`` and the like. A file that is itself in ``paths`` is never
+            skipped.
 
     Returns:
-        The files, and one message a path that gives none.
+        The files, and one message per path without an input.
     """
     files: list[Path] = []
     problems: list[str] = []
@@ -53,7 +54,7 @@ def _list_folder(
     folder: Path, endings: tuple[str, ...], skipped_suffixes: tuple[str, ...]
 ) -> list[Path]:
     entries = list_folder(folder)
-    # Names that start with a dot are unfinished files, or what macOS puts beside the real ones.
+    # A name that starts with a dot is an unfinished file, or one that macOS adds to the real ones.
     readable = [
         entry
         for entry in entries
@@ -64,15 +65,15 @@ def _list_folder(
     skipped = [file for file in readable if image_stem(file).endswith(skipped_suffixes)]
     if skipped:
         logger.info(
-            "%s: left out because of their names: %s",
+            "%s: skipped because of their names: %s",
             folder,
             ", ".join(file.name for file in skipped),
         )
     kept = [file for file in readable if file not in skipped]
     if not kept:
         folders = [entry.name for entry in entries if entry.is_dir()]
-        hint = f"; it holds the folders {', '.join(folders[:5])}" if folders else ""
+        hint = f"; pass one of its subfolders: {', '.join(folders[:5])}" if folders else ""
         raise DataError(
-            f"{folder}: holds no input (a file that ends in {', '.join(endings)}){hint}"
+            f"{folder}: expected files that end in {', '.join(endings)}, found none{hint}"
         )
     return kept

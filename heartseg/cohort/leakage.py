@@ -1,4 +1,4 @@
-"""Whether test patients were trained on: by name, and by content under another name."""
+"""Leakage: test patients in the training data, under the same name or under another one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from heartseg.files import natural_key
 
 MAX_NAMED = 5
-"""How many leaked cases a warning names."""
+"""How many leaked cases a warning lists."""
 
 SLICE_SPLIT = (
-    "LEAKAGE: the data set was split by slice, not by patient. Neighbours of test slices were "
-    "trained on; every score here is too good to be true for a new patient."
+    "LEAKAGE: the data set was split by slice, not by patient. The training part holds neighbours "
+    "of the test slices, so a new patient will score lower than every score here."
 )
 
 
@@ -20,9 +20,9 @@ class PartContents:
 
     Attributes:
         cases: Names of its cases.
-        case_hashes: Hash of each case's label map, as far as known.
-        slice_hashes: Hash of each slice by its name, as far as known.
-        image_hashes: Hash of each case's scan, as far as known.
+        case_hashes: Hash of the label map by case, as far as known.
+        slice_hashes: Hash of each slice by file name, as far as known.
+        image_hashes: Hash of the scan by case, as far as known.
     """
 
     cases: Sequence[str]
@@ -38,44 +38,45 @@ def find_leaks(
     part: str = "training part",
     same_data_set: bool = True,
 ) -> list[str]:
-    """Look for what is tested in what a model has seen.
+    """Look for test cases among the cases that a model has seen.
 
     Args:
         known: What the model has seen.
         test: What is scored.
-        part: What to call ``known`` in a warning.
-        same_data_set: Whether equal names mean equal patients. If not, a name counts only where
-            contents cannot be compared: other data sets have a ``pat4`` too.
+        part: How a warning refers to ``known``.
+        same_data_set: Whether equal names mean equal patients. If not, an equal name counts only
+            if the contents cannot be compared: other data sets have a ``pat4`` too.
 
     Returns:
-        One warning for shared names, and one each for label maps, scans and slices that are the
-        same under other names.
+        At most one warning each for cases of the same name, and for equal label maps, scans and
+        slices under other names.
     """
     shared = [
         name
         for name in sorted(set(known.cases) & set(test.cases), key=natural_key)
         if same_data_set or not _differs(name, known, test)
     ]
-    findings = (
-        (f"of {len(test.cases)} test cases are in the {part} too", shared),
-        (
-            f"test cases have the label map of a case of the {part} under another name",
-            _same_content(known.case_hashes, test.case_hashes),
-        ),
-        (
-            f"test cases have the scan of a case of the {part} under another name",
-            _same_content(known.image_hashes, test.image_hashes),
-        ),
-        (
-            f"test slices are the same picture as a slice of the {part}",
-            _same_content(known.slice_hashes, test.slice_hashes),
-        ),
-    )
-    return [f"LEAKAGE: {len(names)} {what}: {_some(names)}." for what, names in findings if names]
+    warnings = []
+    if shared:
+        warnings.append(
+            f"LEAKAGE: test cases that also occur in the {part}: {len(shared)} of "
+            f"{len(test.cases)} ({_some(shared)})."
+        )
+    for what, ours, theirs in (
+        ("test cases whose label map also occurs", known.case_hashes, test.case_hashes),
+        ("test cases whose scan also occurs", known.image_hashes, test.image_hashes),
+        ("test slices that also occur", known.slice_hashes, test.slice_hashes),
+    ):
+        same = _same_content(ours, theirs)
+        if same:
+            warnings.append(
+                f"LEAKAGE: {what} in the {part} under another name: {len(same)} ({_some(same)})."
+            )
+    return warnings
 
 
 def _differs(name: str, known: PartContents, test: PartContents) -> bool:
-    """Whether contents show that two cases of one name are of different patients."""
+    """Return whether the contents show that two cases of one name are different patients."""
     pairs = [
         (ours[name], theirs[name])
         for ours, theirs in (
@@ -115,7 +116,7 @@ def compare_contents(before: PartContents, now: PartContents, *, part: str) -> l
 
 
 def find_duplicates(hashes: Mapping[str, str]) -> list[str]:
-    """Return one warning for each label map that several cases share."""
+    """Return one warning per label map that several cases share."""
     names: dict[str, list[str]] = {}
     for case in sorted(hashes, key=natural_key):
         names.setdefault(hashes[case], []).append(case)

@@ -1,8 +1,8 @@
-"""Which cases train, validate and test: drawn by scikit-learn, checked against leakage."""
+"""Which cases train, validate and test: drawn with scikit-learn, checked for leakage."""
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
@@ -11,17 +11,15 @@ from heartseg.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("train", "valid", "test")
-
 
 @dataclass(frozen=True)
 class Partition:
     """The names (of cases or of slices) in each part.
 
     Attributes:
-        train: Names that the network learns from.
-        valid: Names that stop training and choose the checkpoint.
-        test: Names that nothing was fitted to.
+        train: Names of what the network is fitted to.
+        valid: Names of what decides when training stops and which checkpoint is kept.
+        test: Names of what is kept for the final score.
     """
 
     train: tuple[str, ...]
@@ -43,14 +41,14 @@ def draw_partition(
 ) -> Partition:
     """Shuffle names into parts of ``int(fraction * N)``; the rest is the test part.
 
-    With three names or more, no part whose fraction is above 0 stays empty.
+    With three names or more, every part whose fraction is above 0 gets at least one name.
 
     Args:
-        names: What is divided, without duplicates.
-        train_fraction: Share of the training part.
-        valid_fraction: Share of the validation part.
+        names: The names to divide, without duplicates.
+        train_fraction: Fraction of the names in the training part.
+        valid_fraction: Fraction of the names in the validation part.
         seed: Seed of the shuffling.
-        strata: Category by name, to be spread evenly; names without one join the largest.
+        strata: Category by name, to be spread evenly; names without one count to the largest.
 
     Returns:
         The partition; each part keeps the order of ``names``.
@@ -62,9 +60,9 @@ def draw_partition(
     if total < 2:
         raise DataError(f"a split needs at least 2 cases, found {total}")
     valid, test = _part_sizes(total, train_fraction, valid_fraction)
-    rest, held_out = _divide(names, test, seed=seed, strata=strata)
-    learned, stopped = _divide(rest, valid, seed=seed, strata=strata)
-    return _in_order(names, learned, stopped, held_out)
+    rest, test_names = _divide(names, test, seed=seed, strata=strata)
+    train_names, valid_names = _divide(rest, valid, seed=seed, strata=strata)
+    return _in_order(names, train_names, valid_names, test_names)
 
 
 def draw_folds(
@@ -78,45 +76,37 @@ def draw_folds(
     """Draw cross-validation folds: each name is in exactly one test part.
 
     Args:
-        names: What is divided.
+        names: The names to divide, without duplicates.
         folds: Number of folds, at least 2.
-        valid_fraction: Share of all names that validate, taken from outside the test part.
+        valid_fraction: Fraction of all names in the validation part of each fold.
         seed: Seed of the shuffling.
-        strata: Category by name, to be spread evenly.
+        strata: Category by name, to be spread evenly; names without one count to the largest.
 
     Returns:
-        One partition a fold.
+        One partition per fold; each part keeps the order of ``names``.
 
     Raises:
         DataError: If there are fewer names than folds.
     """
     if len(names) < folds:
         raise DataError(f"{folds} folds need at least {folds} cases, found {len(names)}")
-    classes = _classes(names, strata)
-    stratified = classes is not None and min(Counter(classes).values()) >= folds
-    if classes is not None and not stratified:
-        logger.warning("a category has fewer cases than there are folds: not stratified")
-    splitter = (StratifiedKFold if stratified else KFold)(
-        n_splits=folds, shuffle=True, random_state=seed
-    )
     partitions = []
-    for rest, held_out in splitter.split(names, classes if stratified else None):
-        remaining = [names[i] for i in rest]
-        # Never so many that nothing is left to learn from.
-        valid = min(max(1, int(valid_fraction * len(names))), len(remaining) - 1)
-        learned, stopped = _divide(
-            remaining, valid if valid_fraction > 0 else 0, seed=seed, strata=strata
+    for rest, test in _draw_test_parts(names, folds, seed=seed, strata=strata):
+        # At least one name stays in the training part.
+        valid = min(max(1, int(valid_fraction * len(names))), len(rest) - 1)
+        train_names, valid_names = _divide(
+            rest, valid if valid_fraction > 0 else 0, seed=seed, strata=strata
         )
-        partitions.append(_in_order(names, learned, stopped, [names[i] for i in held_out]))
+        partitions.append(_in_order(names, train_names, valid_names, test))
     return partitions
 
 
 def check_disjoint(partition: Partition, *, hashes: Mapping[str, str]) -> None:
-    """Refuse a partition in which a case, or its label map, is in two places.
+    """Refuse a partition in which a case, or its label map, occurs twice.
 
     Args:
-        partition: Case names by part.
-        hashes: Hash of each case's label map.
+        partition: The cases of each part.
+        hashes: Hash of the label map by case.
 
     Raises:
         DataError: If a case is in two parts, or two cases have the same label map.
@@ -124,7 +114,9 @@ def check_disjoint(partition: Partition, *, hashes: Mapping[str, str]) -> None:
     names = [name for part in partition.parts().values() for name in part]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        raise DataError(f"the split puts {', '.join(twice)} into more than one part")
+        raise DataError(
+            f"split: expected each case in one part, found in several: {', '.join(twice)}"
+        )
     by_hash: dict[str, list[str]] = {}
     for name in names:
         if name in hashes:
@@ -132,19 +124,35 @@ def check_disjoint(partition: Partition, *, hashes: Mapping[str, str]) -> None:
     same = [" = ".join(group) for group in by_hash.values() if len(group) > 1]
     if same:
         raise DataError(
-            f"the same label map stands under several case names: {'; '.join(same)}; remove the "
-            "copies, or a patient would be in two parts"
+            "split: expected different label maps, found the same one under several case names: "
+            f"{'; '.join(same)}; remove the copies, so that no patient is in two parts"
         )
 
 
+def _draw_test_parts(
+    names: Sequence[str], folds: int, *, seed: int, strata: Mapping[str, str] | None
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield for each fold the names outside its test part and the names in it."""
+    classes = _classes(names, strata)
+    if classes is not None and min(Counter(classes).values()) < folds:
+        logger.warning(
+            "the folds are not stratified: a category has fewer cases than there are folds"
+        )
+        classes = None
+    kind = KFold if classes is None else StratifiedKFold
+    splitter = kind(n_splits=folds, shuffle=True, random_state=seed)
+    for rest, test in splitter.split(names, classes):
+        yield [names[i] for i in rest], [names[i] for i in test]
+
+
 def _part_sizes(total: int, train_fraction: float, valid_fraction: float) -> tuple[int, int]:
-    """Return how many names validate and how many test."""
-    # Rounded first: 0.15 * 20 is 2.9999999999999996 in floating point.
+    """Return the sizes of the validation part and of the test part."""
+    # Rounded first, because 0.15 * 20 is 2.9999999999999996 in floating point.
     train = int(round(train_fraction * total, 9))
     valid = int(round(valid_fraction * total, 9))
     test = total - train - valid
     if total >= 3:
-        # Where a part would stay empty another gives: the test part if it can, else training.
+        # The test part gives a name to an empty validation part if it has two, else training does.
         if valid == 0 and valid_fraction > 0:
             train, valid, test = (train, 1, test - 1) if test > 1 else (train - 1, 1, test)
         if test == 0 and train_fraction + valid_fraction < 1:
@@ -158,14 +166,14 @@ def _part_sizes(total: int, train_fraction: float, valid_fraction: float) -> tup
 def _divide(
     names: Sequence[str], second: int, *, seed: int, strata: Mapping[str, str] | None
 ) -> tuple[list[str], list[str]]:
-    """Draw ``second`` of the names; return the others first."""
+    """Draw ``second`` of the names; return the rest and what was drawn."""
     if second == 0:
         return list(names), []
     classes = _classes(names, strata)
     if classes is not None:
         counts = Counter(classes)
         if min(counts.values()) < 2 or min(second, len(names) - second) < len(counts):
-            logger.warning("too few cases of a category to spread them: not stratified")
+            logger.warning("the split is not stratified: a category has too few cases")
             classes = None
     kept, drawn = train_test_split(
         list(names), test_size=second, random_state=seed, shuffle=True, stratify=classes

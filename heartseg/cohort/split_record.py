@@ -21,18 +21,18 @@ class SplitRecord:
     Attributes:
         cases: Names of the cases, by part.
         by: ``patient``, or ``slice``: then a case may be in several parts.
-        seed: Seed of the shuffling; None where the cases were listed by hand.
-        train_fraction: Wanted share of the training part.
-        valid_fraction: Wanted share of the validation part.
+        seed: Seed of the shuffling; None if the cases were listed by hand.
+        train_fraction: Requested fraction of the training part.
+        valid_fraction: Requested fraction of the validation part.
         stratified: Whether the categories of the cases were spread evenly.
         folds: Number of folds; 0 for one split.
         fold: Which of them this is.
         slices: Number of slices, by part.
-        case_hashes: Hash of each case's label map, as far as known.
-        image_hashes: Hash of each case's scan, as far as known.
-        slice_hashes: By part, the hash of each slice by its file name.
-        recipe: How the slices were made, as ``prepare`` records it; empty if that is not known.
-        warnings: What a reader of scores must know.
+        case_hashes: Hash of the label map by case, as far as known.
+        image_hashes: Hash of the scan by case, as far as known.
+        slice_hashes: For each part, the hash of each slice by file name.
+        recipe: How the slices were made, as recorded by ``prepare``; empty if unknown.
+        warnings: What readers of the scores must know.
     """
 
     cases: Mapping[str, tuple[str, ...]]
@@ -51,7 +51,7 @@ class SplitRecord:
     warnings: tuple[str, ...] = ()
 
     def contents(self, part: str) -> PartContents:
-        """Return names and hashes of a part, for the search for leaks."""
+        """Return the names and hashes of a part, for the search for leaks."""
         names = self.cases.get(part, ())
         return PartContents(
             names,
@@ -90,7 +90,7 @@ def read_split_record(file: Path) -> SplitRecord:
     """Read the record of a split.
 
     Raises:
-        DataError: If the file is missing, or is no record of a split into parts.
+        DataError: If the file is missing or is not the record of a split into parts.
     """
     if not file.is_file():
         raise DataError(f"{file}: no such file; run `heartseg split` first")

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from heartseg.evaluation.scoring import ABSENT, WHOLE_HEART, Scores, StructureScore
 from heartseg.labels import LabelTable
-from heartseg.pictures.case_views import CaseView
+from heartseg.pictures.case_pictures import OrientedCase
 from heartseg.surfaces.mesh import build_mesh, coarsen
 
 MESH_STEP_MM = 2.0
@@ -164,7 +164,7 @@ def training_curves(curves: Mapping[str, Sequence[float]]) -> go.Figure:
     return _finish(figure, height=360)
 
 
-def surfaces(view: CaseView, table: LabelTable) -> go.Figure:
+def surfaces(view: OrientedCase, table: LabelTable) -> go.Figure:
     """Draw the surfaces of both label maps of a case, to be turned and switched on and off."""
     titles = ("reference", "prediction")
     figure = make_subplots(

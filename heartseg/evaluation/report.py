@@ -19,7 +19,7 @@ from heartseg.evaluation import figures
 from heartseg.evaluation.scoring import COLUMNS, FULL, WHOLE_HEART, Scores, StructureScore
 from heartseg.evaluation.summary import Context, build_summary
 from heartseg.files import replacing, write_json
-from heartseg.pictures.case_views import CaseView, Picture, draw_case
+from heartseg.pictures.case_pictures import OrientedCase, Picture, draw_case
 
 NUM_SHOWN = 3
 """How many of the worst and of the best cases are shown."""
@@ -45,7 +45,7 @@ class Material:
     """
 
     title: str = "Scores of whole-heart segmentation"
-    read_view: Callable[[str], CaseView | None] | None = None
+    read_view: Callable[[str], OrientedCase | None] | None = None
     training: Mapping[str, Sequence[float]] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
 
@@ -160,7 +160,7 @@ def render_report(scores: Scores, summary: Mapping[str, Any], material: Material
     )
 
 
-def _build_figures(scores: Scores, material: Material, view: CaseView | None) -> list[_Figure]:
+def _build_figures(scores: Scores, material: Material, view: OrientedCase | None) -> list[_Figure]:
     built = [
         _figure(
             "dice",
@@ -229,7 +229,7 @@ def _rank(scores: Scores) -> list[str]:
     return [name for dice, name in sorted(by_dice, key=lambda e: e[0]) if not math.isnan(dice)]
 
 
-def _read_view(material: Material, case: str) -> CaseView | None:
+def _read_view(material: Material, case: str) -> OrientedCase | None:
     return material.read_view(case) if material.read_view else None
 
 

@@ -15,7 +15,8 @@ from heartseg.inference.volumetry import VolumeRow, measure_volumes
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import ModelDescription
 from heartseg.pictures.movie import write_movie
-from heartseg.pictures.previews import overlay_slices, preview_sheet, to_true_aspect
+from heartseg.pictures.overlays import overlay_slices
+from heartseg.pictures.previews import preview_sheet, to_true_aspect
 from heartseg.progress import Report
 from heartseg.scans.geometry import SliceLayout
 from heartseg.scans.intensity import find_window

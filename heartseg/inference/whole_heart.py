@@ -30,7 +30,7 @@ from heartseg.modelfile.description import WHOLE_HEART, WHOLE_HEART_VIEW, ModelD
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
 from heartseg.scans.nearest import resample_labels
-from heartseg.scans.oblique import lay_straight, obliqueness_deg
+from heartseg.scans.oblique import obliqueness_deg, straighten
 from heartseg.scans.resampling import resample, sampling_matrix
 from heartseg.scans.volume import Volume
 
@@ -76,7 +76,7 @@ class WholeHeartSegmenter:
         check_league(image)
         if obliqueness_deg(image.affine) > MOST_OBLIQUE_DEG:
             # Finer than the views can use would be work for nothing.
-            straight = lay_straight(image, WORKING_SIDE)
+            straight = straighten(image, WORKING_SIDE)
             result = self.segment(straight, report=report)
             labels = resample_labels(
                 result.labels, straight.affine, to_affine=image.affine, shape=image.voxels.shape

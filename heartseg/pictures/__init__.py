@@ -1,1 +1,1 @@
-"""Pictures for people: overlays, sheets, charts, movies."""
+"""Pictures: overlays, sheets, charts, movies, and the diagram of a network."""

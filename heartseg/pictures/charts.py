@@ -1,4 +1,4 @@
-"""Charts: bars of a data set, curves of a training. Drawn without pyplot, which keeps a state."""
+"""Charts: bars of a data set, curves of a training; drawn without pyplot, which has a state."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +13,11 @@ def draw_curves(file: Path, epochs: Sequence[int], curves: Mapping[str, Sequence
 
     Args:
         file: PNG to write.
-        epochs: The epochs.
-        curves: Values of each epoch by name; NaN leaves a gap.
+        epochs: Numbers of the epochs.
+        curves: One value per epoch by name; NaN leaves a gap.
+
+    Raises:
+        DataError: If the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -37,12 +40,15 @@ def draw_curves(file: Path, epochs: Sequence[int], curves: Mapping[str, Sequence
 
 
 def draw_bar_charts(file: Path, charts: Mapping[str, Mapping[str, float]], *, title: str) -> None:
-    """Draw one bar chart below the other.
+    """Draw bar charts, one below the other.
 
     Args:
         file: PNG to write.
-        charts: Bars (name and height) by the label of their axis.
-        title: Stands on top.
+        charts: Name and height of the bars of each chart, by the label of its axis.
+        title: Title above all charts.
+
+    Raises:
+        DataError: If the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -63,5 +69,5 @@ def draw_bar_charts(file: Path, charts: Mapping[str, Mapping[str, float]], *, ti
 
 
 def _plain(text: str) -> str:
-    """Keep matplotlib from reading a formula between dollar signs."""
+    """Escape dollar signs, between which Matplotlib would expect a formula."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Films: pictures of equal size, one after the other, as MP4 or GIF."""
+"""Movies: pictures of equal size, one after the other, as MP4 or GIF."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -24,17 +24,17 @@ def write_movie(
     *,
     frames_per_second: float = FRAMES_PER_SECOND,
 ) -> None:
-    """Write a film; frames are taken one at a time.
+    """Write a movie; only one frame at a time is held in memory.
 
     Args:
-        file: Ends in ``.mp4`` or ``.gif``. An MP4 has even sides: an odd one gets a black line
-            more. A GIF has 128 colours a frame and loops for ever.
-        frames: ``(H, W, 3)`` RGB, all of one size.
+        file: The new file, which ends in ``.mp4`` or ``.gif``. The sides of an MP4 are even: an odd
+            side is extended by a black line. A GIF has 128 colours per frame and repeats endlessly.
+        frames: ``(H, W, 3)`` uint8 RGB pictures of equal size.
         frames_per_second: Speed.
 
     Raises:
         DataError: If the file cannot be written or this system cannot encode it.
-        ValueError: If there is no frame, their sizes differ, or the suffix is neither.
+        ValueError: If there is no frame, their sizes differ, or the suffix is another one.
     """
     suffix = file.suffix.lower()
     if suffix not in MOVIE_SUFFIXES:
@@ -54,7 +54,7 @@ def _write_mp4(
     try:
         if not writer.isOpened():
             raise DataError(
-                f"{file}: this system's OpenCV cannot write MP4 ({_CODEC}); choose a GIF instead"
+                f"{file}: OpenCV cannot write MP4 ({_CODEC}) on this system; choose a GIF instead"
             )
         for frame in chain([first], frames):
             rows, cols = height - frame.shape[0], width - frame.shape[1]
@@ -63,14 +63,14 @@ def _write_mp4(
     finally:
         writer.release()
     if not temporary.stat().st_size:
-        raise DataError(f"{file}: OpenCV wrote nothing; is the disk full?")
+        raise DataError(f"{file}: OpenCV wrote an empty file; check whether the disk is full")
 
 
 def _write_gif(
     temporary: Path, frames: Iterator[NDArray[np.uint8]], frames_per_second: float, file: Path
 ) -> None:
     del file
-    # Without dithering: scattered dots would look like noise of the scan.
+    # Without dithering, because scattered dots would look like noise of the scan.
     pictures = (
         Image.fromarray(frame).quantize(_GIF_COLORS, dither=Image.Dither.NONE) for frame in frames
     )
@@ -89,8 +89,8 @@ def _equal_frames(frames: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.ui
     shape: tuple[int, ...] | None = None
     for frame in frames:
         if shape is not None and frame.shape != shape:
-            raise ValueError(f"frames: expected equal shapes, got {shape} and {frame.shape}")
+            raise ValueError(f"frames: expected equal shapes, found {shape} and {frame.shape}")
         shape = frame.shape
         yield np.ascontiguousarray(frame)
     if shape is None:
-        raise ValueError("frames: expected at least one")
+        raise ValueError("frames: expected at least one, found none")

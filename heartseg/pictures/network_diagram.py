@@ -1,4 +1,4 @@
-"""The drawing of a network of slices: a U of blocks."""
+"""The diagram of a U-Net for slices: blocks in the form of a U."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,13 @@ from matplotlib.patches import Rectangle
 
 from heartseg.files import replacing
 
+BOX_WIDTH = 0.92
+BOX_HEIGHT = 0.62
+
 
 @dataclass(frozen=True)
 class _Block:
-    """What the diagram shows of one block: its resolution, its side and its convolutions."""
+    """One block of the diagram: its level, its side and its convolutions."""
 
     level: int
     is_decoder: bool
@@ -24,15 +27,15 @@ class _Block:
 
 
 def draw_architecture(model: keras.Model, file: Path) -> None:
-    """Draw the network as a U, each block with its filters, kernel and feature size.
+    """Draw the network as a U; each block shows its filters, kernel and feature size.
 
     Args:
         model: A model of ``build_unet``.
-        file: Picture to write; its suffix picks the format (``.png``, ``.svg``, ``.pdf``).
+        file: Picture to write; its suffix sets the format (``.png``, ``.svg``, ``.pdf``).
 
     Raises:
         DataError: If the file cannot be written.
-        ValueError: If the model has other blocks than ``build_unet`` makes.
+        ValueError: If the model has no blocks with the names of ``build_unet``.
     """
     blocks = _blocks(model)
     depth = max(block.level for block in blocks)
@@ -76,12 +79,8 @@ def _blocks(model: keras.Model) -> list[_Block]:
             )
         )
     if not found:
-        raise ValueError(f"{model.name}: expected blocks as build_unet names them, found none")
+        raise ValueError(f"{model.name}: expected blocks with the names of build_unet, found none")
     return found
-
-
-BOX_WIDTH = 0.92
-BOX_HEIGHT = 0.62
 
 
 def _draw_block(axes: Axes, block: _Block, center: tuple[float, float]) -> None:
@@ -123,10 +122,11 @@ def _draw_arrow(
 def _annotate(axes: Axes, model: keras.Model, depth: int) -> None:
     channels = model.inputs[0].shape[-1]
     classes = model.outputs[0].shape[-1]
-    axes.text(-0.5, 0.5, f"image, {channels} channels", ha="left", fontsize=8)
+    plural = "" if channels == 1 else "s"
+    axes.text(-0.5, 0.5, f"image, {channels} channel{plural}", ha="left", fontsize=8)
     axes.text(2 * depth + 0.5, 0.5, f"softmax, {classes} classes", ha="right", fontsize=8)
     axes.set_title(
-        f"{model.name}: {model.count_params():,} parameters; each block two convolutions",
+        f"{model.name}: {model.count_params():,} parameters; two convolutions per block",
         fontsize=9,
     )
     axes.plot([], [], color="tab:red", label="max-pooling 2x2")

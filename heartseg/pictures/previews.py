@@ -1,45 +1,14 @@
-"""Slices of a scan as people look at them: in grey, with labels over them, in true proportion."""
-
-from collections.abc import Iterator, Sequence
+"""Previews of a segmented scan: slices in grey with coloured labels, in their true proportions."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.labels import LabelTable
-from heartseg.pictures.sheets import SHEET_TILE, contact_sheet, evenly_spaced, overlay
+from heartseg.pictures.overlays import overlay_slices
+from heartseg.pictures.sheets import SHEET_TILE, contact_sheet, evenly_spaced
 from heartseg.scans.geometry import Plane, SliceLayout
-from heartseg.scans.intensity import apply_window, to_gray
 from heartseg.scans.volume import Volume
-
-
-def overlay_slices(
-    image: Volume,
-    labels: NDArray[np.uint8],
-    table: LabelTable,
-    *,
-    plane: Plane | str,
-    limits: tuple[float, float],
-    indices: Sequence[int] | None = None,
-) -> Iterator[NDArray[np.uint8]]:
-    """Draw labels over slices of a scan, one at a time.
-
-    Args:
-        image: The scan.
-        labels: ``(X, Y, Z)`` label map on its grid.
-        table: The colours.
-        plane: Anatomical plane of the slices.
-        limits: Intensities that become black and white.
-        indices: Which slices; None takes all.
-
-    Yields:
-        ``(H, W, 3)`` RGB, one pixel a voxel.
-    """
-    layout = SliceLayout.from_affine(image.affine, plane)
-    image_slices, label_slices = layout.stack(image.voxels), layout.stack(labels)
-    for index in range(len(image_slices)) if indices is None else indices:
-        gray = to_gray(apply_window(image_slices[index], limits))
-        yield overlay(gray, label_slices[index], table)
 
 
 def to_true_aspect(
@@ -49,8 +18,8 @@ def to_true_aspect(
 
     Args:
         picture: ``(H, W, 3)`` RGB.
-        spacing_mm: Distance of its rows and of its columns.
-        longest_side: Pixels of the longer side of the result.
+        spacing_mm: Distance between its rows, and between its columns.
+        longest_side: Pixels along the longer side of the result.
     """
     extents = [size * spacing for size, spacing in zip(picture.shape[:2], spacing_mm, strict=True)]
     height, width = (max(1, round(extent * longest_side / max(extents))) for extent in extents)
@@ -69,7 +38,7 @@ def preview_sheet(
     num_slices: int = 24,
     columns: int = 6,
 ) -> NDArray[np.uint8]:
-    """Arrange evenly spaced slices with their labels on one sheet, in true proportion.
+    """Arrange evenly spaced slices with their labels on a sheet, in their true proportions.
 
     Args:
         image: The scan.
@@ -77,11 +46,11 @@ def preview_sheet(
         table: The colours.
         plane: Anatomical plane of the slices.
         limits: Intensities that become black and white.
-        num_slices: Slices at most.
-        columns: Slices in a row.
+        num_slices: Largest number of slices.
+        columns: Slices per row.
 
     Returns:
-        ``(rows * SHEET_TILE, columns * SHEET_TILE, 3)`` RGB.
+        ``(rows * SHEET_TILE, columns * SHEET_TILE, 3)`` uint8 RGB.
     """
     layout = SliceLayout.from_affine(image.affine, plane)
     indices = evenly_spaced(image.voxels.shape[layout.slice_axis], num_slices)

@@ -1,4 +1,4 @@
-"""Pictures for people: overlays, and sheets of many slices."""
+"""Sheets of many slices."""
 
 from collections.abc import Sequence
 
@@ -6,29 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.labels import LabelTable
-
 SHEET_TILE = 160
 """Side of a slice on a sheet, in pixels."""
-
-
-def overlay(
-    image: NDArray[np.uint8], labels: NDArray[np.uint8], table: LabelTable, *, opacity: float = 0.45
-) -> NDArray[np.uint8]:
-    """Draw labels over the slice that they describe.
-
-    Args:
-        image: ``(H, W)`` grey levels.
-        labels: ``(H, W)`` labels; the background stays as it is.
-        table: The colours.
-        opacity: 0 shows the image alone, 1 the colours alone.
-
-    Returns:
-        ``(H, W, 3)`` RGB.
-    """
-    gray = np.repeat(image[..., np.newaxis], 3, axis=-1).astype(np.float32)
-    mixed = (1 - opacity) * gray + opacity * table.colorize(labels)
-    return np.where(labels[..., np.newaxis] > 0, np.rint(mixed), gray).astype(np.uint8)
 
 
 def contact_sheet(
@@ -37,12 +16,13 @@ def contact_sheet(
     """Arrange slices on a sheet, row by row, each fitted into a square.
 
     Args:
-        tiles: ``(H, W, 3)`` or ``(H, W)`` pictures; colour masks stay free of mixed colours.
-        columns: Tiles in a row.
+        tiles: ``(H, W, 3)`` or ``(H, W)`` pictures. They are resized by nearest neighbour, so that
+            the colours of a mask are not mixed.
+        columns: Squares per row.
         tile: Side of a square in pixels.
 
     Returns:
-        ``(rows * tile, columns * tile, 3)`` RGB; black where nothing lies.
+        ``(rows * tile, columns * tile, 3)`` uint8 RGB, black between the pictures.
     """
     rows = -(-len(tiles) // columns)
     sheet = np.zeros((max(rows, 1) * tile, columns * tile, 3), np.uint8)
@@ -58,5 +38,5 @@ def contact_sheet(
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """Return up to ``wanted`` different indices below ``count``, spread evenly."""
+    """Return up to ``wanted`` different indices below ``count``, evenly spaced."""
     return sorted({int(i) for i in np.linspace(0, count - 1, min(wanted, count)).round()})

@@ -8,8 +8,8 @@ from heartseg.cohort.inputs import READABLE, find_inputs
 from heartseg.errors import BatchError, DataError
 from heartseg.files import UNFINISHED, filling, image_stem
 from heartseg.labels import LabelTable
-from heartseg.pictures.previews import overlay_slices
-from heartseg.pictures.sheets import overlay as draw_overlay
+from heartseg.pictures.overlays import overlay as draw_overlay
+from heartseg.pictures.overlays import overlay_slices
 from heartseg.progress import Report, silent
 from heartseg.scans.geometry import Plane, SliceLayout
 from heartseg.scans.intensity import find_window

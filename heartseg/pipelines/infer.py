@@ -36,7 +36,7 @@ from heartseg.modelfile.checkpoint import read_metadata
 from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.modelfile.packaged import describe_packaged
 from heartseg.parallel import map_cases
-from heartseg.pictures.sheets import overlay
+from heartseg.pictures.overlays import overlay
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.cohort.clinical import read_groups
+from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.leakage import find_duplicates
 from heartseg.cohort.pairing import CaseMaps, Pairing, Suffixes, pair_label_maps
 from heartseg.config.schema import Config, DataConfig
@@ -22,7 +22,7 @@ from heartseg.evaluation.summary import Context
 from heartseg.files import filling
 from heartseg.labels import LabelTable
 from heartseg.parallel import map_cases, place_for_workers
-from heartseg.pictures.case_views import CaseView, build_view
+from heartseg.pictures.case_pictures import OrientedCase, orient_case
 from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.intensity import apply_window, find_window
@@ -122,7 +122,8 @@ def run_scoring(
     reading = _Reading(config.label_table, resample, mapping or {})
     pairing = _pair(config, predictions_dir, references_dir, endpoints_dir)
     output_dir = output_dir or predictions_dir / EVALUATION
-    groups = read_groups(config.data.clinical_file) if config.data.clinical_file else {}
+    table_file = config.data.clinical_file
+    groups = read_clinical_table(table_file).groups() if table_file else {}
     with filling(output_dir, OWNED, overwrite=overwrite):
         outcomes = map_cases(
             partial(_score_files, reading=reading, tolerance_mm=config.evaluate.tolerance_mm),
@@ -234,7 +235,7 @@ def _describe_grid(volume: Volume) -> str:
     return f"shape {volume.voxels.shape}, affine {rows}"
 
 
-def _read_view(case: CaseMaps, reading: _Reading) -> CaseView:
+def _read_view(case: CaseMaps, reading: _Reading) -> OrientedCase:
     """Read a case for its pictures, over the scan where that lies beside the reference."""
     reference = read_label_map(case.reference, reading.table)
     prediction, image = None, None
@@ -245,7 +246,9 @@ def _read_view(case: CaseMaps, reading: _Reading) -> CaseView:
         if is_same_grid(scan, reference):
             limits = find_window(scan.voxels, "percentile", SHOWN_PERCENTILES)
             image = np.clip(apply_window(scan.voxels, limits), 0, 1)
-    return build_view(case.case, prediction, reference.voxels, affine=reference.affine, image=image)
+    return orient_case(
+        case.case, prediction, reference.voxels, affine=reference.affine, image=image
+    )
 
 
 def _find_warnings(

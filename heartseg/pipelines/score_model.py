@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from heartseg.cohort.clinical import read_groups
+from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.split_record import SplitRecord, audit_split
 from heartseg.cohort.training_record import audit_scores
 from heartseg.config.loading import dump_config
@@ -24,7 +24,7 @@ from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.modelfile.description import ModelDescription
 from heartseg.parallel import map_cases, place_for_workers
-from heartseg.pictures.case_views import CaseView, build_view
+from heartseg.pictures.case_pictures import OrientedCase, orient_case
 from heartseg.progress import Report, silent
 from heartseg.runs.held_out import HeldOut, find_held_out, find_split
 from heartseg.runs.kind import find_kind
@@ -125,11 +125,12 @@ def run_evaluation(
         warnings += [case.warning for case in done.values() if case.warning is not None]
         for warning in warnings:
             logger.warning("%s", warning)
+        table_file = config.data.clinical_file
         context = Context(
             warnings=tuple(warnings),
             provenance={"model": str(model_file), "published_measures": dict(published)},
             problems=tuple(problems),
-            groups=read_groups(config.data.clinical_file) if config.data.clinical_file else {},
+            groups=read_clinical_table(table_file).groups() if table_file else {},
             num_resamples=config.evaluate.num_bootstrap,
             seed=config.evaluate.seed,
         )
@@ -177,7 +178,7 @@ def _gather_material(
 ) -> Material:
     """Collect what the report shows beside scores: pictures, curves, settings."""
 
-    def read_view(case: str) -> CaseView | None:
+    def read_view(case: str) -> OrientedCase | None:
         if case not in held_out.sources:
             return None
         files = held_out.sources[case]
@@ -186,7 +187,7 @@ def _gather_material(
         limits = find_window(image.voxels, recipe.window, recipe.window_range)
         predicted = _prediction_file(output_dir, case)
         prediction = read_label_map(predicted, model.table).voxels if predicted.exists() else None
-        return build_view(
+        return orient_case(
             case,
             prediction,
             read_label_map(files.label_file, model.table).voxels,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from heartseg.cohort.cases import read_categories
+from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.partition import Partition, check_disjoint, draw_folds, draw_partition
 from heartseg.cohort.split_record import (
     SPLIT,
@@ -130,7 +130,8 @@ def _read_prepared(config: Config) -> _Prepared:
     state = read_prepared_state(master_dir)
     if state is None or not state.complete:
         logger.warning("%s: prepare did not finish; only what is there is split", master_dir)
-    strata = read_categories(config.data.clinical_file) if config.data.clinical_file else None
+    table_file = config.data.clinical_file
+    strata = read_clinical_table(table_file).categories if table_file else None
     by_slice = config.split.by == "slice"
     if by_slice:
         names = [record.file for record in records]

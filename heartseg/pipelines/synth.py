@@ -12,7 +12,7 @@ from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 from heartseg.scans.volume import write_image
 from heartseg.synthesis.phantom import MIN_SIZE, make_phantom
-from heartseg.synthesis.phantom_anatomy import Category
+from heartseg.synthesis.phantom_plan import Category
 
 CLINICAL_FILE = "hvsmr_clinical.csv"
 _OWNED = ("pat*_cropped_norm.nii.gz", "pat*_cropped_seg*.nii.gz", CLINICAL_FILE)

@@ -18,7 +18,7 @@ from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.material import Material
 from heartseg.runs.slice_training import MEMORY_ADVICE
-from heartseg.slices.dataset import data_errors
+from heartseg.slices.batches import data_errors
 from heartseg.training.callbacks import Track, ignore_progress
 from heartseg.training.devices import memory_errors, set_seeds
 from heartseg.training.history import History, HistoryFiles

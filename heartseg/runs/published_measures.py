@@ -11,7 +11,9 @@ from heartseg.config.schema import Config
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import ModelDescription
 from heartseg.runs.material import Batches
-from heartseg.slices.dataset import build_dataset, data_errors, find_pairs, untuned
+from heartseg.slices.batches import data_errors, untuned
+from heartseg.slices.dataset import build_dataset
+from heartseg.slices.pairs import find_pairs
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.synthesis.rendering import frame_scan
 from heartseg.synthesis.sources import read_scan

@@ -24,14 +24,9 @@ from heartseg.runs.lineage import find_origin
 from heartseg.runs.material import Fed, compile_with
 from heartseg.runs.slice_kind import slice_model
 from heartseg.slices.augment import Augmentation
-from heartseg.slices.dataset import (
-    Share,
-    SlicePair,
-    build_dataset,
-    build_training_dataset,
-    find_pairs,
-    read_pairs,
-)
+from heartseg.slices.batches import Share
+from heartseg.slices.dataset import build_dataset, build_training_dataset
+from heartseg.slices.pairs import SlicePair, find_pairs, read_pairs
 from heartseg.slices.recipe import SliceRecipe, to_network_input
 from heartseg.slices.store import write_mask
 from heartseg.training.devices import find_gpus

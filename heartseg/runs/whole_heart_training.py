@@ -32,7 +32,7 @@ from heartseg.runs.slice_training import fill_up
 from heartseg.runs.whole_heart_kind import whole_heart_model
 from heartseg.scans.fingerprint import PREFIX, fingerprint_labels, fingerprint_scan
 from heartseg.scans.volume import check_same_grid, read_image, read_label_map
-from heartseg.slices.dataset import Share
+from heartseg.slices.batches import Share
 from heartseg.slices.store import write_mask
 from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, build_heart_dataset
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan

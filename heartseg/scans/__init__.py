@@ -1,1 +1,1 @@
-"""A scan: a volume of voxels with an affine, its grid, its intensities and how both change."""
+"""Scans: volumes of voxels with an affine, their grids, their intensities, their resampling."""

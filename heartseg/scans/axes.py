@@ -1,4 +1,4 @@
-"""The axes that the whole-heart network knows: toward posterior, inferior and right."""
+"""The axes that the whole-heart network expects: toward posterior, inferior and right."""
 
 from typing import TypeVar
 
@@ -19,23 +19,36 @@ _Voxel = TypeVar("_Voxel", bound=np.generic)
 
 
 def to_trained_axes(voxels: NDArray[_Voxel], affine: NDArray[np.float64]) -> NDArray[_Voxel]:
-    """Return a view of a volume whose axes run toward posterior, inferior and right."""
+    """Return a view of a volume whose axes run toward posterior, inferior and right.
+
+    Args:
+        voxels: ``(X, Y, Z)`` array.
+        affine: ``(4, 4)`` from its voxel indices to millimetres.
+    """
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(TRAINED_AXES))
     turned: NDArray[_Voxel] = apply_orientation(voxels, turn)
     return turned
 
 
 def from_trained_axes(voxels: NDArray[_Voxel], affine: NDArray[np.float64]) -> NDArray[_Voxel]:
-    """Undo ``to_trained_axes`` for the scan with this affine."""
+    """Undo ``to_trained_axes``.
+
+    Args:
+        voxels: What ``to_trained_axes`` returned for a scan, or an array of that shape.
+        affine: ``(4, 4)`` affine of the scan.
+
+    Returns:
+        ``(X, Y, Z)`` array in C order.
+    """
     turn = ornt_transform(axcodes2ornt(TRAINED_AXES), io_orientation(affine))
     turned: NDArray[_Voxel] = apply_orientation(voxels, turn)
     return np.ascontiguousarray(turned)
 
 
 def trained_spacing_mm(affine: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the voxel size along the axes that ``to_trained_axes`` gives a volume."""
+    """Return the voxel size in mm along the axes that ``to_trained_axes`` gives a volume."""
     axes = io_orientation(affine)[:, 0].astype(int)
-    # Posterior, inferior and right lie along the world's second, third and first axis.
+    # Posterior, inferior and right run along the second, third and first world axis.
     posterior, inferior, right = (
         float(spacing_of(affine)[int(np.flatnonzero(axes == world)[0])]) for world in (1, 2, 0)
     )

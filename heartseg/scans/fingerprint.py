@@ -1,7 +1,7 @@
-"""Fingerprints of scans and label maps: the same patient is found under another name.
+"""Fingerprints of scans and label maps, which reveal a patient who occurs under two names.
 
-The orientation in which a file stores its voxels does not matter; their values, grid and spacing
-do. Hashes hold nothing of the image.
+They depend on the values, the shape and the spacing, but not on the orientation in which a file
+stores its voxels. An image cannot be recovered from its hash.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from heartseg.hashing import hash_labels
 from heartseg.scans.volume import Volume
 
 PREFIX = "ras-"
-"""Marks hashes that are taken along the patient's axes; version 0.1 took them along the array's."""
+"""Marks hashes along the patient's axes; version 0.1 took them along the axes of the array."""
 
 
 def fingerprint_labels(labels: Volume) -> str:

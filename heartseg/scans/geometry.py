@@ -1,4 +1,4 @@
-"""Where slices lie: their layout in a volume, and their way onto the network's grid and back."""
+"""The geometry of slices: their layout in a volume, and the way to the network's grid and back."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -21,9 +21,10 @@ class Plane(str, Enum):
     AXIAL = "axial"
 
 
-# World axes (0 right, 1 anterior, 2 superior) that slices are stacked along, that rows run down
-# and that columns run along; the sign says which way. A sagittal slice has superior up and
-# anterior right; the others are seen from the patient's feet and front, as radiologists do.
+# The world axes (0 right, 1 anterior, 2 superior) of each plane's stack, rows and columns. The sign
+# is the direction in which rows run down and columns run to the right. A sagittal slice has
+# superior at the top and anterior on the right. Axial slices are seen from the patient's feet and
+# coronal ones from the front, which is the radiological convention.
 _DIRECTIONS = {
     Plane.SAGITTAL: (0, (2, -1), (1, +1)),
     Plane.CORONAL: (1, (2, -1), (0, -1)),
@@ -51,7 +52,7 @@ class SliceLayout:
 
     @classmethod
     def from_affine(cls, affine: NDArray[np.float64], plane: Plane | str) -> "SliceLayout":
-        """Find the layout of a plane; an oblique volume takes the nearest array axes.
+        """Find the layout of a plane; of an oblique volume, along the nearest array axes.
 
         Args:
             affine: ``(4, 4)`` from voxel indices to millimetres, not singular.
@@ -77,14 +78,14 @@ class SliceLayout:
             voxels: ``(X, Y, Z)`` array.
 
         Returns:
-            ``(slices, H, W)`` view: what is written to it is written to the volume.
+            ``(slices, H, W)`` view: writing to it changes the volume.
         """
         slices = voxels.transpose(self.slice_axis, self.row_axis, self.col_axis)
         step_rows, step_cols = -1 if self.flip_rows else 1, -1 if self.flip_cols else 1
         return slices[:, ::step_rows, ::step_cols]
 
     def spacing_mm(self, affine: NDArray[np.float64]) -> tuple[float, float]:
-        """Return the distance of neighbouring rows and of neighbouring columns."""
+        """Return the distance in mm between neighbouring rows, and between neighbouring columns."""
         spacing = spacing_of(affine)
         return float(spacing[self.row_axis]), float(spacing[self.col_axis])
 
@@ -100,7 +101,7 @@ class SliceGrid:
         native_shape: Height and width of the slice in the scan.
         resized_shape: Height and width after resampling.
         network_shape: Height and width that the network sees.
-        averages: Whether an image that shrinks is averaged rather than sampled.
+        averages: Whether pixels are averaged, rather than sampled, when an image shrinks.
     """
 
     native_shape: tuple[int, int]
@@ -109,7 +110,7 @@ class SliceGrid:
     averages: bool = False
 
     def image_to_network(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Resize intensities bilinearly, or by averaging where the grid says so; pad with 0.
+        """Resize intensities bilinearly, or by averaging if ``averages`` is set; pad with 0.
 
         Args:
             image: ``native_shape`` intensities.
@@ -131,7 +132,8 @@ class SliceGrid:
     def probabilities_to_native(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring ``(*network_shape, K)`` probabilities back bilinearly.
 
-        Where the network's grid did not cover the slice, the background (class 0) is certain.
+        Where the network's grid does not cover the slice, the background (class 0) has
+        probability 1.
 
         Returns:
             ``(*native_shape, K)`` probabilities.
@@ -148,7 +150,7 @@ class SliceGrid:
         return int(cv2.INTER_AREA if shrinks and self.averages else cv2.INTER_LINEAR)
 
     def _windows(self) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Return where the resized slice and the network's grid overlap, in each of them."""
+        """Return the overlap of the resized slice and the network's grid, as indices of each."""
         inner, outer = [], []
         for resized, network in zip(self.resized_shape, self.network_shape, strict=True):
             shared = min(resized, network)

@@ -1,4 +1,4 @@
-"""Intensities of a scan to the grey levels that the network sees."""
+"""From the intensities of a scan to what a network sees: windows, grey levels, normalisation."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 REFERENCE_PERCENTILE = 92.0
-"""The share of voxels of a box around a heart that are darker than blood."""
+"""About this percentage of the voxels in a box around a heart is darker than blood."""
 
 
 def find_window(
@@ -20,18 +20,18 @@ def find_window(
         window_range: Lower and upper end.
 
     Returns:
-        Lower and upper intensity; of a constant image the upper is one above the lower, or as near
-        as it can be.
+        Lower and upper intensity. For a constant image the upper one is larger by 1, or by the
+        smallest step of float64 where that is more than 1.
     """
     if window == "fixed":
         return window_range
     low, high = (float(value) for value in np.percentile(image, window_range))
-    # Far from zero the next number is further than one.
+    # Far from zero, adding 1 does not change a float64.
     return low, high if high > low else max(low + 1.0, math.nextafter(low, math.inf))
 
 
 def apply_window(image: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.float32]:
-    """Scale intensities so that the window becomes [0, 1]; only extremes (1e6) are clipped.
+    """Scale intensities so that the window becomes [0, 1]; only clip beyond -1e6 and 1e6.
 
     Args:
         image: Intensities, any shape.
@@ -41,22 +41,29 @@ def apply_window(image: NDArray[np.floating], limits: tuple[float, float]) -> ND
         Scaled intensities of the same shape.
     """
     low, high = limits
-    # Doubles: the ends of a window may be closer than float32 tells apart. The bound keeps the
-    # interpolation that follows finite, far from any grey level.
+    # float64, because both ends of a narrow window may be the same float32 number. The bounds are
+    # far from any grey level; they keep the interpolation that follows finite.
     with np.errstate(over="ignore"):
         scaled = (image.astype(np.float64) - low) / (high - low)
     return np.asarray(np.clip(scaled, -1e6, 1e6), np.float32)
 
 
 def to_gray(windowed: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Round windowed intensities to grey levels 0 to 255; what lies outside [0, 1] is clipped."""
+    """Round windowed intensities to grey levels 0 to 255; values outside [0, 1] are clipped."""
     levels = windowed * np.float32(255)
-    # In place: new arrays of this size take a third of the time.
+    # In place, because allocating new arrays of this size takes a third of the time.
     np.rint(np.clip(levels, 0, 255, out=levels), out=levels)
     return np.asarray(levels, np.uint8)
 
 
 def normalize(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale an image so that blood comes near 1, and cut off its brightest spots."""
+    """Scale an image so that blood is near 1, and clip it to [0, 2].
+
+    Args:
+        image: ``(X, Y, Z)`` intensities of a box around a heart, 0 or more.
+
+    Returns:
+        Scaled intensities of the same shape; zeros if the image is all 0.
+    """
     level = float(np.percentile(image[::2, ::2, ::2], REFERENCE_PERCENTILE))
     return np.asarray(np.clip(image / max(level, 1e-6), 0, 2), np.float32)

@@ -1,4 +1,4 @@
-"""Labels on another grid, by nearest neighbour and by nothing else."""
+"""Label maps on another grid, by nearest neighbour only."""
 
 from typing import TypeVar
 
@@ -10,19 +10,20 @@ _Label = TypeVar("_Label", bound=np.integer)
 
 
 def resize_labels(labels: NDArray[_Label], shape: tuple[int, ...]) -> NDArray[_Label]:
-    """Bring labels onto a grid of another shape over the same box: the label at each centre.
+    """Resample labels to another shape over the same box, by nearest neighbour.
 
-    Whole numbers only, so that no rounding moves a label: OpenCV's resizing is off by one at some
-    sizes.
+    Each new voxel takes the label at its centre. The arithmetic uses whole numbers only, so that
+    no rounding moves a label: OpenCV's resizing is off by one voxel at some sizes.
 
     Args:
-        labels: Label map of any number of axes.
-        shape: The wanted shape, of as many axes.
+        labels: Label map with any number of axes.
+        shape: The new shape, with as many axes.
 
     Returns:
         A new array of ``shape``, in C order.
     """
-    # The centre of voxel i of n is at (2 i + 1) / 2n of the side; a tie takes the later voxel.
+    # The centre of voxel i of n is at (2 i + 1) / 2n of the side; of two equally near voxels the
+    # later one is taken.
     for axis, (new, old) in enumerate(zip(shape, labels.shape, strict=True)):
         if new != old:
             labels = labels.take((2 * np.arange(new) + 1) * old // (2 * new), axis=axis)
@@ -36,13 +37,13 @@ def resample_labels(
     to_affine: NDArray[np.float64],
     shape: tuple[int, ...],
 ) -> NDArray[_Label]:
-    """Bring labels onto any other grid, each voxel with the label at its centre.
+    """Resample labels to any other grid; each new voxel takes the label at its centre.
 
     Args:
         labels: ``(X, Y, Z)`` label map.
         affine: ``(4, 4)`` from its voxel indices to millimetres.
-        to_affine: The affine of the wanted grid.
-        shape: The shape of the wanted grid.
+        to_affine: The affine of the new grid.
+        shape: The shape of the new grid.
 
     Returns:
         ``shape`` labels; background (0) where the label map does not reach.
@@ -54,7 +55,7 @@ def resample_labels(
         offset=to_labels[:3, 3],
         output_shape=shape,
         order=0,
-        # Up to half a voxel beyond the outermost centres is still inside the volume.
+        # The volume reaches half a voxel beyond the outermost centres.
         mode="grid-constant",
         cval=0,
     )

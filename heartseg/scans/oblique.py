@@ -1,4 +1,4 @@
-"""Scans that lie obliquely to the patient: laid straight, and their labels brought back."""
+"""Oblique scans: their angle to the patient's axes, and their resampling along these axes."""
 
 import numpy as np
 from nibabel.orientations import io_orientation
@@ -9,25 +9,33 @@ from heartseg.scans.volume import Volume, spacing_of
 
 
 def obliqueness_deg(affine: NDArray[np.float64]) -> float:
-    """Return the largest angle between an array axis and the patient's axis next to it."""
+    """Return the largest angle between an array axis and the patient's axis nearest to it.
+
+    Args:
+        affine: ``(4, 4)`` from voxel indices to millimetres, not singular.
+    """
     directions = affine[:3, :3] / spacing_of(affine)
     axes = io_orientation(affine)[:, 0].astype(int)
     cosines = [abs(directions[axis, column]) for column, axis in enumerate(axes)]
     return float(np.rad2deg(np.arccos(min(1.0, min(cosines)))))
 
 
-def lay_straight(image: Volume, longest_side: int) -> Volume:
-    """Resample an oblique scan along the patient's axes; its border goes on where it ends.
+def straighten(image: Volume, longest_side: int) -> Volume:
+    """Resample an oblique scan along the patient's axes.
 
     Args:
         image: The scan.
-        longest_side: Voxels of the longest axis of the result, at most.
+        longest_side: Largest number of voxels along an axis of the result.
+
+    Returns:
+        The scan on an isotropic grid whose axes run right, anterior and superior, and whose box
+        holds the whole scan. Outside the scan its border voxels are repeated.
     """
     shape = np.array(image.voxels.shape)
     corners = np.array(np.meshgrid(*((-0.5, side - 0.5) for side in shape), indexing="ij"))
     world = image.affine[:3, :3] @ corners.reshape(3, 8) + image.affine[:3, 3:]
     low, high = world.min(axis=1), world.max(axis=1)
-    # Isotropic, fine enough for the thinnest voxels, but no finer than wanted.
+    # Isotropic voxels, as small as the smallest spacing unless the sides would get too long.
     step = max(float(image.spacing_mm.min()), float((high - low).max()) / longest_side)
     size = np.maximum(np.ceil((high - low) / step).astype(int), 1)
     affine = np.diag([step, step, step, 1.0])

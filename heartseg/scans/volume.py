@@ -1,4 +1,4 @@
-"""NIfTI volumes: read with every check that an untrusted file needs, written without loss."""
+"""NIfTI volumes: read with all the checks that an untrusted file needs, written without loss."""
 
 import gzip
 import io
@@ -25,17 +25,17 @@ logger = logging.getLogger(__name__)
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 MAX_VOXELS = 2**27
-"""A larger grid is taken for a broken header: 512 x 512 x 512 is the largest that is read."""
+"""Largest number of voxels that is read, 512 x 512 x 512: a header with more counts as broken."""
 MAX_BYTES = 2**29
-"""More bytes of voxels are refused, so that reading a file never takes 2 GB."""
+"""Largest size of the voxels that is read, so that reading a file never takes 2 GB."""
 MAX_HEADER_BYTES = 2**24
-"""Voxels that start later are taken for a broken header: extensions hold some kB."""
+"""If the voxels start later, the header counts as broken: real extensions hold some kB."""
 MIN_SPACING_MM, MAX_SPACING_MM = 1e-6, 1e3
-"""Shorter and longer voxels are taken for a broken header."""
+"""A header with shorter or longer voxels counts as broken."""
 MAX_INTENSITY = 1e30
-"""What lies beyond stands for no value, as the largest float does in some programs."""
+"""Larger magnitudes are missing values: some programs write the largest float for those."""
 UNLABELLED = 255
-"""Value of a voxel in a label map that is drawn in part: nobody says what is there."""
+"""Value of the voxels of a partial label map that nobody has labelled."""
 GRID_TOLERANCE = 0.02
 """Corners of equal grids may lie so far apart, as a fraction of the smallest voxel side."""
 WHOLE_TOLERANCE = 1e-3
@@ -60,24 +60,24 @@ class Volume:
 
     @property
     def spacing_mm(self) -> NDArray[np.float64]:
-        """``(3,)`` distance of neighbouring voxels along each array axis."""
+        """``(3,)`` distance between neighbouring voxels along each array axis."""
         return spacing_of(self.affine)
 
 
 def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the ``(3,)`` voxel spacing in mm that an affine implies."""
+    """Return the ``(3,)`` voxel spacing in mm of a ``(4, 4)`` affine."""
     return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
 
 
 def is_nifti(file: Path) -> bool:
-    """Tell by the name whether a file is a NIfTI volume."""
+    """Return whether the name of a file is that of a NIfTI volume."""
     return file.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def read_image(file: Path) -> Volume:
     """Read intensities.
 
-    Voxels that are not finite, or beyond ``MAX_INTENSITY``, become 0, with a warning.
+    Voxels that are not finite, or beyond ``MAX_INTENSITY``, become 0, and a warning is logged.
 
     Args:
         file: A ``.nii`` or ``.nii.gz`` file that holds one 3D image.
@@ -93,8 +93,13 @@ def read_image(file: Path) -> Volume:
     finite = (voxels > -MAX_INTENSITY) & (voxels < MAX_INTENSITY)
     if not finite.all():
         if not finite.any():
-            raise DataError(f"{file}: no voxel is a finite number")
-        logger.warning("%s: %d voxels are not finite and count as 0", file, (~finite).sum())
+            raise DataError(f"{file}: expected finite intensities, found no finite voxel")
+        logger.warning(
+            "%s: voxels that are not finite are set to 0: %d of %d",
+            file,
+            (~finite).sum(),
+            finite.size,
+        )
         voxels[~finite] = 0
     return volume
 
@@ -111,14 +116,14 @@ def read_label_map(
     Args:
         file: A ``.nii`` or ``.nii.gz`` file that holds one 3D label map.
         table: The labels that may occur.
-        partial: Whether ``UNLABELLED`` may occur too, where nobody drew yet.
+        partial: Whether ``UNLABELLED`` may occur too, where nobody has labelled yet.
         mapping: Label of the table by value in the file; values that are not named stay.
 
     Returns:
         The volume; ``voxels`` is uint8.
 
     Raises:
-        DataError: If the file is missing, broken, not 3D, or holds a value that is no label.
+        DataError: If the file is missing, broken, not 3D, or holds a value that is not a label.
     """
     volume = _read(file)
     voxels = volume.voxels
@@ -167,7 +172,7 @@ def check_same_grid(volume: Volume, other: Volume, *, names: tuple[str, str]) ->
     Args:
         volume: One volume.
         other: The other volume.
-        names: What to call them in the message, usually their files.
+        names: How the message refers to them, usually their files.
     """
     if volume.voxels.shape != other.voxels.shape:
         raise DataError(
@@ -192,7 +197,7 @@ def write_image(
     """Write an array of any real type as NIfTI; equal arrays give equal bytes.
 
     Args:
-        file: Where to; ``.nii.gz`` is compressed.
+        file: The new file; ``.nii.gz`` is compressed.
         voxels: ``(X, Y, Z)`` array, stored in its own type.
         affine: ``(4, 4)`` from voxel indices to millimetres.
         codes: The qform and sform codes (1: scanner coordinates).
@@ -212,12 +217,12 @@ def write_label_map(
 ) -> None:
     """Write a label map on the grid of another volume.
 
-    Affine, qform and sform with their codes, and units are those of ``like``, but none of the texts
-    of its header; the values and names of the structures stand in a comment extension.
+    The affine, qform and sform with their codes, and the units are those of ``like``; the texts of
+    its header are left out. A comment extension lists the values and names of the structures.
 
     Args:
-        file: Where to; ``.nii.gz`` is compressed.
-        labels: ``(X, Y, Z)`` labels, the shape of ``like``.
+        file: The new file; ``.nii.gz`` is compressed.
+        labels: ``(X, Y, Z)`` labels with the shape of ``like``.
         like: The volume that was segmented.
         table: The names of the labels.
 
@@ -233,7 +238,7 @@ def write_label_map(
     header["cal_min"], header["cal_max"] = 0, table.num_classes - 1
     header["intent_code"] = _LABEL_INTENT
     for name in header:
-        # A text of the source may be the name of a patient.
+        # A text of the source may hold the name of a patient.
         if header[name].dtype.kind == "S" and name not in ("magic", "regular"):
             header[name] = b""
     names = "\n".join(f"{s.value} {s.key} {s.name}" for s in table.structures)
@@ -246,7 +251,7 @@ def write_label_map(
 
 
 def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
-    """Read a volume; all that its header claims is checked before any voxel is read."""
+    """Read a volume; everything in its header is checked before any voxel is read."""
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     if not is_nifti(file):
@@ -260,11 +265,11 @@ def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
             affine = np.array(header.get_best_affine(), np.float64)
             _check_header(header, file, packed=packed)
             _check_affine(affine, file)
-            # Not mapped into memory: a file that shrinks later would kill the process.
+            # Not mapped into memory: if a mapped file shrinks later, the process is killed.
             proxy = ArrayProxy(stream, header, mmap=False)
             with np.errstate(all="ignore"):
                 voxels: NDArray[Any] = np.asanyarray(proxy, dtype)
-            # At the end of its stream gzip compares the checksum.
+            # gzip checks the checksum when the end of its stream is read.
             stream.read(1)
     except (HeaderDataError, OSError, EOFError, IsalError, ValueError, OverflowError) as error:
         raise DataError(f"{file}: not a readable NIfTI file ({_reason(error)})") from error
@@ -272,10 +277,10 @@ def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
 
 
 def _read_header(stream: IO[bytes]) -> nibabel.Nifti1Header:
-    """Parse the header from no more bytes than a header has, whatever sizes it claims.
+    """Parse the header; read no more bytes than a header has, whatever sizes it claims.
 
     Raises:
-        HeaderDataError: If the header or its extensions make no sense.
+        HeaderDataError: If the header or its extensions are invalid.
     """
     start = stream.read(nibabel.Nifti2Header.template_dtype.itemsize)
     if nibabel.Nifti2Header.may_contain_header(start):
@@ -287,7 +292,7 @@ def _read_header(stream: IO[bytes]) -> nibabel.Nifti1Header:
     header = header_class(start[: header_class.template_dtype.itemsize])
     offset = float(header["vox_offset"])
     if header["magic"].item() != header.single_magic:
-        raise HeaderDataError("it is the header of a pair of files")
+        raise HeaderDataError("it is the header of a .hdr and .img pair, expected a single file")
     if not 0 <= offset <= MAX_HEADER_BYTES:
         raise HeaderDataError(f"the header claims that voxels start at byte {offset:.0f}")
     start += stream.read(max(0, int(offset) - len(start)))
@@ -305,29 +310,35 @@ def _check_header(header: nibabel.Nifti1Header, file: Path, *, packed: bool) -> 
     voxels = math.prod(shape)
     if voxels > MAX_VOXELS or voxels * dtype.itemsize > MAX_BYTES:
         raise DataError(
-            f"{file}: the header claims {shape} voxels of {dtype}, more than can be meant"
+            f"{file}: the header claims {shape} voxels of {dtype}, which is too large (at most "
+            f"{MAX_VOXELS:,} voxels and {MAX_BYTES:,} bytes are read)"
         )
-    # Known before memory is set aside for them.
+    # Checked before memory is allocated for them.
     if voxels * dtype.itemsize > file.stat().st_size * (MAX_DEFLATE_RATIO if packed else 1):
-        raise DataError(f"{file}: truncated, too short for the {shape} voxels of its header")
+        raise DataError(
+            f"{file}: truncated; the file is too short for the {shape} voxels it claims"
+        )
 
 
 def _check_affine(affine: NDArray[np.float64], file: Path) -> None:
     with np.errstate(all="ignore"):
         spacing = spacing_of(affine)
-        # Next to 0 for axes that nearly lie in a plane; NaN if any entry is not finite.
+        # Near 0 if the three axes nearly lie in one plane; NaN if any entry is not finite.
         solidity = abs(np.linalg.det(affine[:3, :3])) / np.prod(spacing)
     if not (np.isfinite(affine).all() and solidity > 1e-6):
         raise DataError(f"{file}: the affine {_one_line(affine)} is singular or not finite")
     if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
         claimed = " x ".join(f"{step:.6g}" for step in spacing)
-        raise DataError(f"{file}: the header claims a spacing of {claimed} mm")
+        raise DataError(
+            f"{file}: the header claims a spacing of {claimed} mm, expected "
+            f"{MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm"
+        )
 
 
 def _write(image: nibabel.Nifti1Image, file: Path) -> None:
     with replacing(file) as temporary:
         content = image.to_bytes()
-        # Neither name nor time of writing: equal volumes give equal files.
+        # Without the file name and the time, equal volumes give equal files.
         temporary.write_bytes(
             gzip.compress(content, compresslevel=6, mtime=0)
             if file.name.endswith(".gz")

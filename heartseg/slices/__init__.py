@@ -1,1 +1,1 @@
-"""Slices: how they reach a network, how they lie on disk, and how they become batches."""
+"""Slices: how they are prepared for a network, how they are stored, how they become batches."""

@@ -1,12 +1,13 @@
 """Online augmentation of training slices: image and label map always move together.
 
-Why not Keras's preprocessing layers (looked at in Keras 3.15, layer by layer, with an image that
-equals its label map): ``RandomFlip``, ``RandomRotation``, ``RandomZoom``, ``RandomTranslation`` and
-``RandomShear`` do keep labels whole and aligned, but ``RandomElasticTransform`` draws a second
-displacement for the label map, so that the two drift apart, and refuses integer labels. And all of
-them keep their seed as a variable: in a parallel ``map`` two runs differ and draws occur twice,
-and a resumed run cannot repeat what an epoch drew. Here everything follows from one generator per
-slice, and all geometry is one resampling, so that an image is not blurred once a transform.
+Keras's preprocessing layers were tested layer by layer (Keras 3.15, with an image that equals its
+label map) and are not used, for two reasons. ``RandomFlip``, ``RandomRotation``, ``RandomZoom``,
+``RandomTranslation`` and ``RandomShear`` keep labels intact and aligned, but
+``RandomElasticTransform`` draws another displacement for the label map than for the image, and
+refuses integer labels. All of these layers keep their seed in a variable, so that in a parallel
+``map`` two runs differ and numbers repeat, and a resumed run cannot repeat an epoch. Here
+everything depends on one generator per slice, and all geometry is one resampling, so that several
+transforms blur an image only once.
 """
 
 from collections.abc import Sequence
@@ -19,17 +20,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may be done to a training slice; zero or False leaves it alone.
+    """How a training slice may be changed; zero or False switches a change off.
 
     Attributes:
         flip_horizontal: Mirror left and right with probability 1/2.
         flip_vertical: Mirror up and down with probability 1/2.
-        rotation_degrees: Largest rotation, either way.
+        rotation_degrees: Largest rotation in either direction.
         scale: Largest change of size: 0.1 gives 0.9 to 1.1.
-        shift: Largest shift as a share of the side.
+        shift: Largest shift as a fraction of the side.
         elastic_alpha: Largest elastic displacement in pixels.
         elastic_sigma: Smoothness of the elastic displacement in pixels.
-        brightness: Largest added intensity, either way; white is 1.
+        brightness: Largest intensity that is added or subtracted; white is 1.
         contrast: Largest change of contrast: 0.2 gives 0.8 to 1.2.
         gamma: Largest change of the exponent: 0.2 gives 0.8 to 1.25.
         blur_sigma: Largest width of a Gaussian blur in pixels.
@@ -51,7 +52,7 @@ class Augmentation:
 
     @property
     def is_active(self) -> bool:
-        """Whether anything is done at all."""
+        """Whether any change is switched on."""
         values = asdict(self)
         del values["elastic_sigma"]
         return any(values.values())
@@ -70,14 +71,15 @@ def augment_slice(
     """Change a slice and its label map in the same way.
 
     Args:
-        image: ``(H, W)`` in [0, 1].
-        labels: ``(H, W)`` label indices.
-        settings: What may be done.
-        rng: Decides what is done.
+        image: ``(H, W)`` intensities in [0, 1].
+        labels: ``(H, W)`` labels.
+        settings: The allowed changes.
+        rng: Source of the random numbers.
 
     Returns:
-        Image in [0, 1] and labels, of the shapes received. The image is interpolated linearly,
-        labels are only moved; what comes from outside is black and background.
+        New arrays of the same shapes: the image in [0, 1] and the labels. The image is interpolated
+        linearly, the labels by nearest neighbour. Pixels from outside the slice are black and
+        background.
     """
     for is_on, axis in ((settings.flip_horizontal, 1), (settings.flip_vertical, 0)):
         if is_on and rng.random() < 0.5:
@@ -92,7 +94,7 @@ def augment_slice(
 def _draw_sampling_grid(
     shape: Sequence[int], settings: Augmentation, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw where each pixel of the result is read: its column and its row in the input."""
+    """Draw the column and the row in the input that each pixel of the result is read from."""
     height, width = shape
     angle = np.deg2rad(rng.uniform(-settings.rotation_degrees, settings.rotation_degrees))
     size = rng.uniform(1 - settings.scale, 1 + settings.scale)
@@ -115,7 +117,7 @@ def _draw_sampling_grid(
 def _draw_smooth_field(
     height: int, width: int, sigma: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Draw a field that varies over about ``sigma`` pixels; its largest value is 1 or -1."""
+    """Draw a field that varies over about ``sigma`` pixels; its largest magnitude is 1."""
     noise = rng.uniform(-1, 1, (height, width)).astype(np.float32)
     field = cv2.GaussianBlur(noise, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
     return np.asarray(field / max(float(np.abs(field).max()), 1e-12), np.float32)
@@ -125,7 +127,7 @@ def _change_intensity(
     image: NDArray[np.float32], settings: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     if settings.blur_sigma:
-        # A width below a tenth of a pixel changes nothing, and zero means "choose" to OpenCV.
+        # Below a tenth of a pixel nothing changes, and OpenCV replaces 0 by a width of its own.
         sigma = max(0.1, rng.uniform(0, settings.blur_sigma))
         image = cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), sigma)
     if settings.contrast:
@@ -134,7 +136,7 @@ def _change_intensity(
     if settings.brightness:
         image = image + rng.uniform(-settings.brightness, settings.brightness)
     if settings.gamma:
-        # Uniform in the logarithm: making darker is as likely as making brighter.
+        # Uniform in the logarithm, so that a darker image is as likely as a brighter one.
         reach = -np.log(1 - settings.gamma)
         image = np.clip(image, 0, 1) ** np.exp(rng.uniform(-reach, reach))
     if settings.noise:

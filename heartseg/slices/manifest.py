@@ -1,4 +1,4 @@
-"""The manifest of a prepared folder: it ties each slice to the volume that it was cut from."""
+"""The manifest of a prepared folder: the volume that each slice was cut from, and its place."""
 
 import csv
 import math
@@ -15,19 +15,19 @@ MANIFEST = "manifest.csv"
 
 @dataclass(frozen=True)
 class SliceRecord:
-    """Where a prepared slice comes from; a row of the manifest.
+    """The origin of a prepared slice: one row of the manifest.
 
     Attributes:
         file: Name of the PNG file, the same for image and mask.
         case: Case name.
-        slice: Index in the source file's own array, along the axis that the plane picks.
+        slice: Index in the array of the source file, along the axis of the plane.
         plane: Anatomical plane.
         source: File name of the source image.
         height: Height of the slice in the scan.
         width: Width of the slice in the scan.
-        spacing_row_mm: Distance of its rows.
-        spacing_col_mm: Distance of its columns.
-        foreground: Pixels of the scan's slice that belong to a structure.
+        spacing_row_mm: Distance between its rows.
+        spacing_col_mm: Distance between its columns.
+        foreground: Number of pixels of the slice in the scan that belong to a structure.
     """
 
     file: str
@@ -48,7 +48,7 @@ def slice_file_name(case: str, index: int) -> str:
 
 
 def write_manifest(file: Path, records: Iterable[SliceRecord]) -> None:
-    """Write the manifest; cases in natural order, slices in theirs."""
+    """Write the manifest, with cases in natural order and their slices by index."""
     rows = sorted(records, key=lambda record: (natural_key(record.case), record.slice))
     with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -60,7 +60,7 @@ def read_manifest(file: Path) -> list[SliceRecord]:
     """Read a manifest.
 
     Raises:
-        DataError: If it is missing, lacks a column, or holds a value that does not fit.
+        DataError: If it is missing, lacks a column, or holds an invalid value.
     """
     types: dict[str, Any] = {field.name: field.type for field in fields(SliceRecord)}
     try:
@@ -68,7 +68,10 @@ def read_manifest(file: Path) -> list[SliceRecord]:
             rows = csv.DictReader(stream)
             missing = set(types) - set(rows.fieldnames or ())
             if missing:
-                raise DataError(f"{file}: lacks the columns {', '.join(sorted(missing))}")
+                raise DataError(
+                    f"{file}: expected the columns {', '.join(types)}; missing: "
+                    f"{', '.join(sorted(missing))}"
+                )
             records = [
                 SliceRecord(**{name: kind(row[name]) for name, kind in types.items()})
                 for row in rows
@@ -76,22 +79,26 @@ def read_manifest(file: Path) -> list[SliceRecord]:
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; run `heartseg prepare` first") from None
     except (ValueError, TypeError, OSError, csv.Error) as error:
-        raise DataError(f"{file}: not a manifest ({' '.join(str(error).split())})") from error
+        raise DataError(
+            f"{file}: cannot be read as a manifest ({' '.join(str(error).split())})"
+        ) from error
     _check_records(records, file)
     return records
 
 
 def _check_records(records: Iterable[SliceRecord], file: Path) -> None:
-    """Refuse what would read or write outside the folders, or cannot be the size of a slice."""
+    """Refuse names that lead outside the folders, and impossible numbers."""
     seen: set[str] = set()
     for record in records:
         name = record.file
         if not name.isprintable() or name in ("", ".", "..") or {"/", "\\"} & set(name):
-            raise DataError(f"{file}: {name!r} is not the name of a file")
+            raise DataError(f"{file}: expected the name of a slice file, found {name!r}")
         if name in seen:
-            raise DataError(f"{file}: {name} occurs twice")
+            raise DataError(f"{file}: expected each slice once, found {name} twice")
         spacings = (record.spacing_row_mm, record.spacing_col_mm)
         counts = (record.slice, record.foreground, record.height - 1, record.width - 1)
         if min(counts) < 0 or not all(0 < spacing < math.inf for spacing in spacings):
-            raise DataError(f"{file}: the numbers of {name} make no sense")
+            raise DataError(
+                f"{file}: the index, size, spacing or foreground of {name} is out of range"
+            )
         seen.add(name)

@@ -1,8 +1,8 @@
-"""PNG as bytes: packed and unpacked fast, and looked at before anything is unpacked.
+"""PNG as bytes: encoded and decoded fast, and checked before it is decoded.
 
-The work is ISA-L's: packing slices and masks takes a third and an eighth of the time of OpenCV's
-encoder, for smaller files, and unpacking them half of its decoder's (docs/benchmarks.md). Every
-other kind of PNG is left to OpenCV.
+ISA-L compresses and decompresses. Encoding takes a third (slices) and an eighth (masks) of the time
+of OpenCV's encoder and gives smaller files; decoding takes half the time. PNG files of any other
+kind are left to OpenCV.
 """
 
 import struct
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from heartseg.files import MAX_DEFLATE_RATIO
 
 MAX_PIXELS = 2**26
-"""A larger picture is taken for a broken or hostile header."""
+"""Largest number of pixels that is read; a header with more counts as broken or hostile."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {2: 0, 3: 2}
-"""What PNG calls grey and RGB, by the number of the array's axes."""
+"""PNG's numbers for grey and RGB, by the number of axes of the array."""
 _CHANNELS = {2: 1, 3: 3}
 _UP = 2
-"""The filter that keeps what differs from the row above: best for slices, no harm to masks."""
+"""The filter that stores differences from the row above: best for slices, harmless for masks."""
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Pack a picture; equal pictures give equal bytes.
+    """Encode a picture; equal pictures give equal bytes.
 
     Args:
         image: ``(H, W)`` grey levels or ``(H, W, 3)`` RGB, not empty.
@@ -43,16 +43,16 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     return _header(width, height, image.ndim) + data + _END
 
 
-def unpack_png(content: bytes, axes: int) -> NDArray[np.uint8] | None:
-    """Unpack a picture that ``encode_png`` packed, up to the sums of its rows.
+def decode_row_differences(content: bytes, axes: int) -> NDArray[np.uint8] | None:
+    """Decode a picture of ``encode_png`` except for the last step, which is ``sum_rows``.
 
     Args:
         content: The file.
         axes: 2 for a picture of ``(H, W)`` grey levels, 3 for one of ``(H, W, 3)`` RGB.
 
     Returns:
-        What each row adds to the one above, ``(H, W)`` or ``(H, 3 * W)``; None if the picture is of
-        another kind or packed otherwise, or broken.
+        The difference of each row from the one above, ``(H, W)`` or ``(H, 3 * W)``. None if the
+        picture is of another kind, was encoded by another program, or is broken.
     """
     if len(content) < _BEFORE_DATA + _AFTER_DATA:
         return None
@@ -64,12 +64,12 @@ def unpack_png(content: bytes, axes: int) -> NDArray[np.uint8] | None:
     if not 0 < width * height <= MAX_PIXELS:
         return None
     line = 1 + width * _CHANNELS[axes]
-    unpacking = isal_zlib.decompressobj()
+    decompressor = isal_zlib.decompressobj()
     try:
-        filtered = np.frombuffer(unpacking.decompress(data, height * line), np.uint8)
+        filtered = np.frombuffer(decompressor.decompress(data, height * line), np.uint8)
     except isal_zlib.error:
         return None
-    if not unpacking.eof or filtered.size != height * line or (filtered[::line] != _UP).any():
+    if not decompressor.eof or filtered.size != height * line or (filtered[::line] != _UP).any():
         return None
     return filtered.reshape(height, line)[:, 1:]
 
@@ -77,17 +77,17 @@ def unpack_png(content: bytes, axes: int) -> NDArray[np.uint8] | None:
 def sum_rows(
     differences: NDArray[np.uint8], out: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
-    """Return the rows of a picture from what each adds to the one above, modulo 256.
+    """Return the rows of a picture from their differences, modulo 256.
 
     Args:
-        differences: ``(H, L)``, of the first row the row itself.
-        out: Where to put them.
+        differences: ``(H, L)`` difference of each row from the one above; the first row itself.
+        out: ``(H, L)`` array for the result; None for a new one.
     """
     rows = np.empty_like(differences) if out is None else out
     np.copyto(rows, differences)
     reach = 1
     while reach < len(rows):
-        # Each pass adds the sum of as many rows above as the row holds already.
+        # Each row holds the sum of ``reach`` differences, and each pass doubles their number.
         rows[reach:] += rows[:-reach]
         reach *= 2
     return rows
@@ -105,13 +105,13 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 _END = _chunk(b"IEND", b"")
 _BEFORE_DATA, _AFTER_DATA = 41, 16
-"""Bytes before the packed rows (signature, header, length, kind) and after (checksum, end)."""
+"""Bytes before the compressed rows (signature, header, length, kind) and after (checksum, end)."""
 
 
 def claims_too_much(content: bytes) -> bool:
-    """Tell whether a PNG claims more pixels, or longer chunks, than its bytes can hold.
+    """Return whether a PNG claims more pixels, or longer chunks, than its bytes can hold.
 
-    OpenCV would set aside up to 4 GB for them before it finds out. What is no PNG claims nothing.
+    OpenCV would allocate up to 4 GB before it notices. False for files that are not PNG.
     """
     if not content.startswith(_SIGNATURE):
         return False

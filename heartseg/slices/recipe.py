@@ -1,4 +1,4 @@
-"""What happens to a slice before the network: one recipe for training and inference alike."""
+"""The preparation of slices for a network: one recipe for training and inference."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,14 +12,14 @@ from heartseg.scans.intensity import apply_window, find_window, to_gray
 from heartseg.scans.volume import Volume
 
 MAX_RESAMPLED_SIDE = 8192
-"""Longest side, in pixels, that a slice may have after resampling."""
+"""Largest number of pixels that a side of a slice may have after resampling."""
 
 
 @dataclass(frozen=True)
 class SliceRecipe:
     """How slices are cut, resized and windowed.
 
-    A model file carries its recipe, so inference prepares slices as training did.
+    A model file holds its recipe, so that inference prepares slices as training did.
 
     Attributes:
         plane: Anatomical plane of the slices.
@@ -29,7 +29,7 @@ class SliceRecipe:
         spacing_mm: Pixel size after resampling, for ``pad``.
         window: ``fixed`` or ``percentile``; see ``intensity.find_window``.
         window_range: Ends of the window.
-        image_channels: Channels of the network's input; 3 are copies of the slice.
+        image_channels: Channels of the network's input; each is a copy of the slice.
     """
 
     plane: str = "sagittal"
@@ -50,7 +50,7 @@ class SliceRecipe:
         """Rebuild a recipe from plain values.
 
         Raises:
-            ValueError: If a key is unknown or a value makes no sense.
+            ValueError: If a key is unknown or a value is invalid.
         """
         try:
             recipe = cls(**values)  # type: ignore[arg-type]
@@ -68,18 +68,18 @@ class SliceRecipe:
         return recipe
 
     def grid(self, shape: tuple[int, int], spacing_mm: tuple[float, float]) -> SliceGrid:
-        """Lay a slice of the scan on the network's grid.
+        """Place a slice of the scan on the network's grid.
 
         Args:
             shape: Height and width of the slice.
-            spacing_mm: Distance of its rows and of its columns.
+            spacing_mm: Distance between its rows, and between its columns.
 
         Raises:
-            DataError: If resampling would make a picture that no memory holds.
+            DataError: If the resampled slice would be too large for the memory.
         """
         network = (self.image_height, self.image_width)
         if self.fit == "stretch":
-            # Bilinear however small: the published pictures were made so.
+            # Bilinear even if the slice shrinks, because the published pictures were made so.
             return SliceGrid(shape, network, network)
         height, width = (
             max(1, round(size * spacing / self.spacing_mm))
@@ -88,8 +88,8 @@ class SliceRecipe:
         if max(height, width) > MAX_RESAMPLED_SIDE:
             raise DataError(
                 f"{shape[0]} x {shape[1]} pixels of {spacing_mm[0]:.6g} x {spacing_mm[1]:.6g} mm "
-                f"become {height} x {width} of prepare.spacing_mm = {self.spacing_mm:.6g}; a side "
-                f"has at most {MAX_RESAMPLED_SIDE}"
+                f"become {height} x {width} pixels of prepare.spacing_mm = {self.spacing_mm:.6g}, "
+                f"expected at most {MAX_RESAMPLED_SIDE} per side; choose a larger spacing"
             )
         return SliceGrid(shape, (height, width), network, averages=True)
 
@@ -123,7 +123,7 @@ class PreparedVolume:
 def prepare_slice(
     image: NDArray[np.floating], grid: SliceGrid, limits: tuple[float, float]
 ) -> NDArray[np.uint8]:
-    """Resize and window one slice: the only way from intensities to the network.
+    """Resize and window one slice; all slices for a network are made by this function.
 
     Args:
         image: ``grid.native_shape`` intensities.
@@ -142,10 +142,10 @@ def to_network_input(slices: NDArray[np.uint8], image_channels: int) -> NDArray[
 
     Args:
         slices: ``(B, H, W)`` grey levels.
-        image_channels: Copies of the slice, one a channel.
+        image_channels: Number of channels; each is a copy of the slice.
 
     Returns:
-        ``(B, H, W, image_channels)`` in [0, 1].
+        ``(B, H, W, image_channels)`` float32 in [0, 1].
     """
     scaled = slices[..., np.newaxis].astype(np.float32) / np.float32(255)
     return np.repeat(scaled, image_channels, axis=-1)

@@ -1,9 +1,9 @@
 """Distances between the surfaces of two masks, in mm, weighted by surface area.
 
 The surface of a mask runs between voxel centres: wherever the eight voxels around a voxel corner
-are neither all inside nor all outside, a piece of surface (a *surfel*) passes. It sits at the
-corner, and its area is that of the marching-cubes triangles there, so that a distance counts
-as much as the surface that has it, whatever the spacing. This is the definition of the published
+are neither all inside nor all outside, there is an element of the surface (a *surfel*). Its
+position is the corner and its area is that of the marching-cubes triangles there, so that each
+distance has the weight of its area, whatever the spacing. This is the definition of the published
 normalised surface Dice; the values agree with its reference implementation.
 
 References:
@@ -21,11 +21,11 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 NUM_BOUNDING = 2000
-"""About how many places of a surface bound the distances to it."""
+"""Approximate number of surfels of a surface that are used to bound the distances to it."""
 REACH = 4
-"""Voxels around a surfel that are searched before a distance transform is made."""
+"""Radius in voxels of the search around each surfel, which precedes a distance transform."""
 LOOK_UPS = 4
-"""Look-ups that cost as much as the transform of a voxel, generously counted."""
+"""Number of look-ups that cost at most as much as the distance transform of one voxel."""
 
 _CORNERS = tuple((x, y, z) for z in (0, 1) for y in (0, 1) for x in (0, 1))
 """Corner b of a cell is bit b of its code."""
@@ -61,7 +61,7 @@ class SurfaceDistances:
         return float(weighted / (self.prediction_mm2.sum() + self.reference_mm2.sum()))
 
     def dice_at(self, tolerance_mm: float) -> float:
-        """Return the share of both surfaces that lies within a tolerance of the other one."""
+        """Return the fraction of both surfaces that lies within a tolerance of the other one."""
         close = (
             self.prediction_mm2[self.prediction_mm <= tolerance_mm].sum()
             + self.reference_mm2[self.reference_mm <= tolerance_mm].sum()
@@ -74,13 +74,13 @@ def surface_distances(
 ) -> SurfaceDistances:
     """Measure the distances between the surfaces of two masks.
 
-    Callers crop both masks to the box that holds them: the cost grows with the box. What lies
-    outside the arrays counts as outside the masks.
+    The cost grows with the arrays, so callers crop both masks to the box that holds them. Outside
+    the arrays both masks are empty.
 
     Args:
         prediction: ``(X, Y, Z)`` mask that is not empty.
         reference: ``(X, Y, Z)`` mask that is not empty.
-        spacing_mm: Distance of neighbouring voxels along each axis.
+        spacing_mm: Distance between neighbouring voxels along each axis.
 
     Returns:
         Distances and areas of the surfels of both surfaces.
@@ -112,9 +112,9 @@ def _distances(
 ) -> NDArray[np.float64]:
     """Return the ``(N,)`` distances in mm from the surfels of a surface to another one.
 
-    Most surfels of a useful prediction have the reference within a few voxels: those are found by
-    looking around them, nearest places first, at a fraction of the cost of a distance transform.
-    Where that does not end soon the transform measures the rest.
+    Most surfels of a useful prediction have the reference within a few voxels. A search around
+    them, nearest offsets first, costs a fraction of a distance transform. The transform measures
+    those that the search does not find within its budget.
     """
     padded = np.pad(other, REACH)
     # Of a boolean array the strides in bytes are strides in elements too.
@@ -141,8 +141,8 @@ def _far_distances(
 ) -> NDArray[np.float64]:
     """Return the ``(N,)`` distances in mm from ``(N, 3)`` points to a surface, however far.
 
-    A few places of the surface bound every distance, so that the distance transform is made only
-    in the box that must hold the nearest places.
+    A sample of the surface bounds every distance, so that the distance transform covers only the
+    box that must hold the nearest surfels.
     """
     spacing = np.array(spacing_mm)
     places = np.argwhere(other)
@@ -152,7 +152,7 @@ def _far_distances(
     low = np.maximum(np.floor((points - margin).min(axis=0)).astype(int), 0)
     high = np.ceil((points + margin).max(axis=0)).astype(int) + 1
     box = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
-    # Only indices, not distances: exact in double precision, and a third of the memory.
+    # Indices instead of distances: these are exact in double precision, with a third of the memory.
     nearest = ndimage.distance_transform_edt(
         ~other[box], sampling=spacing_mm, return_distances=False, return_indices=True
     )
@@ -170,7 +170,7 @@ def _neighbours(spacing_mm: tuple[float, ...]) -> tuple[tuple[tuple[int, ...], f
         offset: float(np.sqrt((np.multiply(offset, spacing_mm) ** 2).sum()))
         for offset in itertools.product(side, repeat=3)
     }
-    # Whatever lies outside the cube of offsets is at least this far.
+    # Everything outside the cube of offsets is at least this far away.
     limit = (REACH + 1) * min(spacing_mm)
     ball = [(offset, length) for offset, length in lengths.items() if length < limit]
     return tuple(sorted(ball, key=lambda entry: entry[1]))
@@ -183,7 +183,7 @@ def corner_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
         mask: ``(X, Y, Z)`` mask.
 
     Returns:
-        ``(X + 1, Y + 1, Z + 1)`` codes: 0 far outside, 255 far inside, all else is surface.
+        ``(X + 1, Y + 1, Z + 1)`` codes: 0 outside, 255 inside, all others on the surface.
     """
     codes = np.pad(mask, 1).view(np.uint8)
     # One axis after the other: 2, then 4, then 8 neighbours in the bits.
@@ -314,7 +314,7 @@ def _weighted_percentile(
 ) -> float:
     """Return the smallest distance that at least ``percent`` % of the area does not exceed."""
     order = np.argsort(distances, kind="stable")
-    share = np.cumsum(areas[order])
-    share /= share[-1]
-    index = min(int(np.searchsorted(share, percent / 100)), len(order) - 1)
+    fraction = np.cumsum(areas[order])
+    fraction /= fraction[-1]
+    index = min(int(np.searchsorted(fraction, percent / 100)), len(order) - 1)
     return float(distances[order[index]])

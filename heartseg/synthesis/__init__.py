@@ -1,1 +1,1 @@
-"""Images that are made: phantoms, and scenes around real label maps."""
+"""Synthetic images: phantoms, and scenes around real label maps."""

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from heartseg.slices.dataset import ALL, Share, untuned
+from heartseg.slices.batches import ALL, Share, untuned
 from heartseg.synthesis.rendering import Sample, Scan, make_sample
 from heartseg.synthesis.scene import Scene
 

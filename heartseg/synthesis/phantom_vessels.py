@@ -1,62 +1,31 @@
-"""The plan of a phantom heart: its sizes and positions, drawn from a seed, and its vessels.
+"""The vessels of a phantom heart, and the outflow tracts of its ventricles.
 
-Positions are in millimetres of a nominal adult, posterior, inferior and right of the middle of the
-crop; they follow the mean positions and sizes of the structures in HVSMR-2.0.
+Positions are in millimetres of a nominal adult, toward posterior, inferior and right from the
+centre of the crop; they follow the mean positions and sizes of the structures in HVSMR-2.0.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from heartseg.synthesis.shapes import FAR_MM, FloatArray, Grid, Point, Tube, rotation, tube
+from heartseg.synthesis.phantom_plan import Plan
+from heartseg.synthesis.shapes import FAR_MM, FloatArray, Grid, Point, Tube, tube
 
-_HEART_CENTER = np.array([0.0, 10.0, 0.0])
 _FLAT_MM = 0.01
-"""Points this near an end of a centre line lie beyond it."""
-
-
-@dataclass
-class Plan:
-    """Draws the sizes of one heart, and turns it as a whole.
-
-    Attributes:
-        rng: Where the numbers come from.
-        spread: How far they stray from the mean; 1 is usual.
-        turn: ``(3, 3)`` rotation of the heart in the chest.
-    """
-
-    rng: np.random.Generator
-    spread: float
-    turn: NDArray[np.float64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        angles = self.rng.uniform(-1, 1, 3) * np.array([10.0, 9.0, 10.0]) * self.spread
-        self.turn = rotation((angles[0], angles[1], angles[2]))
-
-    def size(self, mean: float, variation: float = 0.1) -> float:
-        """Draw a length around its mean, with a relative standard deviation."""
-        return mean * float(np.clip(self.rng.normal(1, variation * self.spread), 0.72, 1.35))
-
-    def radii(self, *means: float) -> Point:
-        """Draw three half-axes that grow together."""
-        common = self.size(1.0, 0.07)
-        first, second, third = (self.size(mean * common, 0.06) for mean in means)
-        return (first, second, third)
-
-    def place(self, p: float, i: float, r: float, jitter_mm: float = 1.3) -> Point:
-        """Move a point a little, and turn it with the heart."""
-        moved = np.array([p, i, r]) + self.rng.normal(0, jitter_mm * self.spread, 3)
-        arm = moved - _HEART_CENTER
-        # Far ends of vessels are held by the body and follow the heart less.
-        follow = 1 / (1 + float((arm**2).sum()) / 50.0**2)
-        return as_point(moved + follow * (self.turn @ arm - arm))
+"""A point whose nearest point is this near to an end of a centre line lies beyond that end."""
 
 
 @dataclass(frozen=True)
 class PulmonaryArtery:
-    """Trunk and branches; ``branches`` hold the trunk too, so that their ends are the free ones."""
+    """The pulmonary trunk and its branches.
+
+    Attributes:
+        trunk: The trunk, from the valve to the fork.
+        branches: The left and the right branch, each joined with the trunk, so that only the ends
+            in the lungs are free.
+        distance_mm: ``(X, Y, Z)`` signed distance to the wall of all of them.
+    """
 
     trunk: Tube
     branches: list[Tube]
@@ -68,10 +37,10 @@ class Vessels:
     """The tubes of one heart.
 
     Attributes:
-        grid: Where they are computed.
-        plan: Draws their sizes and positions.
-        aortic_valve: Where the left outflow ends and the aorta begins.
-        pulmonary_valve: Where the right outflow ends and the pulmonary trunk begins.
+        grid: The voxels.
+        plan: Draws the sizes and positions.
+        aortic_valve: End of the left outflow tract and start of the aorta.
+        pulmonary_valve: End of the right outflow tract and start of the pulmonary trunk.
     """
 
     grid: Grid
@@ -88,7 +57,7 @@ class Vessels:
         return tube(self.grid, stations, [radius * common for radius in radii_mm])
 
     def aorta(self) -> Tube:
-        """Run from the left ventricle over the arch down along the spine."""
+        """Build the aorta: from the left ventricle over the arch and down along the spine."""
         place = self.plan.place
         stations = [
             self.aortic_valve, place(-7, -10, 10), place(-8, -24, 15), place(-4, -37, 13),
@@ -105,12 +74,17 @@ class Vessels:
         else:
             stations = [place(-27, 14, -4), place(-30, -2, -8), self.pulmonary_valve]
             tract = self._tube(stations, 12, 11, 9)
-        # It ends flat, at the valve, not with a cap that bulges into the vessel.
+        # A flat end at the valve, without the round cap of a tube, which would reach into the
+        # vessel.
         ended = tract.along_mm >= tract.length_mm - _FLAT_MM
         return np.where(ended, np.float32(FAR_MM), tract.distance_mm)
 
     def pulmonary(self, *, from_lv: bool) -> PulmonaryArtery:
-        """Run from the right ventricle to the fork and into both lungs; narrower from the left."""
+        """Build the pulmonary artery: from a ventricle to the fork and into both lungs.
+
+        Args:
+            from_lv: Whether it starts at the left ventricle; then it is narrower.
+        """
         place = self.plan.place
         fork = place(2, -26, -8)
         start = place(-16, 2, -12) if from_lv else self.pulmonary_valve
@@ -125,7 +99,7 @@ class Vessels:
             8.5, 7.8, 7.4, 6.5, 3,
         )  # fmt: skip
         both = np.minimum.reduce([trunk.distance_mm, left.distance_mm, right.distance_mm])
-        # The trunk has no free end: it is traced in full.
+        # The trunk has no free end, so its label covers it completely.
         branches = [
             Tube(np.minimum(branch.distance_mm, trunk.distance_mm),
                  np.where(trunk.distance_mm < branch.distance_mm, 0, branch.along_mm),
@@ -135,7 +109,7 @@ class Vessels:
         return PulmonaryArtery(trunk, branches, both)
 
     def cavae(self) -> tuple[Tube, Tube]:
-        """Run from the right atrium up (superior) and down (inferior), out of the crop."""
+        """Build the superior and the inferior vena cava: from the right atrium out of the crop."""
         place = self.plan.place
         superior = self._tube(
             [place(-4, 0, 32), place(-4, -22, 31), place(-6, -44, 30), place(-8, -66, 31)],
@@ -148,7 +122,7 @@ class Vessels:
         return superior, inferior
 
     def pulmonary_veins(self) -> list[Tube]:
-        """Run from the left atrium sideways into the lungs."""
+        """Build the four pulmonary veins: from the left atrium to both sides into the lungs."""
         place = self.plan.place
         starts = ((18, -8, -8), (20, 6, -8), (18, -8, 18), (20, 6, 18))
         ends = ((25, -13, -44), (28, 10, -44), (22, -11, 50), (26, 11, 50))
@@ -159,12 +133,7 @@ class Vessels:
 
 
 def _cut_start(vessel: Tube) -> Tube:
-    """Let a vessel begin flat, at its valve, not with a cap that reaches back."""
+    """Make the start of a vessel flat, at its valve, without the round cap of a tube."""
     before = vessel.along_mm <= _FLAT_MM
     distance = np.where(before, np.maximum(vessel.distance_mm, _FLAT_MM), vessel.distance_mm)
     return Tube(distance.astype(np.float32), vessel.along_mm, vessel.length_mm)
-
-
-def as_point(vector: NDArray[np.float64]) -> Point:
-    """Return a ``(3,)`` vector as plain numbers."""
-    return (float(vector[0]), float(vector[1]), float(vector[2]))

@@ -1,7 +1,7 @@
-"""Shapes that phantoms are made of: signed distances on a grid, in millimetres, and random fields.
+"""The shapes of phantoms and scenes: signed distances on a grid, in mm, and random fields.
 
-A distance is negative inside a shape. Directions are posterior, inferior, right, as the axes of
-the arrays. Everything is computed element by element, so equal input gives equal bits.
+A distance is negative inside a shape. The array axes run toward posterior, inferior and right.
+Everything is computed element by element, so that equal input gives equal bits.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FAR_MM = 60.0
-"""Distance given to voxels that are too far from a tube to be computed."""
+"""Distance of the voxels that are too far from a tube to be computed."""
 _MARGIN_MM = 14.0
 
 FloatArray = NDArray[np.float32]
@@ -22,10 +22,10 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels lie, in millimetres from the middle of the crop.
+    """The positions of voxels, in millimetres from the centre of the crop.
 
     Attributes:
-        axes: Three 1D arrays, the coordinates along each array axis.
+        axes: Three 1D arrays with the coordinates along each array axis.
         points: ``(3, X, Y, Z)`` coordinates, bent by a smooth random field.
         bend_mm: Largest difference between ``points`` and the straight ``axes``.
     """
@@ -40,7 +40,7 @@ class Grid:
         return (len(self.axes[0]), len(self.axes[1]), len(self.axes[2]))
 
     def box(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[slice, ...]:
-        """Return the slices of the voxels that may lie between two corners."""
+        """Return the slices of all voxels that may lie in the box between two corners."""
         return tuple(
             slice(
                 int(np.searchsorted(axis, near - self.bend_mm)),
@@ -56,7 +56,7 @@ class Tube:
 
     Attributes:
         distance_mm: ``(X, Y, Z)`` signed distance to its wall.
-        along_mm: ``(X, Y, Z)`` distance travelled along the centre line to the nearest point of it.
+        along_mm: ``(X, Y, Z)`` length of the centre line up to its point nearest to the voxel.
         length_mm: Length of the centre line.
     """
 
@@ -72,7 +72,14 @@ def build_grid(
     *,
     bend_mm: float,
 ) -> Grid:
-    """Lay out the voxels around the origin and bend space smoothly, so that no shape is exact."""
+    """Place the voxels around the origin, and bend space smoothly, so that shapes are irregular.
+
+    Args:
+        shape: Number of voxels along each axis.
+        spacing_mm: Distance between neighbouring voxels along each axis.
+        rng: Source of the random numbers.
+        bend_mm: Largest displacement of a voxel along each axis.
+    """
     axes = tuple(
         ((np.arange(count) - (count - 1) / 2) * step).astype(np.float32)
         for count, step in zip(shape, spacing_mm, strict=True)
@@ -88,18 +95,18 @@ def random_field(
 ) -> FloatArray:
     """Draw a smooth field with mean 0 and standard deviation near 1.
 
-    It is a cubic spline through a lattice of normal numbers, so the field of a seed looks the same
-    on any voxel size.
+    It is a cubic spline with a lattice of normal random numbers as coefficients, so that one seed
+    gives the same field at every voxel size.
 
     Args:
-        rng: Where the numbers come from.
+        rng: Source of the random numbers.
         axes: Coordinates along each axis in mm, evenly spaced around 0.
-        wavelength_mm: Distance of the lattice points.
+        wavelength_mm: Distance between the points of the lattice.
 
     Returns:
         ``(X, Y, Z)`` values.
     """
-    # A lattice of fixed size: the draw must not depend on how the crop is cut into voxels.
+    # The lattice has a fixed size, so that the numbers do not depend on the voxels of the crop.
     half = math.ceil(90.0 / wavelength_mm)
     field = rng.standard_normal((2 * half + 4,) * 3).astype(np.float32)
     for dimension, axis in enumerate(axes):
@@ -129,12 +136,12 @@ def ellipsoid(
 
     Args:
         points: ``(3, X, Y, Z)`` coordinates in mm.
-        center: Its middle.
+        center: Its centre.
         radii: Half-axes in mm, along the rows of ``frame``.
-        frame: ``(3, 3)`` orthonormal rows; the directions of the grid if not given.
+        frame: ``(3, 3)`` orthonormal rows; None for the directions of the grid.
 
     Returns:
-        ``(X, Y, Z)`` distances in mm, exact at the surface up to first order.
+        ``(X, Y, Z)`` distances in mm, exact to first order at the surface.
     """
     offset = [points[axis] - np.float32(center[axis]) for axis in range(3)]
     inside = np.zeros(points.shape[1:], np.float32)
@@ -150,16 +157,21 @@ def ellipsoid(
     return np.asarray(distance, np.float32)
 
 
+def gap(shape: FloatArray, width_mm: float) -> FloatArray:
+    """Return the signed distance to the region at least ``width_mm`` away from a shape."""
+    return np.asarray(np.float32(width_mm) - shape, np.float32)
+
+
 def tube(grid: Grid, stations: Sequence[Point], radii_mm: Sequence[float]) -> Tube:
     """Return a tube of varying width along a smooth curve.
 
     Args:
-        grid: Where to compute it.
-        stations: Points that the centre line passes through, two at least.
+        grid: The voxels.
+        stations: Points that the centre line passes through, at least two.
         radii_mm: Radius at each station.
 
     Returns:
-        Distances within ``_MARGIN_MM`` of the wall, ``FAR_MM`` beyond.
+        The tube, with distances up to ``_MARGIN_MM`` from the wall and ``FAR_MM`` beyond.
     """
     line = _smooth_curve(np.column_stack([np.asarray(stations, float), radii_mm]))
     best = np.full(grid.shape, FAR_MM, np.float32)
@@ -173,22 +185,22 @@ def tube(grid: Grid, stations: Sequence[Point], radii_mm: Sequence[float]) -> Tu
             np.minimum(start[:3], stop[:3]) - reach, np.maximum(start[:3], stop[:3]) + reach
         )
         offset = [grid.points[axis][box] - np.float32(start[axis]) for axis in range(3)]
-        share = sum(np.float32(step[axis] / length**2) * offset[axis] for axis in range(3))
-        share = np.clip(share, 0, 1)
-        squared = sum((offset[axis] - share * np.float32(step[axis])) ** 2 for axis in range(3))
-        radius = np.float32(start[3]) + share * np.float32(stop[3] - start[3])
+        fraction = sum(np.float32(step[axis] / length**2) * offset[axis] for axis in range(3))
+        fraction = np.clip(fraction, 0, 1)
+        squared = sum((offset[axis] - fraction * np.float32(step[axis])) ** 2 for axis in range(3))
+        radius = np.float32(start[3]) + fraction * np.float32(stop[3] - start[3])
         distance = np.sqrt(squared) - radius
         closer = distance < best[box]
         best[box] = np.where(closer, distance, best[box])
         along[box] = np.where(
-            closer, np.float32(travelled) + share * np.float32(length), along[box]
+            closer, np.float32(travelled) + fraction * np.float32(length), along[box]
         )
         travelled += length
     return Tube(best, along, travelled)
 
 
 def rotation(degrees: Point) -> NDArray[np.float64]:
-    """Return the ``(3, 3)`` matrix of turns about the first, second and third axis, in this order.
+    """Return the ``(3, 3)`` matrix of rotations about the first, then second, then third axis.
 
     Args:
         degrees: The three angles.
@@ -205,16 +217,16 @@ def rotation(degrees: Point) -> NDArray[np.float64]:
 
 
 def _smooth_curve(stations: NDArray[np.float64], *, parts: int = 6) -> NDArray[np.float64]:
-    """Return points on the Catmull-Rom spline through the stations, the stations included."""
+    """Return points on the Catmull-Rom spline through the stations, including the stations."""
     ends = np.vstack(
         [2 * stations[:1] - stations[1:2], stations, 2 * stations[-1:] - stations[-2:-1]]
     )
     t = np.linspace(0, 1, parts, endpoint=False)[:, None]
-    pieces = [
+    segments = [
         b
         + 0.5 * t * (c - a)
         + t**2 * (a - 2.5 * b + 2 * c - 0.5 * d)
         + t**3 * (1.5 * (b - c) + 0.5 * (d - a))
         for a, b, c, d in zip(ends, ends[1:], ends[2:], ends[3:], strict=False)
     ]
-    return np.vstack([*pieces, stations[-1:]])
+    return np.vstack([*segments, stations[-1:]])

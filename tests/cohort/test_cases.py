@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from heartseg.cohort.cases import find_cases, find_volumes, read_categories
+from heartseg.cohort.cases import find_cases, find_volumes
 from heartseg.errors import DataError
 
 
@@ -28,12 +28,12 @@ def test_images_and_label_maps_are_paired_in_natural_order(tmp_path):
     assert problems == []
 
 
-def test_packed_and_plain_files_may_be_mixed(tmp_path):
+def test_compressed_and_plain_files_may_be_mixed(tmp_path):
     touch(tmp_path, "a_cropped_norm.nii", "a_cropped_seg.nii.gz")
     assert [case.name for case in find(tmp_path)[0]] == ["a"]
 
 
-def test_every_case_that_is_not_whole_is_a_problem_and_the_others_are_found(tmp_path):
+def test_every_incomplete_case_is_a_problem_and_the_others_are_found(tmp_path):
     touch(
         tmp_path,
         "a_cropped_norm.nii.gz",
@@ -91,36 +91,3 @@ def test_an_empty_or_missing_folder_is_an_error(tmp_path):
 def test_without_a_suffix_every_volume_is_found(tmp_path):
     touch(tmp_path, "a.nii", "b.nii.gz", "c.png")
     assert sorted(find_volumes(tmp_path, "")) == ["a", "b"]
-
-
-def test_categories_are_read_by_case(tmp_path):
-    table = "Pat,Age,Category\n0,3,mild\n12,4,severe\n13,5,\n"
-    (tmp_path / "a.csv").write_text(table, encoding="utf-8-sig")
-    assert read_categories(tmp_path / "a.csv") == {"pat0": "mild", "pat12": "severe"}
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"", "expected a table with the columns Pat and Category"),
-        (b"Pat,Kind\n0,mild\n", "expected a table with the columns Pat and Category"),
-        (b"Pat,Category\n0,mild\n0,mild\n", "the patient 0 occurs twice"),
-        (b"\xff\xfe", "cannot be read as a table"),
-        (b"Pat,Category\n1\n", None),
-    ],
-)
-def test_a_clinical_table_that_makes_no_sense_is_refused(tmp_path, content, problem):
-    (tmp_path / "a.csv").write_bytes(content)
-    if problem is None:
-        assert read_categories(tmp_path / "a.csv") == {}
-        return
-    with pytest.raises(DataError, match=rf"a\.csv: {problem}"):
-        read_categories(tmp_path / "a.csv")
-    with pytest.raises(DataError, match=r"none\.csv: cannot be read"):
-        read_categories(tmp_path / "none.csv")
-
-
-def test_the_real_clinical_table_has_three_categories(hvsmr2):
-    categories = read_categories(hvsmr2 / "hvsmr_clinical.csv")
-    assert set(categories.values()) == {"mild", "moderate", "severe"}
-    assert categories["pat4"] == categories["pat58"] == "severe"

@@ -21,20 +21,20 @@ def test_a_folder_gives_its_pictures_and_volumes_in_natural_order(tmp_path):
     assert problems == []
 
 
-def test_label_maps_of_a_folder_are_left_out_and_logged_but_taken_when_named(tmp_path, caplog):
+def test_label_maps_in_a_folder_are_skipped_and_logged_but_read_if_given(tmp_path, caplog):
     touch(tmp_path, "pat4_cropped_norm.nii.gz", "pat4_cropped_seg.nii.gz")
     suffixes = ("_cropped_seg",)
 
     with caplog.at_level(logging.INFO):
         files, _ = find_inputs([tmp_path], skipped_suffixes=suffixes)
-    named, _ = find_inputs([tmp_path / "pat4_cropped_seg.nii.gz"], skipped_suffixes=suffixes)
+    given, _ = find_inputs([tmp_path / "pat4_cropped_seg.nii.gz"], skipped_suffixes=suffixes)
 
     assert [file.name for file in files] == ["pat4_cropped_norm.nii.gz"]
-    assert "pat4_cropped_seg.nii.gz" in caplog.text
-    assert [file.name for file in named] == ["pat4_cropped_seg.nii.gz"]
+    assert "skipped because of their names: pat4_cropped_seg.nii.gz" in caplog.text
+    assert [file.name for file in given] == ["pat4_cropped_seg.nii.gz"]
 
 
-def test_every_path_that_gives_nothing_is_explained(tmp_path):
+def test_every_path_without_an_input_has_a_message(tmp_path):
     touch(tmp_path / "parent")
     touch(tmp_path / "parent" / "images", "a.png")
     touch(tmp_path, "notes.txt")
@@ -46,4 +46,5 @@ def test_every_path_that_gives_nothing_is_explained(tmp_path):
     assert files == []
     assert "missing.png: no such file" in problems[0]
     assert "notes.txt: expected a name that ends in .png" in problems[1]
-    assert "it holds the folders images" in problems[2]
+    assert "parent: expected files that end in .png" in problems[2]
+    assert problems[2].endswith("found none; pass one of its subfolders: images")

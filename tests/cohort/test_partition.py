@@ -40,12 +40,12 @@ def test_fewer_than_two_names_are_refused():
 
 
 @given(
-    count=st.integers(2, 60), train=st.floats(0, 1), share=st.floats(0, 1), seed=st.integers(0, 99)
+    count=st.integers(2, 60), train=st.floats(0, 1), rest=st.floats(0, 1), seed=st.integers(0, 99)
 )
 @settings(deadline=None, max_examples=150, derandomize=True)
-def test_every_name_is_in_exactly_one_part(count, train, share, seed):
+def test_every_name_is_in_exactly_one_part(count, train, rest, seed):
     names = [f"n{i}" for i in range(count)]
-    valid = (1 - train) * share
+    valid = (1 - train) * rest
     partition = draw_partition(names, train_fraction=train, valid_fraction=valid, seed=seed)
     assert sorted(sum(partition.parts().values(), ())) == sorted(names)
     assert partition.train
@@ -53,7 +53,7 @@ def test_every_name_is_in_exactly_one_part(count, train, share, seed):
         assert list(part) == sorted(part, key=names.index)
 
 
-def test_the_seed_decides_alone():
+def test_the_split_depends_on_the_seed_alone():
     assert draw(50) == draw(50)
     assert draw(50) != draw(50, seed=138)
 
@@ -67,7 +67,7 @@ def test_categories_are_spread_evenly():
         assert counts["mild"] == 2 * counts["severe"]
 
 
-def test_names_without_a_category_join_the_largest():
+def test_names_without_a_category_count_to_the_largest():
     names = [f"n{i}" for i in range(12)]
     strata = {f"n{i}": "a" if i < 5 else "b" for i in range(8)}
     partition = draw_partition(
@@ -76,7 +76,7 @@ def test_names_without_a_category_join_the_largest():
     assert sizes(partition) == (6, 3, 3)
 
 
-def test_too_few_of_a_category_are_drawn_without_it_and_said(caplog):
+def test_a_category_that_is_too_small_is_ignored_with_a_warning(caplog):
     names = [f"n{i}" for i in range(6)]
     with caplog.at_level(logging.WARNING):
         draw_partition(
@@ -86,7 +86,17 @@ def test_too_few_of_a_category_are_drawn_without_it_and_said(caplog):
             seed=1,
             strata={**dict.fromkeys(names, "a"), "n0": "b"},
         )
-    assert "not stratified" in caplog.text
+    assert "the split is not stratified: a category has too few cases" in caplog.text
+
+
+def test_folds_ignore_categories_that_are_smaller_than_their_number(caplog):
+    names = [f"n{i}" for i in range(6)]
+    strata = {**dict.fromkeys(names, "a"), "n0": "b", "n1": "b"}
+    with caplog.at_level(logging.WARNING):
+        partitions = draw_folds(names, folds=3, valid_fraction=0, seed=1, strata=strata)
+    assert "the folds are not stratified: a category has fewer cases" in caplog.text
+    plain = draw_folds(names, folds=3, valid_fraction=0, seed=1)
+    assert [p.test for p in partitions] == [p.test for p in plain]
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5, 11])
@@ -103,7 +113,7 @@ def test_each_name_is_tested_exactly_once(folds, stratified):
         assert partition.valid
 
 
-def test_folds_need_a_name_each():
+def test_each_fold_needs_a_name():
     with pytest.raises(DataError, match="4 folds need at least 4 cases, found 3"):
         draw_folds(["a", "b", "c"], folds=4, valid_fraction=0.1, seed=0)
     assert [sizes(p) for p in draw_folds(["a", "b"], folds=2, valid_fraction=0.5, seed=0)] == [
@@ -113,7 +123,7 @@ def test_folds_need_a_name_each():
 
 
 def test_a_case_in_two_parts_is_refused():
-    with pytest.raises(DataError, match=r"puts b into more than one part"):
+    with pytest.raises(DataError, match=r"expected each case in one part, found in several: b$"):
         check_disjoint(Partition(("a", "b"), ("b",), ("c",)), hashes={})
 
 

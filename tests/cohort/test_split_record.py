@@ -38,7 +38,7 @@ def test_a_clean_split_has_no_warning():
     assert audit_split(CLEAN) == []
 
 
-def test_a_split_by_slice_is_named_as_leakage():
+def test_a_split_by_slice_is_reported_as_leakage():
     (warning,) = audit_split(replace(CLEAN, by="slice"))
 
     assert "split by slice, not by patient" in warning
@@ -49,7 +49,7 @@ def test_a_test_case_in_the_training_part_is_found_by_name():
 
     (warning,) = audit_split(replace(CLEAN, cases=cases))
 
-    assert warning == "LEAKAGE: 1 of 1 test cases are in the training part too: pat4."
+    assert warning == "LEAKAGE: test cases that also occur in the training part: 1 of 1 (pat4)."
 
 
 def test_a_test_case_in_the_validation_part_is_found_by_content():
@@ -57,7 +57,10 @@ def test_a_test_case_in_the_validation_part_is_found_by_content():
 
     (warning,) = audit_split(split)
 
-    assert "label map of a case of the validation part under another name: pat4 = pat3" in warning
+    assert warning == (
+        "LEAKAGE: test cases whose label map also occurs in the validation part under another "
+        "name: 1 (pat4 = pat3)."
+    )
 
 
 def test_a_test_slice_in_the_training_part_is_found_by_content():
@@ -66,11 +69,13 @@ def test_a_test_slice_in_the_training_part_is_found_by_content():
 
     (warning,) = audit_split(split)
 
-    assert "1 test slices are the same picture" in warning
-    assert "pat4_001.png = pat1_001.png" in warning
+    assert warning == (
+        "LEAKAGE: test slices that also occur in the training part under another name: "
+        "1 (pat4_001.png = pat1_001.png)."
+    )
 
 
-def test_what_is_scored_now_counts_more_than_what_was_split():
+def test_the_label_maps_that_are_scored_replace_those_that_were_split():
     # The files were exchanged after the split.
     (warning,) = audit_split(CLEAN, test_hashes={"pat4": "b"})
 
@@ -102,12 +107,12 @@ def test_a_record_of_names_alone_is_enough(tmp_path):
     assert record.contents("test").cases == ("pat4",)
 
 
-def test_a_missing_record_says_what_makes_it(tmp_path):
+def test_a_missing_record_is_an_error_with_the_command_that_writes_it(tmp_path):
     with pytest.raises(DataError, match=r"split\.json: no such file; run `heartseg split` first"):
         read_split_record(tmp_path / "split.json")
 
 
-def test_the_overview_of_folds_is_not_taken_for_one_of_them(tmp_path):
+def test_the_overview_of_folds_is_not_read_as_a_fold(tmp_path):
     write_folds(tmp_path / "split.json", (Partition(("pat1",), (), ("pat2",)),), ())
 
     with pytest.raises(DataError, match=r"choose one of its folds by split\.folds and split\.fold"):
@@ -124,7 +129,7 @@ def test_the_overview_of_folds_is_not_taken_for_one_of_them(tmp_path):
         {"cases": {}, "counts": {"train": {}}},
     ],
 )
-def test_another_file_is_refused_by_name(tmp_path, content):
+def test_a_file_that_is_not_a_record_is_refused(tmp_path, content):
     (tmp_path / "split.json").write_text(json.dumps(content))
 
     with pytest.raises(DataError, match=r"split\.json: not the record of a split"):

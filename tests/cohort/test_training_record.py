@@ -32,7 +32,7 @@ def test_a_case_of_the_training_is_found_by_name():
     (warning,) = audit_scores(NEW, PartContents(("caseA",)))
 
     assert warning == (
-        "LEAKAGE: 1 of 1 test cases are in the training cases of the model too: caseA."
+        "LEAKAGE: test cases that also occur in the training cases of the model: 1 of 1 (caseA)."
     )
 
 
@@ -52,7 +52,7 @@ def test_a_validation_case_counts_as_seen():
 def test_a_scan_is_found_under_another_name():
     (warning,) = audit_scores(NEW, PartContents(("mine",), image_hashes={"mine": "i1"}))
 
-    assert "have the scan of a case" in warning
+    assert "test cases whose scan also occurs in the training cases" in warning
 
 
 def test_the_same_name_in_another_data_set_is_another_patient():

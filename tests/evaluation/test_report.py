@@ -12,7 +12,7 @@ from heartseg.evaluation.report import Material, render_report, write_evaluation
 from heartseg.evaluation.scoring import COLUMNS, LabelPair, score_cases
 from heartseg.evaluation.summary import Context, build_summary
 from heartseg.labels import HVSMR
-from heartseg.pictures.case_views import build_view
+from heartseg.pictures.case_pictures import orient_case
 
 CONTRACT = (
     "case,structure,dice,iou,hd95_mm,assd_mm,nsd,volume_prediction_ml,volume_reference_ml,scope"
@@ -39,7 +39,7 @@ PAIRS = {pair.case: pair for pair in hearts()}
 
 def read_view(case):
     pair = PAIRS[case]
-    return build_view(case, pair.prediction, pair.reference, affine=np.diag([1.0, 1.2, 0.9, 1.0]))
+    return orient_case(case, pair.prediction, pair.reference, affine=np.diag([1.0, 1.2, 0.9, 1.0]))
 
 
 MATERIAL = Material(

@@ -1,11 +1,9 @@
-import cv2
 import keras
 import numpy as np
 import pytest
 
 from heartseg.networks.plan import count_parameters, plan_levels
 from heartseg.networks.unet import build_unet, summarize
-from heartseg.pictures.network_diagram import draw_architecture
 
 SMALL = {"image_size": (16, 8), "base_filters": 2, "num_layers": 3}
 
@@ -67,18 +65,3 @@ def test_the_summary_names_every_block_and_the_parameter_count():
     assert f"Total params: {model.count_params():,}" in summary
     for name in ("encoder_0_conv_1", "bridge_conv_2", "upsample_1", "decoder_0_conv_1"):
         assert name in summary
-
-
-def test_the_diagram_is_a_picture(tmp_path):
-    file = tmp_path / "model.png"
-    draw_architecture(build_unet(image_size=(None, None), base_filters=2, num_layers=3), file)
-    picture = cv2.imread(str(file))
-    assert min(picture.shape[:2]) > 300
-    assert picture.std() > 10
-
-
-def test_a_diagram_of_another_network_is_refused(tmp_path):
-    images = keras.Input((8, 8, 3))
-    other = keras.Model(images, keras.layers.Conv2D(2, 1)(images))
-    with pytest.raises(ValueError, match="expected blocks as build_unet names them"):
-        draw_architecture(other, tmp_path / "model.png")

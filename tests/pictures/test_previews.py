@@ -3,26 +3,11 @@ import numpy as np
 import pytest
 
 from heartseg.labels import HVSMR
-from heartseg.pictures.previews import overlay_slices, preview_sheet, to_true_aspect
+from heartseg.pictures.previews import preview_sheet, to_true_aspect
 from heartseg.scans.volume import Volume
 
 # 1 mm to the right, 2 mm to the front, 4 mm upwards.
 AFFINE = np.diag([1.0, 2.0, 4.0, 1.0])
-
-
-def test_slices_show_grey_levels_and_colours_where_labels_are():
-    image = np.full((3, 4, 5), 0.5, np.float32)
-    labels = np.zeros(image.shape, np.uint8)
-    labels[1, 0, 4] = 1
-    volume = Volume(image, AFFINE, nibabel.Nifti1Header())
-
-    slices = list(overlay_slices(volume, labels, HVSMR, plane="sagittal", limits=(0, 1)))
-
-    assert [picture.shape for picture in slices] == [(5, 4, 3)] * 3
-    assert np.all(slices[0] == 128)
-    # Superior is up, anterior right: the topmost, hindmost voxel is the upper left pixel.
-    np.testing.assert_array_equal(slices[1][0, 0], [185, 70, 70])
-    assert np.all(slices[1][1:] == 128)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +19,7 @@ def test_pixels_become_square(spacing_mm, shape):
     assert to_true_aspect(picture, spacing_mm, longest_side=100).shape == (*shape, 3)
 
 
-def test_a_preview_shows_at_most_the_slices_asked_for():
+def test_a_preview_shows_at_most_the_requested_number_of_slices():
     volume = Volume(np.ones((30, 8, 9), np.float32), AFFINE, nibabel.Nifti1Header())
 
     sheet = preview_sheet(

@@ -313,7 +313,7 @@ def test_what_is_missing_is_named_before_the_model_is_loaded(run_dir, tmp_path):
         run_infer(make_config(tmp_path / "untrained"), [tmp_path])
     with pytest.raises(DataError, match=r"gone\.nii\.gz: no such file"):
         run_infer(config, [tmp_path / "gone.nii.gz"])
-    with pytest.raises(DataError, match="holds no input"):
+    with pytest.raises(DataError, match=r"expected files that end in \.png, .*, found none"):
         run_infer(config, [tmp_path])
 
 

@@ -108,7 +108,7 @@ def test_by_slice_the_leak_is_told_and_recorded(tmp_path, master, caplog):
     trained, tested = (
         {name.rsplit("_", 1)[0] for name in files_of(tmp_path, part)} for part in ("train", "test")
     )
-    shared = f"{len(trained & tested)} of {len(tested)} test cases are in the training part too"
+    shared = f"in the training part: {len(trained & tested)} of {len(tested)} ("
     assert any(shared in warning for warning in result.warnings)
 
 
@@ -136,7 +136,7 @@ def test_case_lists_are_taken_as_they_are(tmp_path, master):
     ("train", "test", "problem"),
     [
         (["pat1", "pat99"], ["pat2"], "names cases that are not prepared: pat99"),
-        (["pat1", "pat2"], ["pat2"], "puts pat2 into more than one part"),
+        (["pat1", "pat2"], ["pat2"], "expected each case in one part, found in several: pat2"),
         ([], ["pat2"], "train_cases: expected at least one case"),
     ],
 )
@@ -245,7 +245,7 @@ def test_a_manifest_cannot_lead_out_of_the_folder(tmp_path, master):
     manifest = tmp_path / "master" / "manifest.csv"
     manifest.write_text(manifest.read_text().replace("pat0_000.png", "../../../evil.png"))
     before = read_tree(tmp_path)
-    with pytest.raises(DataError, match="is not the name of a file"):
+    with pytest.raises(DataError, match="expected the name of a slice file"):
         run_split(make_config(tmp_path))
     assert read_tree(tmp_path) == before
 

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from heartseg.cohort.cases import read_categories
+from heartseg.cohort.clinical import read_clinical_table
 from heartseg.errors import DataError
 from heartseg.pipelines.synth import run_synth
 
@@ -56,7 +56,7 @@ def test_another_seed_gives_other_patients(tmp_path):
 
 def test_clinical_table_is_read_like_the_real_one(tmp_path):
     folder = make(tmp_path / "volumes", patients=3)
-    categories = read_categories(folder / "hvsmr_clinical.csv")
+    categories = read_clinical_table(folder / "hvsmr_clinical.csv").categories
 
     assert list(categories) == ["pat0", "pat1", "pat2"]
     assert set(categories.values()) <= {"mild", "moderate", "severe"}

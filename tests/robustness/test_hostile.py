@@ -64,7 +64,7 @@ PACKED = gzip.compress(FLOATS)
 DIM, PIXDIM, SROW = 40, 76, 280
 # What must be said of each image; None where the right result must come of it.
 VOLUMES = {
-    "claims": (patched(FLOATS, DIM, "<4h", 3, 30000, 30000, 30000), "more than can be meant"),
+    "claims": (patched(FLOATS, DIM, "<4h", 3, 30000, 30000, 30000), "which is too large"),
     "zero_slices": (patched(FLOATS, DIM, "<4h", 3, 9, 8, 0), "not a readable NIfTI|3D volume"),
     "four_axes": (nifti(np.zeros((9, 8, 7, 2), np.float32)), "expected a 3D volume"),
     "negative_spacing": (patched(QFORM, PIXDIM + 4, "<f", -1.0), "pixdim|spacing|readable"),
@@ -74,10 +74,10 @@ VOLUMES = {
     "rgb": (nifti(RGB), "expected real numbers"),
     "complex": (nifti(SCAN.image.astype(np.complex64)), "expected real numbers"),
     "truncated_gz": (PACKED[:-60], "not a readable NIfTI file"),
-    "bomb": (gzip.compress(patched(FLOATS, DIM, "<4h", 3, 9000, 9000, 9)), "more than can be"),
+    "bomb": (gzip.compress(patched(FLOATS, DIM, "<4h", 3, 9000, 9000, 9)), "which is too large"),
     "text": (b"patient name: nobody", "no NIfTI header"),
     "empty": (b"", "no NIfTI header"),
-    "all_nan": (nifti(np.full(SCAN.image.shape, np.nan, np.float32)), "no voxel is a finite"),
+    "all_nan": (nifti(np.full(SCAN.image.shape, np.nan, np.float32)), "found no finite voxel"),
     "big_endian": (nifti(SCAN.image.astype(">f4"), endian=">"), None),
     "float64": (nifti(SCAN.image), None),
     "int8_slope": (
@@ -178,7 +178,7 @@ PICTURES = {
     "alpha": (png(np.repeat(LABELS[..., None], 4, -1)), "expected one channel"),
     "colour": (png(np.repeat(LABELS[..., None], 3, -1)), "expected one channel"),
     "no_label": (png(LABELS + 100), "found"),
-    "claims": (png_claim(20000, 20000), "too short for what it claims"),
+    "claims": (png_claim(20000, 20000), "too short for the size it claims"),
     "no_side": (png_claim(0, 9), "not a readable picture"),
     "cut_short": (png(LABELS)[:-30], "not a readable picture"),
     "text": (b"hello", "not a readable picture"),

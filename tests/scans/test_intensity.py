@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from heartseg.scans.intensity import apply_window, find_window, to_gray
+from heartseg.scans.intensity import apply_window, find_window, normalize, to_gray
 
 
-def test_a_fixed_window_is_taken_as_it_is():
+def test_a_fixed_window_is_used_as_given():
     assert find_window(np.array([5.0, 9.0]), "fixed", (0.0, 1.5)) == (0.0, 1.5)
 
 
@@ -24,7 +24,7 @@ def test_a_constant_scan_is_black_however_large_its_numbers(value):
     assert not apply_window(scan, limits).any()
 
 
-def test_the_window_becomes_0_to_1_and_little_is_clipped():
+def test_the_window_becomes_0_to_1_and_nothing_near_it_is_clipped():
     scaled = apply_window(np.array([-1.0, 0.0, 1.0, 3.0], np.float32), (0.0, 2.0))
     assert scaled.dtype == np.float32
     np.testing.assert_allclose(scaled, [-0.5, 0, 0.5, 1.5])
@@ -48,3 +48,10 @@ def test_the_input_is_not_changed():
     apply_window(image, (0.0, 2.0))
     to_gray(image)
     assert image.tolist() == [0.25, 3.0]
+
+
+def test_blood_is_near_one_whatever_the_unit():
+    image = np.random.default_rng(0).uniform(0, 1, (20, 20, 20)).astype(np.float32)
+    np.testing.assert_allclose(normalize(image), normalize(700 * image), rtol=1e-5)
+    assert 0.9 < np.percentile(normalize(image), 92) < 1.1
+    assert not normalize(np.zeros((4, 4, 4), np.float32)).any()

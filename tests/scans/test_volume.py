@@ -1,5 +1,6 @@
 import gzip
 import logging
+import re
 import struct
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_a_slope_that_makes_labels_fractions_is_refused(tmp_path):
     check_error(tmp_path / "a.nii", r"found 1\.5; was the label map interpolated\?", read_labels)
 
 
-def test_voxels_that_are_not_finite_count_as_0_with_a_notice(tmp_path, caplog):
+def test_voxels_that_are_not_finite_become_0_with_a_warning(tmp_path, caplog):
     image = SCAN.image.copy()
     image[0, 0, :3] = np.nan, np.inf, 1e300
     file = write_nifti(tmp_path / "a.nii.gz", image, SCAN.affine)
@@ -93,14 +94,14 @@ def test_voxels_that_are_not_finite_count_as_0_with_a_notice(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         voxels = read_image(file).voxels
 
-    assert f"{file}: 3 voxels are not finite" in caplog.text
+    assert f"{file}: voxels that are not finite are set to 0: 3 of 1386" in caplog.text
     np.testing.assert_array_equal(voxels[0, 0, :3], 0)
     np.testing.assert_array_equal(voxels[1:], SCAN.image[1:].astype(np.float32))
 
 
 def test_an_image_of_nan_alone_is_refused(tmp_path):
     file = write_nifti(tmp_path / "a.nii", np.full(SHAPE, np.nan), SCAN.affine)
-    check_error(file, "no voxel is a finite number")
+    check_error(file, "expected finite intensities, found no finite voxel")
 
 
 def test_whole_numbers_in_floating_point_are_labels(tmp_path):
@@ -109,7 +110,7 @@ def test_whole_numbers_in_floating_point_are_labels(tmp_path):
 
 
 @pytest.mark.parametrize("value", [1.5, np.nan, np.inf, -np.inf])
-def test_labels_that_are_no_whole_numbers_are_refused(tmp_path, value):
+def test_labels_that_are_not_whole_numbers_are_refused(tmp_path, value):
     labels = SCAN.labels.astype(np.float32)
     labels[3, 4, 5] = value
     file = write_nifti(tmp_path / "a.nii", labels, SCAN.affine)
@@ -117,7 +118,7 @@ def test_labels_that_are_no_whole_numbers_are_refused(tmp_path, value):
 
 
 @pytest.mark.parametrize("value", [9, -1, 255, 256])
-def test_a_label_that_the_table_does_not_know_is_refused(tmp_path, value):
+def test_a_label_that_is_not_in_the_table_is_refused(tmp_path, value):
     labels = SCAN.labels.copy()
     labels[3, 4, 5] = value
     file = write_nifti(tmp_path / "a.nii", labels, SCAN.affine)
@@ -134,7 +135,7 @@ def test_a_label_that_the_table_does_not_know_is_refused(tmp_path, value):
     ids=["complex", "RGB", "complex128"],
 )
 @pytest.mark.parametrize("read", [read_image, read_labels])
-def test_types_that_are_no_plain_numbers_are_refused(tmp_path, voxels, read):
+def test_voxels_that_are_not_real_numbers_are_refused(tmp_path, voxels, read):
     file = write_nifti(tmp_path / "a.nii.gz", voxels, SCAN.affine)
     check_error(file, "expected real numbers of at most 64 bits", read)
 
@@ -172,25 +173,32 @@ def test_a_header_that_claims_too_much_is_refused(tmp_path, sizes, suffix):
     content[DIM : DIM + 8] = struct.pack("<4h", 3, *sizes)
     file = tmp_path / f"a{suffix}"
     file.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
-    check_error(file, r"the header claims \(.*\) voxels of float64, more than can be meant")
+    check_error(
+        file,
+        r"the header claims \(.*\) voxels of float64, which is too large "
+        r"\(at most 134,217,728 voxels and 536,870,912 bytes are read\)",
+    )
 
 
-def test_a_claim_that_the_file_is_too_short_for_takes_no_memory(tmp_path):
+def test_a_header_that_claims_more_voxels_than_the_file_holds_takes_no_memory(tmp_path):
     content = nifti_bytes()
     content[DIM : DIM + 8] = struct.pack("<4h", 3, 512, 512, 256)
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content))
-    check_error(tmp_path / "a.nii.gz", "truncated, too short")
+    check_error(
+        tmp_path / "a.nii.gz",
+        r"truncated; the file is too short for the \(512, 512, 256\) voxels it claims",
+    )
 
 
 @pytest.mark.parametrize("offset", [1e12, -1, 2**25])
-def test_voxels_that_start_nowhere_are_refused(tmp_path, offset):
+def test_an_impossible_offset_of_the_voxels_is_refused(tmp_path, offset):
     content = nifti_bytes()
     content[VOX_OFFSET : VOX_OFFSET + 4] = struct.pack("<f", offset)
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content))
     check_error(tmp_path / "a.nii.gz", "not a readable NIfTI file")
 
 
-def test_an_extension_that_claims_more_than_the_header_is_refused(tmp_path):
+def test_an_extension_longer_than_the_header_is_refused(tmp_path):
     content = nifti_bytes()[:348] + bytes([1, 0, 0, 0]) + struct.pack("<2i", 2**31 - 16, 6)
     content[VOX_OFFSET : VOX_OFFSET + 4] = struct.pack("<f", 384)
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content + bytes(2**22)))
@@ -202,7 +210,7 @@ def test_an_extension_that_claims_more_than_the_header_is_refused(tmp_path):
     [(0, 0, 0, 0), (np.nan, 0, 0, 0), (np.inf, 0, 0, 0), (0, 0, -1.1, np.nan)],
     ids=["singular", "NaN", "infinite", "NaN origin"],
 )
-def test_an_affine_that_maps_nowhere_is_refused(tmp_path, row):
+def test_an_affine_that_is_singular_or_not_finite_is_refused(tmp_path, row):
     content = nifti_bytes()
     content[SROW_X : SROW_X + 16] = struct.pack("<4f", *row)
     content[254:256] = struct.pack("<h", 1)  # sform_code
@@ -211,14 +219,15 @@ def test_an_affine_that_maps_nowhere_is_refused(tmp_path, row):
 
 
 @pytest.mark.parametrize("step", [1e4, 1e-9, 1e-100])
-def test_voxels_as_long_as_a_street_or_as_short_as_an_atom_are_refused(tmp_path, step):
+def test_voxels_of_an_impossible_size_are_refused(tmp_path, step):
     image = nibabel.Nifti2Image(SCAN.image, make_affine(spacing_mm=(step, 1, 1)))
     nibabel.save(image, tmp_path / "a.nii")
-    check_error(tmp_path / "a.nii", f"claims a spacing of {step:.6g} x 1 x 1|singular")
+    expected = rf"claims a spacing of {step:.6g} x 1 x 1 mm, expected 1e-06 to 1000 mm"
+    check_error(tmp_path / "a.nii", f"{re.escape(expected)}|singular")
 
 
 @pytest.mark.parametrize("sign", [-1, np.nan, 0])
-def test_a_pixdim_that_is_no_length_gives_an_error_or_a_positive_spacing(tmp_path, sign):
+def test_an_invalid_pixdim_gives_an_error_or_a_positive_spacing(tmp_path, sign):
     content = nifti_bytes()
     content[252:256] = struct.pack("<2h", 0, 0)  # neither qform nor sform: pixdim counts
     content[PIXDIM + 4 : PIXDIM + 8] = struct.pack("<f", sign * 0.8)
@@ -253,19 +262,19 @@ def test_a_doubled_gzip_reads_as_its_first_copy(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"text", bytes(400), b"\x1f\x8b" + bytes(50)])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_file_that_is_no_nifti_is_refused(tmp_path, content, suffix):
+def test_a_file_that_is_not_nifti_is_refused(tmp_path, content, suffix):
     (tmp_path / f"a{suffix}").write_bytes(content)
     check_error(tmp_path / f"a{suffix}", "not a readable NIfTI file")
 
 
-def test_other_formats_under_the_name_of_nifti_are_refused(tmp_path):
+def test_other_formats_with_the_suffix_of_nifti_are_refused(tmp_path):
     nibabel.save(nibabel.MGHImage(SCAN.image.astype(np.float32), SCAN.affine), tmp_path / "a.mgz")
     (tmp_path / "a.mgz").rename(tmp_path / "a.nii.gz")
     check_error(tmp_path / "a.nii.gz", "not a readable NIfTI file")
     header = nifti_bytes()
     header[344:348] = b"ni1\0"  # the header of a pair .hdr + .img
     (tmp_path / "b.nii").write_bytes(header)
-    check_error(tmp_path / "b.nii", "NIfTI")
+    check_error(tmp_path / "b.nii", r"header of a .hdr and .img pair, expected a single file")
 
 
 def test_missing_files_folders_and_other_suffixes_are_named(tmp_path):
@@ -276,10 +285,8 @@ def test_missing_files_folders_and_other_suffixes_are_named(tmp_path):
     check_error(tmp_path / "a.mha", r"expected a NIfTI file \(\.nii or \.nii\.gz\)")
 
 
-def test_the_name_tells_a_volume():
+def test_a_volume_is_recognised_by_its_name():
     names = ["a.nii", "a.NII.GZ", "a.nii.gz.part", "a.png", "nii"]
-    from pathlib import Path
-
     assert [is_nifti(Path(name)) for name in names] == [True, True, False, False, False]
 
 
@@ -362,7 +369,7 @@ def test_texts_of_the_source_do_not_go_into_a_label_map(tmp_path, image_class):
     assert b"DOE^JANE" not in (tmp_path / "a_seg.nii").read_bytes()
 
 
-def test_a_label_map_of_another_shape_is_a_bug_of_the_caller(tmp_path):
+def test_a_label_map_of_another_shape_is_refused(tmp_path):
     like = read_image(write_nifti(tmp_path / "a.nii", SCAN.image, SCAN.affine))
     with pytest.raises(ValueError, match="expected shape"):
         write_label_map(tmp_path / "b.nii", np.zeros((2, 2, 2), np.uint8), like=like, table=HVSMR)

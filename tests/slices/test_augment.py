@@ -34,9 +34,9 @@ def augment(labels, seed, image=None, **settings):
     return augment_slice(image, labels, settings, np.random.default_rng(seed))
 
 
-def share_misaligned(image, labels):
-    """Return the share of pixels whose intensity is not one that the labels around explain."""
-    # Outside is background, so the border mixes with it.
+def misaligned_fraction(image, labels):
+    """Return the fraction of pixels whose intensity does not fit the labels around them."""
+    # Outside the slice is background, with which the border mixes.
     around = np.pad(labels, 1)
     low, high = minimum_filter(around, 3)[1:-1, 1:-1], maximum_filter(around, 3)[1:-1, 1:-1]
     level = image * (LABELS - 1)
@@ -50,15 +50,15 @@ def test_an_image_made_of_the_labels_stays_aligned_with_them(labels, names):
         image, moved = augment(labels, seed, **{name: GEOMETRY[name] for name in names})
 
         assert set(np.unique(moved)) <= set(range(LABELS))
-        # Where an elastic field squeezes, a label may lie between two pixels that both miss it.
-        assert share_misaligned(image, moved) < 0.002
+        # Where an elastic field squeezes the slice, a label may fall between two pixels.
+        assert misaligned_fraction(image, moved) < 0.002
         num_moved += not np.array_equal(moved, labels)
     assert num_moved >= 2
 
 
-def test_the_check_of_alignment_sees_a_shift_by_two_pixels(labels):
+def test_the_check_of_alignment_finds_a_shift_of_two_pixels(labels):
     image = np.roll(labels, 2, axis=1).astype(np.float32) / (LABELS - 1)
-    assert share_misaligned(image, labels) > 0.02
+    assert misaligned_fraction(image, labels) > 0.02
 
 
 @pytest.mark.parametrize("name", INTENSITY)
@@ -73,7 +73,7 @@ def test_intensity_changes_leave_labels_alone_and_stay_in_range(labels, name):
     assert np.abs(image - before).max() > 0.01
 
 
-def test_nothing_is_done_unless_asked_for(labels):
+def test_by_default_nothing_is_changed(labels):
     assert not Augmentation().is_active
     image, after = augment(labels, 0)
     np.testing.assert_array_equal(after, labels)
@@ -94,7 +94,7 @@ def test_equal_seeds_give_equal_slices_and_others_do_not(labels):
     assert (first[1] != other[1]).any()
 
 
-def test_a_shift_moves_by_whole_pixels_of_the_side():
+def test_a_shift_is_at_most_a_fraction_of_each_side():
     settings = Augmentation(shift=0.25)
     labels = np.zeros((32, 64), np.uint8)
     labels[16, 32] = 1

@@ -1,38 +1,20 @@
 import cv2
 import numpy as np
 import pytest
-import tensorflow as tf
+from builders import write_slices
 
 from heartseg.errors import DataError
 from heartseg.labels import HVSMR
 from heartseg.slices.augment import Augmentation
-from heartseg.slices.dataset import (
-    SCALE,
-    Share,
-    build_dataset,
-    build_training_dataset,
-    data_errors,
-    find_pairs,
-    order_of_epoch,
-    read_pairs,
-)
+from heartseg.slices.batches import Share, data_errors
+from heartseg.slices.dataset import SCALE, build_dataset, build_training_dataset
+from heartseg.slices.pairs import find_pairs
 from heartseg.slices.store import write_color, write_gray
 from heartseg.synthesis.heart_dataset import build_fixed_dataset
 from heartseg.synthesis.rendering import Sample
 
 SIZE = (8, 12)
 OPTIONS = {"table": HVSMR, "image_size": SIZE, "image_channels": 1, "batch_size": 2}
-
-
-def fill(part_dir, names):
-    """Write slices whose grey level is their number, and random labels; return these."""
-    rng = np.random.default_rng(0)
-    drawn = {}
-    for number, name in enumerate(names):
-        drawn[name] = rng.integers(0, 9, SIZE, np.uint8)
-        write_gray(part_dir / "images" / f"{name}.png", np.full(SIZE, 10 * number, np.uint8))
-        write_color(part_dir / "masks" / f"{name}.png", HVSMR.colorize(drawn[name]))
-    return drawn
 
 
 @pytest.fixture
@@ -42,7 +24,7 @@ def names():
 
 @pytest.fixture
 def part_dir(tmp_path, names):
-    fill(tmp_path, reversed(names))
+    write_slices(tmp_path, names[::-1], SIZE)
     return tmp_path
 
 
@@ -53,29 +35,9 @@ def grey_levels(dataset, num_batches):
     ]
 
 
-def test_pairs_are_found_by_name_in_natural_order(part_dir, names):
-    pairs = find_pairs(part_dir)
-    assert [pair.name for pair in pairs] == names
-    assert all(pair.image_file.name == pair.mask_file.name for pair in pairs)
-
-
-def test_every_missing_partner_is_named(part_dir):
-    (part_dir / "images" / "pat2_010.png").unlink()
-    (part_dir / "masks" / "pat10_001.png").unlink()
-    with pytest.raises(DataError, match=r"2 slices or masks") as caught:
-        find_pairs(part_dir)
-    assert "masks/pat2_010.png" in str(caught.value)
-    assert "images/pat10_001.png" in str(caught.value)
-
-
-def test_an_empty_part_says_what_to_run(tmp_path):
-    with pytest.raises(DataError, match="run `heartseg split`"):
-        find_pairs(tmp_path)
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_batches_hold_intensities_and_exact_labels(tmp_path, channels):
-    drawn = fill(tmp_path, ["a_0", "a_1", "a_2"])
+    drawn = write_slices(tmp_path, ["a_0", "a_1", "a_2"], SIZE)
     dataset = build_dataset(find_pairs(tmp_path), **OPTIONS | {"image_channels": channels})
     batches = [(images.numpy(), labels.numpy()) for images, labels in dataset]
 
@@ -89,11 +51,11 @@ def test_batches_hold_intensities_and_exact_labels(tmp_path, channels):
     np.testing.assert_allclose(images[:, 0, 0, -1], [0, 10 / 255, 20 / 255], rtol=1e-6)
 
 
-def test_a_pass_knows_its_number_of_batches(part_dir):
+def test_a_pass_has_a_known_number_of_batches(part_dir):
     assert build_dataset(find_pairs(part_dir), **OPTIONS).cardinality() == 3
 
 
-def test_the_end_of_an_iteration_waits_for_no_tuning_thread(part_dir):
+def test_no_thread_that_tunes_tf_data_delays_the_end_of_an_iteration(part_dir):
     pairs = find_pairs(part_dir)
     heart = Sample(np.zeros((4, 4, 4, 1), np.float32), np.zeros((4, 4, 4, 9), np.float32))
     for batches in (
@@ -104,7 +66,7 @@ def test_the_end_of_an_iteration_waits_for_no_tuning_thread(part_dir):
         assert batches.options().autotune.enabled is False
 
 
-def test_an_off_palette_colour_names_file_pixel_and_colour(part_dir):
+def test_an_unknown_colour_is_an_error_with_file_pixel_and_colour(part_dir):
     colors = HVSMR.colorize(np.zeros(SIZE, np.uint8))
     colors[3, 5] = (1, 2, 3)
     write_color(part_dir / "masks" / "pat10_001.png", colors)
@@ -116,36 +78,17 @@ def test_an_off_palette_colour_names_file_pixel_and_colour(part_dir):
     assert "Traceback" not in str(caught.value)
 
 
-def test_a_broken_png_and_a_wrong_size_are_named(part_dir):
+def test_a_broken_png_and_a_wrong_size_are_errors_with_the_file(part_dir):
     (part_dir / "images" / "pat2_009.png").write_bytes(b"\x89PNG\r\n")
     with pytest.raises(DataError, match=r"pat2_009.png: not a readable"), data_errors():
         list(build_dataset(find_pairs(part_dir), **OPTIONS))
     write_gray(part_dir / "images" / "pat2_009.png", np.zeros((8, 8), np.uint8))
-    with pytest.raises(DataError, match=r"pat2_009.png: expected 12 x 8.*found 8 x 8"):
-        read_pairs(find_pairs(part_dir)[:1], HVSMR, SIZE)
+    wrong_size = r"pat2_009.png: expected 12 x 8.*found 8 x 8"
+    with pytest.raises(DataError, match=wrong_size), data_errors():
+        list(build_dataset(find_pairs(part_dir), **OPTIONS))
 
 
-def test_other_errors_of_tensorflow_pass_unchanged():
-    with pytest.raises(tf.errors.InvalidArgumentError), data_errors():
-        tf.debugging.assert_equal(1, 2)
-
-
-def test_every_epoch_shows_every_slice_once_in_an_order_of_its_own():
-    orders = [order_of_epoch(50, 50, seed=1, epoch=epoch) for epoch in range(3)]
-    for order in orders:
-        assert sorted(order) == list(range(50))
-    assert (orders[0] != orders[1]).any()
-    assert (order_of_epoch(50, 50, seed=2, epoch=0) != orders[0]).any()
-
-
-@pytest.mark.parametrize(("count", "most"), [(3, 1), (12, 3)])
-def test_an_epoch_may_be_shorter_or_longer_than_a_pass(count, most):
-    order = order_of_epoch(5, count, seed=0, epoch=0)
-    assert len(order) == count
-    assert np.bincount(order, minlength=5).max() == most
-
-
-def test_a_resumed_run_sees_the_batches_of_an_undisturbed_one(part_dir):
+def test_a_resumed_run_gets_the_batches_of_an_uninterrupted_one(part_dir):
     pairs = find_pairs(part_dir)
     options = {**OPTIONS, "seed": 7, "augmentation": Augmentation(noise=0.2, flip_vertical=True)}
     whole = list(build_training_dataset(pairs, **options).take(9))
@@ -155,7 +98,7 @@ def test_a_resumed_run_sees_the_batches_of_an_undisturbed_one(part_dir):
         np.testing.assert_array_equal(labels, same_labels)
 
 
-def test_the_shares_of_all_processes_make_the_batches_of_one(part_dir):
+def test_the_shares_of_all_processes_are_the_batches_of_a_single_process(part_dir):
     pairs = find_pairs(part_dir)[:4]
     options = {**OPTIONS, "seed": 7, "steps_per_epoch": 3, "augmentation": Augmentation(noise=0.2)}
     whole = build_training_dataset(pairs, **options).take(6)
@@ -168,14 +111,7 @@ def test_the_shares_of_all_processes_make_the_batches_of_one(part_dir):
         np.testing.assert_array_equal(labels, np.concatenate([part for _, part in parts]))
 
 
-def test_a_last_batch_is_divided_too_and_an_uneven_one_refused():
-    assert Share(0, 2).positions(6, 4).tolist() == [0, 1, 4]
-    assert Share(1, 2).positions(6, 4).tolist() == [2, 3, 5]
-    with pytest.raises(ValueError, match="5 slices in batches of 4 do not divide"):
-        Share(0, 2).positions(5, 4)
-
-
-def test_epochs_do_not_share_a_batch(part_dir):
+def test_a_batch_holds_slices_of_one_epoch_only(part_dir):
     dataset = build_training_dataset(find_pairs(part_dir), **OPTIONS, seed=1)
     batches = grey_levels(dataset, 6)
     assert [len(batch) for batch in batches] == [2, 2, 1, 2, 2, 1]
@@ -183,7 +119,7 @@ def test_epochs_do_not_share_a_batch(part_dir):
         assert sorted(level for batch in epoch for level in batch) == [0, 10, 20, 30, 40]
 
 
-def test_real_slices_decode_to_labels(hvsmr2):
+def test_real_slices_are_decoded_to_labels(hvsmr2):
     pairs = find_pairs(hvsmr2 / "slices")
     dataset = build_dataset(pairs, **OPTIONS | {"image_size": (512, 512)})
     with data_errors():
@@ -193,10 +129,10 @@ def test_real_slices_decode_to_labels(hvsmr2):
     assert (labels.numpy() > 0).any()
 
 
-def test_a_batch_may_mix_pictures_of_any_packing(tmp_path):
-    drawn = fill(tmp_path, ["a_0", "a_1"])
+def test_a_batch_may_mix_pictures_of_several_encoders(tmp_path):
+    drawn = write_slices(tmp_path, ["a_0", "a_1"], SIZE)
     levels = np.arange(96, dtype=np.uint8).reshape(SIZE)
-    # As another program writes them: 16 bits, and colours in OpenCV's packing.
+    # As another program writes them: 16 bits, and colours encoded by OpenCV.
     cv2.imwrite(str(tmp_path / "images" / "a_1.png"), levels.astype(np.uint16) * 257)
     colors = HVSMR.colorize(drawn["a_1"])[..., ::-1]
     cv2.imwrite(str(tmp_path / "masks" / "a_1.png"), np.ascontiguousarray(colors))

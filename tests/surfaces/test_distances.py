@@ -62,7 +62,7 @@ def test_complementary_cells_have_equal_surfaces():
     assert (areas[1:255] > 0).all()
 
 
-def test_triangles_close_up_to_a_surface_around_the_mask():
+def test_triangles_form_a_closed_surface_around_the_mask():
     mask = ball((9, 10, 8), (4, 5, 4), 3.2)
     codes = corner_codes(mask)
     edges = {}
@@ -143,7 +143,7 @@ def test_the_percentile_counts_area_not_surfels():
     assert distances.percentile_mm(100) == 10
 
 
-def test_the_average_and_the_share_count_area():
+def test_the_average_and_the_surface_dice_count_area():
     distances = surface_of(distances=[1, 3], areas=[3, 1])
 
     # The other surface adds an area of 1 at distance 0.

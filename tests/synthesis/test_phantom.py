@@ -39,15 +39,15 @@ def test_equal_arguments_give_equal_arrays():
 
 
 def test_patients_and_seeds_differ():
-    shares = {
+    volumes = {
         tuple(np.bincount(make_phantom(seed, patient, size=32).labels.ravel(), minlength=9))
         for seed, patient in ((3, 1), (3, 2), (4, 1))
     }
-    assert len(shares) == 3
+    assert len(volumes) == 3
 
 
 @pytest.mark.parametrize("size", [32, 47, 64])
-def test_grid_is_anisotropic_in_pir_orientation_with_three_lengths(size):
+def test_the_grid_is_anisotropic_in_pir_orientation_with_three_lengths(size):
     for patient in range(3):
         made = phantom(patient, size)
         spacing_mm = np.linalg.norm(made.affine[:3, :3], axis=0)
@@ -98,16 +98,16 @@ def test_vessels_leave_and_enter_their_chambers(patient):
 
 
 @pytest.mark.parametrize("patient", range(3))
-def test_a_septum_parts_the_ventricles(patient):
+def test_a_septum_separates_the_ventricles(patient):
     assert touch(phantom(patient).labels, LV, RV) == 0
 
 
 @pytest.mark.parametrize("patient", range(3))
-def test_structures_are_in_one_piece(patient):
+def test_each_structure_is_mostly_one_connected_component(patient):
     labels = phantom(patient).labels
     for label in range(1, 9):
-        pieces, _ = ndimage.label(labels == label, np.ones((3, 3, 3)))
-        sizes = np.bincount(pieces.ravel())[1:]
+        components, _ = ndimage.label(labels == label, np.ones((3, 3, 3)))
+        sizes = np.bincount(components.ravel())[1:]
         # The tip of a ventricle or an appendage may be cut off by its neighbours.
         assert sizes.max() >= 0.8 * sizes.sum(), label
 
@@ -132,7 +132,7 @@ def test_intensities_are_normalised_but_not_bounded(patient):
     assert 0.65 < np.median(image[phantom(patient).labels > 0]) < 1.0
 
 
-def test_boundaries_hold_mixed_voxels():
+def test_voxels_at_boundaries_are_mixed():
     made = phantom()
     blood = made.labels == LV
     inner = ndimage.binary_erosion(blood, iterations=2)
@@ -157,7 +157,7 @@ def test_one_patient_in_eight_lacks_a_ventricle_or_an_atrium(seed):
     missing = [make_phantom(seed, patient, size=32).missing for patient in range(8)]
 
     assert sum(entry is not None for entry in missing) == 1
-    # The smallest cohorts are whole.
+    # The smallest cohorts have every structure.
     assert missing[:3] == [None] * 3
 
 
@@ -188,11 +188,11 @@ def test_inverted_ventricles_change_sides(monkeypatch):
 
 def test_finer_voxels_show_the_same_heart():
     coarse, fine = phantom(0, 32), phantom(0, 64)
-    share = [
+    fractions = [
         np.bincount(made.labels.ravel(), minlength=9)[1:] / made.labels.size
         for made in (coarse, fine)
     ]
-    np.testing.assert_allclose(share[0], share[1], rtol=0.3)
+    np.testing.assert_allclose(fractions[0], fractions[1], rtol=0.3)
 
 
 @pytest.mark.parametrize("arguments", [(-1, 0, 64), (0, -1, 64), (0, 0, 31)])

@@ -6,6 +6,7 @@ from heartseg.synthesis.shapes import (
     Grid,
     build_grid,
     ellipsoid,
+    gap,
     random_field,
     rotation,
     tube,
@@ -57,6 +58,14 @@ def test_tube_between_two_points_is_a_capsule():
     assert vessel.distance_mm[10, 15, 12] == pytest.approx(4.0, abs=1e-4)
     assert vessel.distance_mm[18, 11, 12] == pytest.approx(2.0, abs=1e-4)  # 6 mm beyond the end
     assert vessel.along_mm[12, 11, 12] == pytest.approx(14.0, abs=1e-4)
+
+
+def test_a_gap_is_the_outside_of_a_larger_shape():
+    grid = straight_grid()
+    ball = ellipsoid(grid.points, (0, 0, 0), (6, 6, 6))
+    # 9 mm from the centre is 3 mm from the ball, and 1 mm from what stays 4 mm away from it.
+    np.testing.assert_allclose(gap(ball, 4.0), 4.0 - ball, atol=1e-5)
+    assert gap(ball, 4.0)[10, 11, 12 + 6] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_voxels_far_from_a_tube_are_not_computed():

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from heartseg.labels import HVSMR
-from heartseg.pictures.case_views import PICTURE_HEIGHT, build_view, draw_case
+from heartseg.pictures.case_pictures import PICTURE_HEIGHT, draw_case, orient_case
 
 # Array axes run posterior, inferior, right, as in the data set.
 PIR = np.array([[0, 0, 2.0, 0], [-1.0, 0, 0, 0], [0, -0.5, 0, 0], [0, 0, 0, 1]])
@@ -16,24 +16,24 @@ def decode(picture):
 
 
 def marked():
-    """A label map with the LV in the anterior superior left corner."""
+    """Return a label map with the LV in the anterior superior left corner."""
     labels = np.zeros((8, 12, 6), np.uint8)
     labels[0, 0, 0] = 1
     return labels
 
 
-def test_axes_are_turned_to_right_anterior_superior():
-    view = build_view("pat1", None, marked(), affine=PIR)
+def test_axes_are_turned_toward_right_anterior_superior():
+    view = orient_case("pat1", None, marked(), affine=PIR)
 
     assert view.reference.shape == (6, 8, 12)
     assert view.spacing_mm == (2.0, 1.0, 0.5)
-    # Not the patient's right, anterior, superior.
+    # Left, anterior and superior.
     np.testing.assert_array_equal(np.argwhere(view.reference), [[0, 7, 11]])
     assert not view.prediction.any()
 
 
-def test_pictures_lie_as_radiologists_look_at_them():
-    view = build_view("pat1", np.zeros_like(marked()), marked(), affine=PIR)
+def test_pictures_follow_the_radiological_convention():
+    view = orient_case("pat1", np.zeros_like(marked()), marked(), affine=PIR)
 
     sagittal, coronal, axial = (decode(picture) for picture in draw_case(view, HVSMR))
 
@@ -49,9 +49,9 @@ def test_pictures_lie_as_radiologists_look_at_them():
         assert not picture[:, width + 6 :].any()
 
 
-def test_labels_are_laid_over_the_image():
+def test_labels_are_drawn_over_the_image():
     image = np.full((8, 12, 6), 0.5)
-    view = build_view("pat1", marked(), marked(), affine=PIR, image=image)
+    view = orient_case("pat1", marked(), marked(), affine=PIR, image=image)
 
     picture = decode(draw_case(view, HVSMR)[0])
 
@@ -60,5 +60,5 @@ def test_labels_are_laid_over_the_image():
     red, green, blue = (int(value) for value in picture[2, width - 3])
     assert red > 180
     assert green == blue == 64
-    # The title names the slice.
+    # The title holds the plane and the index of the slice.
     assert draw_case(view, HVSMR)[0].title == "sagittal 0"

@@ -1,4 +1,4 @@
-"""Pictures of single cases: slices with both label maps side by side."""
+"""Pictures of a case: slices with the reference and the prediction side by side."""
 
 import base64
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ _AXES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
-class CaseView:
-    """A case to be shown, with its axes turned to right, anterior, superior.
+class OrientedCase:
+    """A case with array axes toward right, anterior and superior, ready to be drawn.
 
     Attributes:
         case: Name of the case.
         prediction: ``(X, Y, Z)`` label map.
         reference: ``(X, Y, Z)`` label map.
-        spacing_mm: Distance of neighbouring voxels along each axis.
-        image: ``(X, Y, Z)`` intensities, 0 black to 1 white; None if not at hand.
+        spacing_mm: Distance between neighbouring voxels along each axis.
+        image: ``(X, Y, Z)`` intensities, 0 black to 1 white; None if unknown.
     """
 
     case: str
@@ -48,25 +48,22 @@ class Picture:
     data_url: str
 
 
-def build_view(
+def orient_case(
     case: str,
     prediction: NDArray[np.uint8] | None,
     reference: NDArray[np.uint8],
     *,
     affine: NDArray[np.float64],
     image: NDArray[np.floating] | None = None,
-) -> CaseView:
-    """Turn a case's arrays so that its axes run to the right, anterior and superior.
+) -> OrientedCase:
+    """Turn the arrays of a case so that their axes run toward right, anterior and superior.
 
     Args:
         case: Name of the case.
-        prediction: ``(X, Y, Z)`` label map; None if there is none.
+        prediction: ``(X, Y, Z)`` label map; None counts as empty.
         reference: ``(X, Y, Z)`` label map.
         affine: ``(4, 4)`` from voxel indices to millimetres.
-        image: ``(X, Y, Z)`` intensities, 0 black to 1 white; None if not at hand.
-
-    Returns:
-        The case, ready to be drawn.
+        image: ``(X, Y, Z)`` intensities, 0 black to 1 white; None if unknown.
     """
     turns = orientations.io_orientation(affine)
 
@@ -77,7 +74,7 @@ def build_view(
     spacing = np.zeros(3)
     spacing[turns[:, 0].astype(int)] = np.linalg.norm(affine[:3, :3], axis=0)
     x, y, z = (float(step) for step in spacing)
-    return CaseView(
+    return OrientedCase(
         case,
         turn(np.zeros_like(reference) if prediction is None else prediction),
         turn(reference),
@@ -86,21 +83,22 @@ def build_view(
     )
 
 
-def draw_case(view: CaseView, table: LabelTable) -> list[Picture]:
-    """Draw the slice of most disagreement in each plane, reference and prediction side by side.
+def draw_case(case: OrientedCase, table: LabelTable) -> list[Picture]:
+    """Draw the slice with most differences in each plane: the reference beside the prediction.
 
     Args:
-        view: The case.
+        case: The case.
         table: The colours.
 
     Returns:
-        Three pictures; superior or anterior is up, and the patient's right is on the left.
+        A sagittal, a coronal and an axial picture. Superior is at the top, in the axial one
+        anterior. The patient's right is on the left, in the sagittal one anterior is on the right.
     """
     pictures = []
     for axis, plane in enumerate(_AXES):
-        index = _most_telling_slice(view, axis)
+        index = _find_slice_to_show(case, axis)
         panels = [
-            _panel(view, labels, axis, index, table) for labels in (view.reference, view.prediction)
+            _panel(case, labels, axis, index, table) for labels in (case.reference, case.prediction)
         ]
         gap = np.full((panels[0].shape[0], 6, 3), 255, np.uint8)
         picture = np.concatenate([panels[0], gap, panels[1]], axis=1)
@@ -108,24 +106,25 @@ def draw_case(view: CaseView, table: LabelTable) -> list[Picture]:
     return pictures
 
 
-def _most_telling_slice(view: CaseView, axis: int) -> int:
+def _find_slice_to_show(case: OrientedCase, axis: int) -> int:
+    """Return the slice with most differences; without any, that with most labelled voxels."""
     others = tuple(other for other in range(3) if other != axis)
-    differing = (view.prediction != view.reference).sum(axis=others)
+    differing = (case.prediction != case.reference).sum(axis=others)
     if not differing.any():
-        differing = (view.reference > 0).sum(axis=others)
+        differing = (case.reference > 0).sum(axis=others)
     return int(differing.argmax())
 
 
 def _panel(
-    view: CaseView, labels: NDArray[np.uint8], axis: int, index: int, table: LabelTable
+    case: OrientedCase, labels: NDArray[np.uint8], axis: int, index: int, table: LabelTable
 ) -> NDArray[np.uint8]:
-    plane = _lay(labels, axis, index)
+    plane = _cut(labels, axis, index)
     colors = table.colorize(plane).astype(np.float32)
-    if view.image is not None:
-        gray = 255 * np.clip(_lay(view.image, axis, index), 0, 1)[..., np.newaxis]
+    if case.image is not None:
+        gray = 255 * np.clip(_cut(case.image, axis, index), 0, 1)[..., np.newaxis]
         mixed = OPACITY * colors + (1 - OPACITY) * gray
         colors = np.where(plane[..., np.newaxis] > 0, mixed, gray).astype(np.float32)
-    spacing = [step for other, step in enumerate(view.spacing_mm) if other != axis]
+    spacing = [step for other, step in enumerate(case.spacing_mm) if other != axis]
     width_mm, height_mm = spacing[0] * plane.shape[1], spacing[1] * plane.shape[0]
     size = (max(1, round(PICTURE_HEIGHT * width_mm / height_mm)), PICTURE_HEIGHT)
     panel: NDArray[np.uint8] = cv2.resize(
@@ -134,10 +133,10 @@ def _panel(
     return panel
 
 
-def _lay(voxels: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
-    """Cut a slice of a right-anterior-superior volume and turn it as radiologists look at it."""
+def _cut(voxels: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
+    """Cut a slice of a right-anterior-superior volume, in the radiological convention."""
     rows: NDArray[Any] = voxels.take(index, axis).T[::-1]
-    # Sagittal slices have anterior on the right; the others the patient's right on the left.
+    # Sagittal slices have anterior on the right, the others the patient's right on the left.
     return rows if axis == 0 else rows[:, ::-1]
 
 

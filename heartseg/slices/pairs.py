@@ -1,0 +1,124 @@
+"""Slices on disk with their colour masks: found in pairs by name, and read together."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from heartseg.errors import DataError
+from heartseg.files import list_folder, natural_key
+from heartseg.labels import LabelTable
+from heartseg.slices.store import load_gray, load_mask
+
+_IMAGES, _MASKS = "images", "masks"
+_ALIGNMENT = 64
+_DECODING = Lock()
+
+
+@dataclass(frozen=True)
+class SlicePair:
+    """A slice and its colour mask.
+
+    Attributes:
+        image_file: Grey PNG.
+        mask_file: Colour PNG of the same name and size.
+    """
+
+    image_file: Path
+    mask_file: Path
+
+    @property
+    def name(self) -> str:
+        """The name of both files without suffix: ``pat4_079``."""
+        return self.image_file.stem
+
+
+def find_pairs(part_dir: Path, *, may_be_empty: bool = False) -> list[SlicePair]:
+    """Pair the PNG files in ``images/`` with those of the same name in ``masks/``.
+
+    Args:
+        part_dir: The folder with both subfolders.
+        may_be_empty: Whether to return an empty list, rather than fail, if there is no pair.
+
+    Returns:
+        All pairs in natural order (``pat2`` before ``pat10``).
+
+    Raises:
+        DataError: If there is no pair, a folder must not be read, or files have no partner; the
+            message lists all of these.
+    """
+    images, masks = (_list_png_names(part_dir / kind) for kind in (_IMAGES, _MASKS))
+    alone = [
+        f"{part_dir / kind / name} (no {part_dir / other / name})"
+        for kind, other, names in (
+            (_IMAGES, _MASKS, images - masks),
+            (_MASKS, _IMAGES, masks - images),
+        )
+        for name in sorted(names, key=natural_key)
+    ]
+    if alone:
+        raise DataError(
+            f"{part_dir}: expected each slice in images/ and in masks/, found in one of them only "
+            f"({len(alone)}):\n  - " + "\n  - ".join(alone)
+        )
+    if not images and not may_be_empty:
+        raise DataError(
+            f"{part_dir}: expected PNG files in images/ and masks/, found none; run `heartseg "
+            "split` first"
+        )
+    return [
+        SlicePair(part_dir / _IMAGES / name, part_dir / _MASKS / name)
+        for name in sorted(images, key=natural_key)
+    ]
+
+
+def _list_png_names(folder: Path) -> set[str]:
+    return {file.name for file in list_folder(folder, missing_ok=True) if file.suffix == ".png"}
+
+
+def read_pairs(
+    pairs: Sequence[SlicePair], table: LabelTable, shape: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read slices and their labels.
+
+    Args:
+        pairs: The files.
+        table: The label of each colour.
+        shape: Height and width that each slice must have.
+
+    Returns:
+        ``(N, H, W)`` grey levels and ``(N, H, W)`` labels, both uint8.
+
+    Raises:
+        DataError: If a file is unreadable or has another size, or a colour is not in the table.
+    """
+    loaded = [(load_gray(pair.image_file), load_mask(pair.mask_file)) for pair in pairs]
+    for picture in chain.from_iterable(loaded):
+        if picture.shape != shape:
+            raise DataError(
+                f"{picture.file}: expected {shape[1]} x {shape[0]} pixels (prepare.image_width and "
+                f"prepare.image_height), found {picture.shape[1]} x {picture.shape[0]}"
+            )
+    # One thread at a time: NumPy's calls are so short here that several threads would spend more
+    # time waiting for Python's global lock than working.
+    with _DECODING:
+        images = np.empty((len(pairs), *shape), np.uint8)
+        labels = empty_aligned((len(pairs), *shape))
+        for index, (image, mask) in enumerate(loaded):
+            image.gray(out=images[index])
+            mask.labels(table, out=labels[index])
+    return images, labels
+
+
+def empty_aligned(shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> NDArray[Any]:
+    """Return an array of arbitrary content that TensorFlow can use without copying it."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from builders import make_scan, write_nifti
+
+from heartseg.errors import DataError
+from heartseg.labels import HVSMR
+from heartseg.synthesis.scene import SCENE_GRID
+from heartseg.synthesis.sources import read_scan, read_scene
+
+# Voxels and slices of the grid of scenes, so that nothing is resampled.
+SCAN = make_scan(SCENE_GRID, spacing_mm=(2.0, 2.0, 2.5))
+
+
+def write(folder, scan, labels=None):
+    image_file = write_nifti(folder / "a.nii", scan.image.astype(np.float32), scan.affine)
+    labels = scan.labels if labels is None else labels
+    return image_file, write_nifti(folder / "a_seg.nii", labels, scan.affine)
+
+
+def partial():
+    labels = SCAN.labels.copy()
+    labels[:, :, 1:] = 255
+    return labels
+
+
+def test_a_scene_of_a_label_map_depends_on_its_seed_alone(tmp_path):
+    _, label_file = write(tmp_path, SCAN)
+    first, again, other = (read_scene(label_file, HVSMR, seed=seed) for seed in ((1,), (1,), (2,)))
+    assert first.labels.shape == first.tissues.shape == SCENE_GRID
+    np.testing.assert_array_equal(first.tissues, again.tissues)
+    assert (first.tissues != other.tissues).any()
+
+
+def test_a_scene_does_not_depend_on_how_the_label_map_is_stored(tmp_path):
+    _, label_file = write(tmp_path / "pir", SCAN)
+    _, turned_file = write(tmp_path / "ras", SCAN.turned("RAS"))
+    first, turned = (read_scene(file, HVSMR, seed=(1,)) for file in (label_file, turned_file))
+    np.testing.assert_array_equal(first.labels, turned.labels)
+
+
+def test_a_partial_label_map_gives_no_scene(tmp_path):
+    _, label_file = write(tmp_path, SCAN, partial())
+    assert read_scene(label_file, HVSMR, seed=(1,)) is None
+
+
+def test_an_empty_label_map_is_refused(tmp_path):
+    _, label_file = write(tmp_path, SCAN, np.zeros_like(SCAN.labels))
+    with pytest.raises(DataError, match=r"a_seg\.nii: .*no structure"):
+        read_scene(label_file, HVSMR, seed=(1,))
+
+
+@pytest.mark.parametrize("axes", ["PIR", "RAS", "LSA"])
+def test_a_scan_is_turned_to_the_axes_of_scenes(tmp_path, axes):
+    scan = read_scan(*write(tmp_path, SCAN.turned(axes)), HVSMR)
+    np.testing.assert_allclose(scan.image, SCAN.image, atol=1e-5)
+    np.testing.assert_array_equal(scan.labels, SCAN.labels)
+
+
+def test_a_scan_may_be_labelled_in_part(tmp_path):
+    scan = read_scan(*write(tmp_path, SCAN, partial()), HVSMR)
+    np.testing.assert_array_equal(scan.labels, partial())
+
+
+def test_a_scan_and_a_label_map_on_other_grids_are_refused(tmp_path):
+    image_file, _ = write(tmp_path, SCAN)
+    moved = SCAN.affine.copy()
+    moved[0, 3] += 5
+    label_file = write_nifti(tmp_path / "b_seg.nii", SCAN.labels, moved)
+    with pytest.raises(DataError, match=r"a\.nii: affine .* differs from the affine"):
+        read_scan(image_file, label_file, HVSMR)

@@ -1,0 +1,237 @@
+"""Scans, slices, labels and pictures: results do not depend on how arrays lie in memory.
+
+Each function gets its arrays in Fortran order, as every second element of larger arrays and
+reversed, all of them read-only, and must return what it returns for arrays in C order.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+from builders import make_affine, make_scan
+
+from heartseg.hashing import hash_labels
+from heartseg.labels import HVSMR
+from heartseg.pictures.case_pictures import draw_case, orient_case
+from heartseg.pictures.movie import write_movie
+from heartseg.pictures.overlays import overlay, overlay_slices
+from heartseg.pictures.previews import preview_sheet, to_true_aspect
+from heartseg.pictures.sheets import contact_sheet
+from heartseg.scans.axes import from_trained_axes, to_trained_axes
+from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
+from heartseg.scans.geometry import SliceGrid, SliceLayout
+from heartseg.scans.intensity import apply_window, find_window, normalize, to_gray
+from heartseg.scans.nearest import resample_labels, resize_labels
+from heartseg.scans.oblique import straighten
+from heartseg.scans.resampling import resample, resample_to, sampling_matrix
+from heartseg.scans.volume import Volume, write_image, write_label_map
+from heartseg.slices.augment import Augmentation, augment_slice
+from heartseg.slices.png import encode_png, sum_rows
+from heartseg.slices.recipe import PreparedVolume, SliceRecipe, prepare_slice, to_network_input
+from heartseg.slices.store import write_color, write_gray, write_mask
+
+SCAN = make_scan((14, 12, 10))
+AFFINE = SCAN.affine
+OTHER_AFFINE = make_affine("LPS", (1.0, 1.2, 0.9), (-18.0, 30.0, 12.0))
+IMAGE, LABELS = SCAN.image.astype(np.float32), SCAN.labels.astype(np.uint8)
+SLICE, MASK = IMAGE[..., 5], LABELS[..., 5]
+GRAY = np.uint8(255 * np.clip(SLICE, 0, 1))
+COLOR = HVSMR.colorize(MASK)
+PROBABILITIES = np.random.default_rng(0).dirichlet(np.ones(3), (24, 20)).astype(np.float32)
+STRETCHED = SliceGrid((14, 12), (24, 20), (24, 20))
+PADDED = SliceGrid((14, 12), (20, 30), (24, 20), averages=True)
+UNCHANGED = SliceGrid((14, 12), (14, 12), (14, 12))
+MATRICES = [sampling_matrix(out, side, zoom=0.9) for out, side in ((7, 14), (15, 12), (10, 10))]
+AUGMENTATION = Augmentation(
+    flip_horizontal=True,
+    flip_vertical=True,
+    rotation_degrees=20,
+    elastic_alpha=2,
+    blur_sigma=1,
+    contrast=0.2,
+    brightness=0.1,
+    gamma=0.2,
+    noise=0.1,
+)
+
+
+def volume_of(voxels):
+    return Volume(voxels, AFFINE, nibabel.Nifti1Header())
+
+
+def augment(image, labels):
+    return augment_slice(image, labels, AUGMENTATION, np.random.default_rng(5))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of arrays, and the arrays."""
+
+    function: Callable
+    arrays: tuple
+
+
+CALLS = {
+    "SliceLayout.stack": Call(
+        lambda voxels: SliceLayout.from_affine(AFFINE, "coronal").stack(voxels), (IMAGE,)
+    ),
+    "image_to_network": Call(STRETCHED.image_to_network, (SLICE,)),
+    "image_to_network padded": Call(PADDED.image_to_network, (SLICE,)),
+    "image_to_network unchanged": Call(UNCHANGED.image_to_network, (SLICE,)),
+    "labels_to_network": Call(PADDED.labels_to_network, (MASK,)),
+    "labels_to_native": Call(
+        lambda labels: PADDED.labels_to_native(labels.repeat(2, 0)[:24].repeat(2, 1)[:, :20]),
+        (MASK,),
+    ),
+    "probabilities_to_native": Call(PADDED.probabilities_to_native, (PROBABILITIES,)),
+    "probabilities_to_native stretched": Call(STRETCHED.probabilities_to_native, (PROBABILITIES,)),
+    "find_window": Call(lambda voxels: find_window(voxels, "percentile", (1, 99)), (IMAGE,)),
+    "apply_window": Call(lambda voxels: apply_window(voxels, (0.2, 0.8)), (IMAGE,)),
+    "to_gray": Call(to_gray, (IMAGE,)),
+    "normalize": Call(normalize, (IMAGE,)),
+    "resample": Call(lambda voxels: resample(voxels, MATRICES), (IMAGE,)),
+    "resample of channels": Call(
+        lambda voxels: resample(voxels, MATRICES), (np.stack([IMAGE, 1 - IMAGE], axis=-1),)
+    ),
+    "resample_to": Call(lambda voxels: resample_to(voxels, (9, 20, 10)), (IMAGE,)),
+    "resize_labels": Call(lambda labels: resize_labels(labels, (9, 12, 23)), (LABELS,)),
+    "resample_labels": Call(
+        lambda labels: resample_labels(labels, AFFINE, to_affine=OTHER_AFFINE, shape=(9, 8, 11)),
+        (LABELS,),
+    ),
+    "straighten": Call(lambda voxels: straighten(volume_of(voxels), 20).voxels, (IMAGE,)),
+    "to_trained_axes": Call(lambda voxels: to_trained_axes(voxels, OTHER_AFFINE), (IMAGE,)),
+    "from_trained_axes": Call(lambda voxels: from_trained_axes(voxels, OTHER_AFFINE), (LABELS,)),
+    "hash_labels": Call(lambda labels: hash_labels(labels, (1, 2, 3)), (LABELS,)),
+    "fingerprint_labels": Call(lambda labels: fingerprint_labels(volume_of(labels)), (LABELS,)),
+    "fingerprint_scan": Call(lambda voxels: fingerprint_scan(volume_of(voxels)), (IMAGE,)),
+    "colorize": Call(HVSMR.colorize, (LABELS,)),
+    "decode": Call(HVSMR.decode, (COLOR,)),
+    "check_values": Call(HVSMR.check_values, (LABELS,)),
+    "prepare_slice": Call(lambda image: prepare_slice(image, PADDED, (0.1, 0.9)), (SLICE,)),
+    "PreparedVolume": Call(
+        lambda voxels: np.stack(
+            list(PreparedVolume(volume_of(voxels), SliceRecipe(image_height=20, image_width=16)))
+        ),
+        (IMAGE,),
+    ),
+    "to_network_input": Call(lambda slices: to_network_input(slices, 3), (GRAY[np.newaxis],)),
+    "augment_slice": Call(lambda *pair: np.dstack(augment(*pair)), (SLICE, MASK)),
+    "encode_png": Call(encode_png, (GRAY,)),
+    "encode_png in colour": Call(encode_png, (COLOR,)),
+    "sum_rows": Call(sum_rows, (GRAY,)),
+    "overlay": Call(lambda image, labels: overlay(image, labels, HVSMR), (GRAY, MASK)),
+    "overlay_slices": Call(
+        lambda voxels, labels: np.stack(
+            list(overlay_slices(volume_of(voxels), labels, HVSMR, plane="axial", limits=(0, 1)))
+        ),
+        (IMAGE, LABELS),
+    ),
+    "to_true_aspect": Call(
+        lambda picture: to_true_aspect(picture, (1.0, 1.7), longest_side=40), (COLOR,)
+    ),
+    "preview_sheet": Call(
+        lambda voxels, labels: preview_sheet(
+            volume_of(voxels), labels, HVSMR, plane="coronal", limits=(0, 1)
+        ),
+        (IMAGE, LABELS),
+    ),
+    "contact_sheet": Call(
+        lambda gray, color: contact_sheet([gray, color], columns=2, tile=30), (GRAY, COLOR)
+    ),
+    "draw_case": Call(
+        lambda prediction, reference, image: [
+            picture.data_url
+            for picture in draw_case(
+                orient_case("a", prediction, reference, affine=AFFINE, image=image), HVSMR
+            )
+        ],
+        (LABELS, LABELS[::-1].copy(), IMAGE),
+    ),
+}
+
+WRITERS = {
+    "a.nii": Call(lambda file, voxels: write_image(file, voxels, affine=AFFINE), (IMAGE,)),
+    "b.nii.gz": Call(
+        lambda file, labels: write_label_map(file, labels, like=volume_of(IMAGE), table=HVSMR),
+        (LABELS,),
+    ),
+    "gray.png": Call(write_gray, (GRAY,)),
+    "gray.bmp": Call(write_gray, (GRAY,)),
+    "gray.tif": Call(write_gray, (GRAY,)),
+    "color.png": Call(write_color, (COLOR,)),
+    "color.jpg": Call(write_color, (COLOR,)),
+    "mask.png": Call(lambda file, labels: write_mask(file, labels, HVSMR), (MASK,)),
+    "movie.gif": Call(lambda file, frame: write_movie(file, [frame, frame]), (COLOR,)),
+}
+
+
+def in_fortran_order(array):
+    return np.array(array, order="F")
+
+
+def as_every_second_element(array):
+    larger = np.ones([2 * side for side in array.shape], array.dtype)
+    strided = larger[(slice(None, None, 2),) * array.ndim]
+    strided[...] = array
+    return strided
+
+
+def reversed_twice(array):
+    return np.ascontiguousarray(np.flip(array))[(slice(None, None, -1),) * array.ndim]
+
+
+LAYOUTS = [in_fortran_order, as_every_second_element, reversed_twice]
+with_each_layout = pytest.mark.parametrize("lay", LAYOUTS, ids=lambda lay: lay.__name__)
+
+
+def lay_out(arrays, lay):
+    """Return read-only arrays of a layout: a function that changes one of them raises."""
+    laid = [lay(array) for array in arrays]
+    for array, original in zip(laid, arrays, strict=True):
+        assert not array.flags.c_contiguous
+        np.testing.assert_array_equal(array, original)
+        array.flags.writeable = False
+    return laid
+
+
+@with_each_layout
+@pytest.mark.parametrize("name", CALLS)
+def test_the_result_does_not_depend_on_the_layout(name, lay):
+    function, arrays = CALLS[name].function, CALLS[name].arrays
+    expected = function(*(np.array(array, order="C") for array in arrays))
+
+    found = function(*lay_out(arrays, lay))
+
+    if isinstance(expected, np.ndarray) and expected.dtype.kind == "f":
+        # Sums in another order may differ in the last digits.
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+@with_each_layout
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_file_does_not_depend_on_the_layout(name, lay, tmp_path):
+    write, arrays = WRITERS[name].function, WRITERS[name].arrays
+    write(tmp_path / name, *(np.array(array, order="C") for array in arrays))
+    (tmp_path / "other").mkdir()
+
+    write(tmp_path / "other" / name, *lay_out(arrays, lay))
+
+    assert (tmp_path / "other" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+@with_each_layout
+def test_the_frames_of_an_mp4_do_not_depend_on_the_layout(lay, tmp_path):
+    frame = np.repeat(np.repeat(COLOR, 4, axis=0), 4, axis=1)
+    shown = []
+    for name, array in (("a.mp4", frame), ("b.mp4", lay_out([frame], lay)[0])):
+        write_movie(tmp_path / name, [array] * 3)
+        movie = cv2.VideoCapture(str(tmp_path / name))
+        shown.append(movie.read()[1])
+        movie.release()
+    np.testing.assert_array_equal(*shown)
