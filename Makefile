@@ -53,7 +53,7 @@ test: .venv/installed-test ## Run the tests, an end-to-end run among them
 check: .venv/installed-test ## Format, lint, types and tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict heartseg
+	$(BIN)/mypy --strict heartseg tools
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 smoke: .venv/installed ## A minute's run of every command on tiny phantoms
@@ -67,7 +67,7 @@ model: .venv/installed ## Train the packaged kind of model on DATA and package i
 	$(HEARTSEG) split configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
 	$(HEARTSEG) train configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
 	$(HEARTSEG) evaluate configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
-	$(BIN)/python -m heartseg.pipelines.package runs/recommended --scans $(DATA)
+	$(BIN)/python tools/package_weights.py runs/recommended --scans $(DATA)
 
 bench: .venv/installed-test ## Measure against other ways of doing the same, side by side
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,7 +1,7 @@
 """Batches for training: pairs of PNG files found by name, streamed from disk by tf.data.
 
 Pictures are unpacked in tf.data's threads; scaling is TensorFlow's, a batch at a time.
-``docs/benchmarks.md`` says what that costs beside bare ``cv2.imdecode``.
+``docs/maintainers/benchmarks.md`` says what that costs beside bare ``cv2.imdecode``.
 """
 
 import math

@@ -1,8 +1,8 @@
 """PNG as bytes: packed and unpacked fast, and looked at before anything is unpacked.
 
 The work is ISA-L's: packing slices and masks takes a third and an eighth of the time of OpenCV's
-encoder, for smaller files, and unpacking them half of its decoder's (docs/benchmarks.md). Every
-other kind of PNG is left to OpenCV.
+encoder, for smaller files, and unpacking them half of its decoder's
+(docs/maintainers/benchmarks.md). Every other kind of PNG is left to OpenCV.
 """
 
 import struct
