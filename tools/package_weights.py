@@ -32,6 +32,7 @@ from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import load_model, read_metadata
+from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.modelfile.packaged import (
     DESCRIPTION,
     PACKAGED_DIR,
@@ -40,10 +41,8 @@ from heartseg.modelfile.packaged import (
     load_packaged,
     render_card,
 )
-from heartseg.runs.folder import CONFIG
+from heartseg.runs.layout import RunLayout
 from heartseg.scans.volume import read_image, read_label_map
-from heartseg.training.history import HISTORY_JSON
-from heartseg.training.loop import BEST
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +74,9 @@ def package_run(
         DataError: If a file cannot be read or written.
         ModelError: If the run is of another kind, or its model is too large for a wheel.
     """
-    model = load_model(run_dir / BEST)
-    facts = _gather_facts(run_dir, {} if notes_file is None else read_json(notes_file))
+    layout = RunLayout(run_dir)
+    model = load_model(layout.best)
+    facts = _gather_facts(layout, {} if notes_file is None else read_json(notes_file))
     packaged = write_packaged(model, facts, output_dir)
     if scans_dir is not None:
         facts["scores"] = _measure(scans_dir, output_dir, packaged)
@@ -141,13 +141,13 @@ def write_card(card_file: Path, folder: Path = PACKAGED_DIR) -> None:
         temporary.write_text(card, encoding="utf-8")
 
 
-def _gather_facts(run_dir: Path, notes: Mapping[str, Any]) -> dict[str, Any]:
+def _gather_facts(layout: RunLayout, notes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts on the card, as the files of the run give them."""
-    metadata = read_metadata(run_dir / BEST)
-    if metadata.get("kind") != "whole_heart":
-        raise ModelError(f"{run_dir / BEST}: expected a model of model.kind: whole_heart")
-    config = load_config(run_dir / CONFIG).train
-    epochs = read_json(run_dir / HISTORY_JSON)["epochs"]
+    metadata = read_metadata(layout.best)
+    if metadata.get("kind") != WHOLE_HEART:
+        raise ModelError(f"{layout.best}: expected a model of model.kind: whole_heart")
+    config = load_config(layout.config).train
+    epochs = read_json(layout.history)["epochs"]
     learned = metadata["train"]
     minutes = sum(epoch["seconds"] for epoch in epochs) / 60
     return {
