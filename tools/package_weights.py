@@ -23,6 +23,7 @@ import keras
 import numpy as np
 
 from heartseg.cohort.cases import find_cases
+from heartseg.cohort.training_record import TrainingRecord, find_learned, record_to_json
 from heartseg.config.loading import load_config
 from heartseg.config.schema import DataConfig
 from heartseg.errors import HeartsegError, ModelError
@@ -42,6 +43,8 @@ from heartseg.modelfile.packaged import (
     render_card,
 )
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.lineage import read_record
+from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.volume import read_image, read_label_map
 
 logger = logging.getLogger(__name__)
@@ -146,6 +149,9 @@ def _gather_facts(layout: RunLayout, notes: Mapping[str, Any]) -> dict[str, Any]
     metadata = read_metadata(layout.best)
     if metadata.get("kind") != WHOLE_HEART:
         raise ModelError(f"{layout.best}: expected a model of model.kind: whole_heart")
+    record = read_record(layout.best)
+    if record is None:
+        raise ModelError(f"{layout.best}: expected the record of what the model learned from")
     config = load_config(layout.config).train
     epochs = read_json(layout.history)["epochs"]
     learned = metadata["train"]
@@ -156,6 +162,7 @@ def _gather_facts(layout: RunLayout, notes: Mapping[str, Any]) -> dict[str, Any]
         "structures": [entry["key"] for entry in metadata["labels"] if entry["value"]],
         "code_version": metadata["heartseg"],
         "scores": [],
+        "learned_from": record_to_json(record),
         "training": {
             "recipe": notes.get("recipe", []),
             "development": notes.get("development", []),
@@ -177,8 +184,7 @@ def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dic
     segmenter = WholeHeartSegmenter(
         compile_volume_predict(load_packaged(folder)), packaged.grid, HVSMR
     )
-    # Scenes were drawn around these label maps, so the network knows them even without their scans.
-    known = set(packaged.facts["training"]["label_maps"])
+    learned = {name for _, record in packaged.record.lineage() for name in _cases_of(record)}
     scores = []
     data = DataConfig()
     cases, problems = find_cases(
@@ -187,13 +193,18 @@ def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dic
     for problem in problems:
         logger.warning("%s", problem)
     for case in cases:
-        if case.name in known:
+        image, reference = read_image(case.image_file), read_label_map(case.label_file, HVSMR)
+        copied = find_learned(
+            packaged.record,
+            image_hash=fingerprint_scan(image),
+            label_hash=fingerprint_labels(reference),
+        )
+        if case.name in learned or copied is not None:
             logger.warning("%s was used for training and is not scored", case.name)
             continue
-        reference = read_label_map(case.label_file, HVSMR).voxels
-        labels = segmenter.segment(read_image(case.image_file)).labels
-        dice = dice_per_label(labels, reference, HVSMR.num_classes)
-        whole = dice_per_label((labels > 0).astype(np.uint8), (reference > 0).astype(np.uint8), 2)
+        labels, true = segmenter.segment(image).labels, reference.voxels
+        dice = dice_per_label(labels, true, HVSMR.num_classes)
+        whole = dice_per_label((labels > 0).astype(np.uint8), (true > 0).astype(np.uint8), 2)
         scores.append(
             {
                 "case": case.name,
@@ -204,6 +215,10 @@ def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dic
         )
         logger.info("%s: macro average of Dice %.3f", case.name, scores[-1]["macro"])
     return scores
+
+
+def _cases_of(record: TrainingRecord) -> tuple[str, ...]:
+    return (*record.train.cases, *record.valid.cases)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

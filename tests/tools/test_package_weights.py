@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from package_weights import main, package_run, write_packaged
 
+from heartseg.cohort.leakage import PartContents
+from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.config.loading import write_config
 from heartseg.config.schema import Config
 from heartseg.errors import ModelError
 from heartseg.files import write_json
+from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import save_model
 from heartseg.modelfile.packaged import (
     DESCRIPTION,
@@ -20,6 +23,8 @@ from heartseg.modelfile.packaged import (
 from heartseg.networks.unet import build_unet
 from heartseg.networks.volume_unet import build_volume_unet
 from heartseg.pipelines.synth import run_synth
+from heartseg.scans.fingerprint import fingerprint_labels
+from heartseg.scans.volume import read_label_map
 
 
 def write_run(run_dir, model, **metadata):
@@ -109,12 +114,39 @@ def test_scans_are_scored_but_for_those_that_were_trained_on(tmp_path):
     (score,) = packaged.facts["scores"]
     assert score["case"] == "pat0"
     assert score["whole"] > 0.8
+    assert packaged.record.train.cases == ("pat1", "pat2", "pat7")
     assert f"| pat0 | {score['dice'][0]:.2f} |" in (tmp_path / "card.md").read_text()
+
+
+def test_a_copy_of_a_training_case_under_another_name_is_not_scored(tmp_path):
+    shipped = describe_packaged()
+    run_synth(tmp_path / "scans", patients=1, size=48, seed=11, overwrite=False, jobs=1)
+    label_file = tmp_path / "scans/pat0_cropped_seg.nii.gz"
+    learned = PartContents(
+        ("other",), {"other": fingerprint_labels(read_label_map(label_file, HVSMR))}
+    )
+    write_run(
+        tmp_path / "run",
+        load_packaged(),
+        kind="whole_heart",
+        network={"grid": list(shipped.grid), "filters": list(shipped.filters)},
+        learned_from=record_to_json(TrainingRecord(learned)),
+    )
+
+    packaged = package_run(
+        tmp_path / "run", scans_dir=tmp_path / "scans", output_dir=tmp_path / "packaged"
+    )
+
+    assert packaged.facts["scores"] == []
 
 
 def test_equal_weights_give_equal_files(tmp_path):
     model = build_volume_unet(grid=(8, 8, 8), filters=(8, 8), seed=3)
-    facts = {"name": "x", "network": {"grid": [8, 8, 8], "filters": [8, 8], "num_classes": 9}}
+    facts = {
+        "name": "x",
+        "network": {"grid": [8, 8, 8], "filters": [8, 8], "num_classes": 9},
+        "learned_from": record_to_json(TrainingRecord(PartContents(("pat1",)))),
+    }
     for name in ("a", "b"):
         write_packaged(model, facts, tmp_path / name)
 
