@@ -20,6 +20,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+WRITTEN_BY_COMMANDS = ("data/", "demo/", "results/", "runs/")
 PLACEHOLDER = "\0"
 
 
@@ -51,8 +52,13 @@ def missing_files(text):
     named = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|yaml|jinja|html))`", text)
     places = (ROOT, ROOT / "heartseg", ROOT / "docs")
     # Capital letters stand for a name of the reader's.
-    known = [name for name in named if not re.search(r"[A-Z]{3}", name)]
-    return [name for name in known if not any((place / name).exists() for place in places)]
+    checked = [
+        name
+        for name in named
+        if not re.search(r"[A-Z]{3}", name)
+        and (name.endswith(".py") or not name.startswith(WRITTEN_BY_COMMANDS))
+    ]
+    return [name for name in checked if not any((place / name).exists() for place in places)]
 
 
 def commands_of(text):
@@ -70,6 +76,8 @@ def rejection(arguments):
     """Return why heartseg would not accept a command; None if it would."""
     group = typer.main.get_command(app)
     name, *rest = arguments
+    if name in ("--help", "--version"):
+        return None
     if name not in group.commands:
         return f"no command {name}"
     command = group.commands[name]
