@@ -135,7 +135,7 @@ def test_the_card_tells_what_the_description_says(folder):
 
     assert "not a medical device" in card
     assert "| pat4 | 0.50 |  | 0.500 | 0.750 |" in card
-    assert "Mean of the cases: 0.650 over the structures, 0.800" in card
+    assert "Mean over the cases: macro average 0.650, whole heart 0.800." in card
     for told in ("A sentence of the recipe.", "pat1", "seed 7", "7,500 steps", "heartseg 1.2.3"):
         assert told in card
     assert json.loads((folder / DESCRIPTION).read_text())["sha256"] in card
