@@ -97,6 +97,7 @@ def test_without_a_run_only_the_card_is_written_again(run_dir, tmp_path):
     assert (packaged / WEIGHTS).read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_scans_are_scored_but_for_those_that_were_trained_on(tmp_path):
     shipped = describe_packaged()
     network = {"grid": list(shipped.grid), "filters": list(shipped.filters)}
