@@ -1,4 +1,4 @@
-# `make help` lists the targets. Everything runs in .venv, made from the pinned versions.
+# `make help` lists the targets. Everything runs in .venv, which holds the pinned versions.
 PYTHON ?= python3
 CONFIG ?= configs/whole_heart.yaml
 ARGS ?=
@@ -30,9 +30,9 @@ help: ## List the targets
 	$(PIP) -e '.[test]'
 	@touch $@
 
-setup: .venv/installed ## Make .venv with heartseg and its pinned dependencies
+setup: .venv/installed ## Make the environment .venv with heartseg and its pinned dependencies
 
-demo: .venv/installed ## Run the whole pipeline on phantom hearts; ends with scores and pictures
+demo: .venv/installed ## Run the whole pipeline on phantom hearts, up to scores and pictures
 	@test ! -e $(DEMO)/volumes || echo "Replacing the results of an earlier demo in $(DEMO)/"
 	$(HEARTSEG) synth $(DEMO)/volumes --patients 16 --size 64 --seed 7 --overwrite
 	$(HEARTSEG) prepare configs/smoke.yaml $(DEMO_SET) --overwrite
@@ -41,43 +41,45 @@ demo: .venv/installed ## Run the whole pipeline on phantom hearts; ends with sco
 	$(HEARTSEG) infer configs/smoke.yaml $(DEMO)/volumes $(DEMO_SET) --overwrite --output $(DEMO)/inference
 	$(HEARTSEG) colorize $(DEMO)/inference/pat0_seg.nii.gz --output $(DEMO)/colors --overwrite
 	$(HEARTSEG) evaluate configs/smoke.yaml $(DEMO_SET) --overwrite
-	@echo "Look at:"
+	@echo "Results:"
 	@echo "  $(DEMO)/master/samples_images.png and samples_masks.png   the prepared slices"
 	@echo "  $(DEMO)/run/train_losses.png                              the training curves"
 	@echo "  $(DEMO)/inference/pat0_preview.png                        a segmented volume"
 	@echo "  $(DEMO)/run/evaluation/report.html                        the scores"
+	@echo "To use the command heartseg in this terminal: source $(BIN)/activate"
 
-test: .venv/installed-test ## Run the tests, an end-to-end run among them
+test: .venv/installed-test ## Run the tests, including one from end to end
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: .venv/installed-test ## Format, lint, types and tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict heartseg
+	$(BIN)/mypy --strict heartseg tools
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-smoke: .venv/installed ## A minute's run of every command on tiny phantoms
+smoke: .venv/installed ## Run the demo in demo/smoke, apart from the results of make demo
 	$(MAKE) demo DEMO=demo/smoke
 
-prepare split train evaluate infer: .venv/installed ## Run a command: make train CONFIG=configs/whole_heart.yaml
+prepare split train evaluate infer: .venv/installed ## Run one command: make train CONFIG=configs/smoke.yaml
 	$(HEARTSEG) $@ $(CONFIG) $(ARGS)
 
-model: .venv/installed ## Train the packaged kind of model on DATA and package it: make model DATA=data/cropped_norm
+model: .venv/installed ## Train on DATA and make the result the packaged model: make model DATA=data/cropped_norm
 	$(HEARTSEG) prepare configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
 	$(HEARTSEG) split configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
 	$(HEARTSEG) train configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
 	$(HEARTSEG) evaluate configs/recommended.yaml --set data.source_dir=$(DATA) $(ARGS)
-	$(BIN)/python -m heartseg.pipelines.package runs/recommended --scans $(DATA)
+	$(BIN)/python tools/package_weights.py runs/recommended --scans $(DATA)
 
-bench: .venv/installed-test ## Measure against other ways of doing the same, side by side
+bench: .venv/installed-test ## Measure speed and memory beside other ways of doing the same
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: .venv/installed-test ## Write docs/configuration.md and docs/licences.md anew
+docs: .venv/installed-test ## Write docs/configuration.md, licences.md and model-card.md again
 	$(BIN)/python -m heartseg.config.reference docs/configuration.md
 	$(BIN)/python tests/licences.py
+	$(BIN)/python tools/package_weights.py
 
-dist-check: .venv/installed-test ## Build the wheel and use it elsewhere, offline
+dist-check: .venv/installed-test ## Build the wheel, and use it in another folder, offline
 	$(BIN)/python tests/check_dist.py
 
-clean: ## Remove what make made: environment, demo, caches
+clean: ## Remove the environment, the demo, builds and caches
 	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """The licences of everything that heartseg is installed with, as the packages themselves state.
 
-``python tests/licences.py`` writes docs/licences.md anew.
+``python tests/licences.py`` writes docs/licences.md again.
 """
 
 import sys

@@ -1,7 +1,8 @@
-"""The model that comes with the package: its weights, where they are from, and its card.
+"""Reading the model that is shipped with heartseg: its weights, its description and its card.
 
-Two files lie in ``heartseg/packaged``: ``whole_heart.npz``, the weights in half precision, and
+The folder ``heartseg/packaged`` holds ``whole_heart.npz``, the weights in half precision, and
 ``model.json``, which describes network and training and holds the checksum of the weights.
+``tools/package_weights.py`` writes both.
 """
 
 import hashlib
@@ -18,7 +19,6 @@ import numpy as np
 
 from heartseg.cohort.training_record import TrainingRecord, record_from_json
 from heartseg.errors import ModelError
-from heartseg.files import replacing, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -27,8 +27,6 @@ PACKAGED_DIR = Path(__file__).parents[1] / "packaged"
 WEIGHTS = "whole_heart.npz"
 DESCRIPTION = "model.json"
 TEMPLATE = "model-card.md.jinja"
-LARGEST_BYTES = 20_000_000
-"""What the weights may take of the wheel."""
 
 
 @dataclass(frozen=True)
@@ -127,47 +125,6 @@ def load_packaged(folder: Path = PACKAGED_DIR) -> "keras.Model":
     if weights:
         raise ModelError(f"{folder / WEIGHTS}: holds {len(weights)} arrays that the network lacks")
     return model
-
-
-def write_packaged(
-    model: "keras.Model", facts: Mapping[str, Any], folder: Path = PACKAGED_DIR
-) -> PackagedModel:
-    """Write a model in half precision with its description and checksum.
-
-    Args:
-        model: A model of ``build_volume_unet``.
-        facts: Name, network, training and so on; ``sha256`` and sizes are added.
-        folder: Where to.
-
-    Raises:
-        DataError: If a file cannot be written.
-        ModelError: If a weight is too large for half precision, or the file for a wheel.
-    """
-    arrays = {variable.path: np.asarray(variable, np.float32) for variable in model.variables}
-    largest = max(float(np.abs(array).max()) for array in arrays.values())
-    if not largest <= float(np.finfo(np.float16).max):
-        raise ModelError(f"a weight of {largest:g} is too large for half precision")
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, allow_pickle=False, **{key: a.astype(np.float16) for key, a in arrays.items()}
-    )
-    content = buffer.getvalue()
-    if len(content) > LARGEST_BYTES:
-        raise ModelError(f"the weights take {len(content):,} bytes, more than {LARGEST_BYTES:,}")
-    described = PackagedModel.from_facts(
-        {
-            **facts,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "bytes": len(content),
-            "parameters": model.count_params(),
-            "precision": "float16 on disk, float32 in use",
-        },
-        source=DESCRIPTION,
-    )
-    with replacing(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(content)
-    write_json(folder / DESCRIPTION, described.facts)
-    return described
 
 
 def render_card(folder: Path = PACKAGED_DIR) -> str:

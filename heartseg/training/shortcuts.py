@@ -93,7 +93,7 @@ def use_products(model: keras.Model) -> None:
 
     The kernels of the published network hold up to 38 million weights for 16 pixels. There
     TensorFlow's gradient of a convolution takes ten times as long as the product that it equals
-    (docs/benchmarks.md). Layers, weights and what is saved stay as they are.
+    (docs/maintainers/benchmarks.md). Layers, weights and what is saved stay as they are.
 
     Args:
         model: A built network on TensorFlow; changed in memory, but for its other layers.

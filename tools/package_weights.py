@@ -1,0 +1,271 @@
+"""Make the best model of a run the model that is shipped with heartseg.
+
+``python tools/package_weights.py RUN_DIR --scans DIR`` writes the weights of
+``RUN_DIR/best.keras``, a model of ``model.kind: whole_heart``, to ``heartseg/packaged``, and the
+model card to ``docs/model-card.md``. Network, data, seed and time on the card come from the run.
+The scores are measured on those scans of DIR that the run did not use, with the weights as they are
+shipped. ``--notes FILE``, a JSON object, adds what a run cannot know: ``recipe`` and
+``development``, two lists of sentences.
+
+Without RUN_DIR, only the card is written again, from what is shipped already.
+"""
+
+import argparse
+import hashlib
+import io
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from heartseg.cohort.cases import find_cases
+from heartseg.cohort.training_record import TrainingRecord, find_learned, record_to_json
+from heartseg.config.loading import load_config
+from heartseg.config.schema import DataConfig
+from heartseg.errors import HeartsegError, ModelError
+from heartseg.evaluation.overlap import dice_per_label
+from heartseg.files import read_json, replacing, write_json
+from heartseg.inference.network import compile_volume_predict
+from heartseg.inference.whole_heart import WholeHeartSegmenter
+from heartseg.labels import HVSMR
+from heartseg.modelfile.checkpoint import load_model, read_metadata
+from heartseg.modelfile.description import WHOLE_HEART
+from heartseg.modelfile.packaged import (
+    DESCRIPTION,
+    PACKAGED_DIR,
+    WEIGHTS,
+    PackagedModel,
+    load_packaged,
+    render_card,
+)
+from heartseg.runs.layout import RunLayout
+from heartseg.runs.lineage import read_record
+from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
+from heartseg.scans.volume import read_image, read_label_map
+
+logger = logging.getLogger(__name__)
+
+NAME = "heartseg whole heart"
+CARD_FILE = Path(__file__).parents[1] / "docs" / "model-card.md"
+LARGEST_BYTES = 20_000_000
+"""The largest file of weights that the wheel may hold."""
+
+
+def package_run(
+    run_dir: Path,
+    *,
+    notes_file: Path | None = None,
+    scans_dir: Path | None = None,
+    output_dir: Path = PACKAGED_DIR,
+    card_file: Path | None = None,
+) -> PackagedModel:
+    """Write weights, description and card of the best model of a run, and measure it on scans.
+
+    Args:
+        run_dir: A finished run of ``model.kind: whole_heart``.
+        notes_file: Sentences for the card; see the module.
+        scans_dir: Scans with true label maps, named as HVSMR-2.0 names them; those that the run
+            used for training are not scored. None: no scores.
+        output_dir: Folder of the weights and the description.
+        card_file: File of the model card; None: no card.
+
+    Raises:
+        DataError: If a file cannot be read or written.
+        ModelError: If the run is of another kind, or its model is too large for a wheel.
+    """
+    layout = RunLayout(run_dir)
+    model = load_model(layout.best)
+    facts = _gather_facts(layout, {} if notes_file is None else read_json(notes_file))
+    packaged = write_packaged(model, facts, output_dir)
+    if scans_dir is not None:
+        facts["scores"] = _measure(scans_dir, output_dir, packaged)
+        packaged = write_packaged(model, facts, output_dir)
+    if card_file is not None:
+        write_card(card_file, output_dir)
+    return packaged
+
+
+def write_packaged(
+    model: keras.Model, facts: Mapping[str, Any], folder: Path = PACKAGED_DIR
+) -> PackagedModel:
+    """Write a model in half precision, with its description and checksum.
+
+    Args:
+        model: A model of ``build_volume_unet``.
+        facts: Name, network, training and so on; checksum and sizes are added.
+        folder: Folder of the weights and the description.
+
+    Raises:
+        DataError: If a file cannot be written.
+        ModelError: If a weight is too large for half precision, or the file for a wheel.
+    """
+    arrays = {variable.path: np.asarray(variable, np.float32) for variable in model.variables}
+    largest = max(float(np.abs(array).max()) for array in arrays.values())
+    if not largest <= float(np.finfo(np.float16).max):
+        raise ModelError(f"a weight of {largest:g} is too large for half precision")
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, allow_pickle=False, **{key: a.astype(np.float16) for key, a in arrays.items()}
+    )
+    content = buffer.getvalue()
+    if len(content) > LARGEST_BYTES:
+        raise ModelError(
+            f"the weights have {len(content):,} bytes; expected at most {LARGEST_BYTES:,}"
+        )
+    described = PackagedModel.from_facts(
+        {
+            **facts,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "parameters": model.count_params(),
+            "precision": "float16 on disk, float32 in use",
+        },
+        source=DESCRIPTION,
+    )
+    with replacing(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(content)
+    write_json(folder / DESCRIPTION, described.facts)
+    return described
+
+
+def write_card(card_file: Path, folder: Path = PACKAGED_DIR) -> None:
+    """Write the model card of what a folder holds.
+
+    Raises:
+        DataError: If the file cannot be written.
+        ModelError: If the description is damaged or lacks an entry.
+    """
+    card = render_card(folder)
+    with replacing(card_file) as temporary:
+        temporary.write_text(card, encoding="utf-8")
+
+
+def _gather_facts(layout: RunLayout, notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts on the card, as the files of the run give them."""
+    metadata = read_metadata(layout.best)
+    if metadata.get("kind") != WHOLE_HEART:
+        raise ModelError(f"{layout.best}: expected a model of model.kind: whole_heart")
+    record = read_record(layout.best)
+    if record is None:
+        raise ModelError(f"{layout.best}: expected the record of what the model learned from")
+    config = load_config(layout.config).train
+    epochs = read_json(layout.history)["epochs"]
+    learned = metadata["train"]
+    minutes = sum(epoch["seconds"] for epoch in epochs) / 60
+    return {
+        "name": NAME,
+        "network": {**metadata["network"], "num_classes": len(metadata["labels"])},
+        "structures": [entry["key"] for entry in metadata["labels"] if entry["value"]],
+        "code_version": metadata["heartseg"],
+        "scores": [],
+        "learned_from": record_to_json(record),
+        "training": {
+            "recipe": notes.get("recipe", []),
+            "development": notes.get("development", []),
+            "label_maps": [*learned["scans"], *learned["label_maps"]],
+            "real_images": learned["scans"],
+            "held_out": learned["valid_scans"],
+            "seed": learned["seed"],
+            "steps": len(epochs) * (config.steps_per_epoch or 0),
+            "epochs": len(epochs),
+            "minutes": round(minutes, 1),
+            "learning_rate": config.learning_rate,
+            "scan_share": learned["synthesis"]["scan_share"],
+        },
+    }
+
+
+def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dict[str, Any]]:
+    """Return the scores of every scan, with the weights as they are read back."""
+    segmenter = WholeHeartSegmenter(
+        compile_volume_predict(load_packaged(folder)), packaged.grid, HVSMR
+    )
+    learned = {name for _, record in packaged.record.lineage() for name in _cases_of(record)}
+    scores = []
+    data = DataConfig()
+    cases, problems = find_cases(
+        scans_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+    )
+    for problem in problems:
+        logger.warning("%s", problem)
+    for case in cases:
+        image, reference = read_image(case.image_file), read_label_map(case.label_file, HVSMR)
+        copied = find_learned(
+            packaged.record,
+            image_hash=fingerprint_scan(image),
+            label_hash=fingerprint_labels(reference),
+        )
+        if case.name in learned or copied is not None:
+            logger.warning("%s was used for training and is not scored", case.name)
+            continue
+        labels, true = segmenter.segment(image).labels, reference.voxels
+        dice = dice_per_label(labels, true, HVSMR.num_classes)
+        whole = dice_per_label((labels > 0).astype(np.uint8), (true > 0).astype(np.uint8), 2)
+        scores.append(
+            {
+                "case": case.name,
+                "dice": [None if np.isnan(value) else round(float(value), 4) for value in dice],
+                "macro": round(float(np.nanmean(dice)), 4),
+                "whole": round(float(whole[0]), 4),
+            }
+        )
+        logger.info("%s: macro average of Dice %.3f", case.name, scores[-1]["macro"])
+    return scores
+
+
+def _cases_of(record: TrainingRecord) -> tuple[str, ...]:
+    return (*record.train.cases, *record.valid.cases)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python tools/package_weights.py",
+        description="Make the best model of a run the model that is shipped with heartseg.",
+    )
+    parser.add_argument(
+        "run_dir",
+        type=Path,
+        nargs="?",
+        metavar="RUN_DIR",
+        help="a finished run of model.kind: whole_heart; without it only the card is written again",
+    )
+    parser.add_argument("--notes", type=Path, metavar="FILE", help="sentences for the card (JSON)")
+    parser.add_argument("--scans", type=Path, metavar="DIR", help="scans to score the model on")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=PACKAGED_DIR,
+        metavar="DIR",
+        help="folder of the weights and their description",
+    )
+    parser.add_argument(
+        "--card", type=Path, default=CARD_FILE, metavar="FILE", help="file of the model card"
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        if options.run_dir is None:
+            write_card(options.card, options.output)
+            logger.info("model card in %s", options.card)
+            return 0
+        packaged = package_run(
+            options.run_dir,
+            notes_file=options.notes,
+            scans_dir=options.scans,
+            output_dir=options.output,
+            card_file=options.card,
+        )
+    except HeartsegError as error:
+        logger.error("Error: %s", error)  # noqa: TRY400 - the user's mistake has no traceback
+        return 1
+    logger.info("%s: %s bytes in %s", packaged.name, packaged.facts["bytes"], options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
