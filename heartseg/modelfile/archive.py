@@ -157,8 +157,8 @@ def _check_members(archive: zipfile.ZipFile, file: Path) -> None:
     for info in archive.infolist():
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise ModelError(
-                f"{file}: {info.filename} is compressed; expected a file as Keras writes it, without "
-                "compression, so that reading it takes no more memory than the file has bytes"
+                f"{file}: {info.filename} is compressed; expected a file as Keras writes it, not "
+                "compressed, so that reading it takes no more memory than the file has bytes"
             )
 
 
@@ -179,7 +179,7 @@ def _check_classes(config: Mapping[str, Any], file: Path) -> None:
             module, name = entry.get("module"), entry["class_name"]
             raise ModelError(
                 f"{file}: names the class {name!r} of the module {module!r}, which heartseg does "
-                "not load: a model file may hold layers that compute, but no code and no other files"
+                "not load: a model file may hold layers that compute, but no code and no other file"
             )
         if entry.get("data_format", "channels_last") not in ("channels_last", None):
             raise ModelError(f"{file}: expected data_format channels_last")
