@@ -1,8 +1,7 @@
 """The FlexUNet, a U-Net for slices, and its summary in text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import keras
 from keras import layers
@@ -11,14 +10,8 @@ from heartseg.networks.blocks import NextSeed, conv_block, seed_sequence, upsamp
 from heartseg.networks.plan import Level, check_image_size, plan_levels
 
 OUTPUT_NAME = "probabilities"
-
-
-class _Block(Protocol):
-    """``conv_block`` with the options that all levels share."""
-
-    def __call__(
-        self, features: keras.KerasTensor, level: Level, *, name: str
-    ) -> keras.KerasTensor: ...
+Block = Callable[..., keras.KerasTensor]
+"""``conv_block`` with the options that all levels share."""
 
 
 def build_unet(
@@ -82,7 +75,7 @@ def build_unet(
 
 
 def _encode(
-    features: keras.KerasTensor, levels: Sequence[Level], block: _Block
+    features: keras.KerasTensor, levels: Sequence[Level], block: Block
 ) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
     """Return the features for the bridge, and those of each level for its skip connection."""
     skips = []
@@ -97,7 +90,7 @@ def _decode(
     features: keras.KerasTensor,
     skips: Sequence[keras.KerasTensor],
     levels: Sequence[Level],
-    block: _Block,
+    block: Block,
     next_seed: NextSeed,
 ) -> keras.KerasTensor:
     """Bring the features of the bridge back to full resolution, level by level."""
