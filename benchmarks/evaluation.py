@@ -22,7 +22,9 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-from heartseg.evaluation.scoring import FULL, WHOLE_HEART, LabelPair, score_case
+from heartseg.evaluation.label_pair import LabelPair
+from heartseg.evaluation.scores import FULL, WHOLE_HEART
+from heartseg.evaluation.scoring import score_case
 from heartseg.files import image_stem, natural_key
 from heartseg.labels import HVSMR
 from heartseg.parallel import map_cases

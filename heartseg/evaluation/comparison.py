@@ -10,25 +10,29 @@ from typing import Any
 import numpy as np
 
 from heartseg.errors import DataError
-from heartseg.evaluation.scoring import WHOLE_HEART
-from heartseg.evaluation.statistics import PairedTest, compare_paired, holm
+from heartseg.evaluation.scores import WHOLE_HEART
+from heartseg.evaluation.statistics import PairedTest, compare_paired, correct_by_holm
 from heartseg.evaluation.summary import finite
 from heartseg.files import natural_key, replacing, write_json
 
 COMPARED = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
 SMALLER_IS_BETTER = ("hd95_mm", "assd_mm")
 MACRO = "macro"
+"""Structure of the rows of macro averages, in files."""
 SIGNIFICANCE = 0.05
+MIN_PATIENTS = 6
+"""With fewer, the smallest possible p of Wilcoxon's test is above ``SIGNIFICANCE``."""
 
 POLICY = (
-    "Patients are compared with themselves: a patient counts for a structure if both runs have a "
-    "score for it. A structure that only one map holds is scored (Dice 0), so it counts.",
-    "p is that of Wilcoxon's two-sided signed-rank test. p_holm is corrected by Holm over the "
-    "structures of one measure and scope; macro averages and the whole heart are one test each.",
+    "Each patient is compared with itself: a patient counts for a structure if both runs have a "
+    "score for it. A structure that only one label map holds has a score (Dice 0), so it counts.",
+    "p is that of Wilcoxon's two-sided signed-rank test. p_holm is corrected by Holm's method over "
+    "the structures of one measure and scope; the macro average and the whole heart are one test "
+    "each.",
     "The effect size is the matched-pairs rank-biserial correlation: 1 if the second run's values "
-    "are larger for every patient, -1 if they are smaller. Of HD95 and ASSD smaller is better.",
+    "are larger for every patient, -1 if they are smaller. For HD95 and ASSD, smaller is better.",
     "Intervals are 95 % percentile bootstrap intervals of the mean difference (second minus "
-    "first), patients resampled.",
+    "first); patients are resampled.",
 )
 
 Table = Mapping[tuple[str, str, str], Mapping[str, float]]
@@ -59,9 +63,9 @@ class Comparison:
     """All tests of two runs.
 
     Attributes:
-        rows: One a scope, measure and structure.
+        rows: One per scope, measure and structure.
         cases: The cases that both runs scored.
-        warnings: What a reader must know, such as cases that only one run scored.
+        warnings: What a reader must know, such as the cases that only one run scored.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -82,7 +86,10 @@ def read_cases(file: Path) -> Table:
         raise DataError(f"{file}: cannot be read as a table of scores ({error})") from error
     needed = {"case", "structure", "scope", *COMPARED}
     if not rows or not needed <= rows[0].keys():
-        raise DataError(f"{file}: expected rows with the columns {', '.join(sorted(needed))}")
+        raise DataError(
+            f"{file}: expected a table of scores with the columns {', '.join(sorted(needed))}; "
+            "name an evaluation of heartseg"
+        )
     table: dict[tuple[str, str, str], dict[str, float]] = {}
     for row in rows:
         key = (row["case"], row["structure"], row["scope"])
@@ -105,55 +112,32 @@ def compare_tables(
     Args:
         first: Scores of run A.
         second: Scores of run B.
-        num_resamples: Bootstrap resamples of an interval.
+        num_resamples: Bootstrap resamples per interval.
         seed: Seed of the bootstrap.
 
     Returns:
-        The tests, Holm-corrected over structures.
+        The tests, with Holm's correction over structures.
 
     Raises:
-        DataError: If the runs share no case.
+        DataError: If the runs have no case in common.
     """
-    names = [{case for case, _, _ in table} for table in (first, second)]
-    cases = tuple(sorted(names[0] & names[1], key=natural_key))
-    if not cases:
-        raise DataError("the two runs have no case in common: nothing to compare")
-    warnings = [
-        f"Only run {run} scored {', '.join(sorted(alone, key=natural_key))}: left out."
-        for run, alone in (("A", names[0] - names[1]), ("B", names[1] - names[0]))
-        if alone
+    cases, warnings = _match_cases(first, second)
+    shared = [key for key in first if key in second]
+    pair = _Pair(
+        first,
+        second,
+        cases,
+        tuple(dict.fromkeys(name for _, name, _ in shared if name != WHOLE_HEART)),
+        num_resamples,
+        seed,
+    )
+    rows = [
+        row
+        for scope in dict.fromkeys(scope for _, _, scope in shared)
+        for measure in COMPARED
+        for row in pair.compare(scope, measure)
     ]
-    if len(cases) < 6:
-        warnings.append(
-            f"{len(cases)} patients: no Wilcoxon test of fewer than 6 can fall below p = 0.05."
-        )
-    present = [key for key in first if key in second]
-    scopes = list(dict.fromkeys(scope for _, _, scope in present))
-    structures = [
-        name for name in dict.fromkeys(name for _, name, _ in present) if name != WHOLE_HEART
-    ]
-    rows: list[ComparisonRow] = []
-    for scope in scopes:
-        for measure in COMPARED:
-            tests = {
-                structure: compare_paired(
-                    *(_values(t, cases, structure, scope, measure) for t in (first, second)),
-                    num_resamples=num_resamples,
-                    seed=seed,
-                )
-                for structure in (*structures, WHOLE_HEART)
-            }
-            tests[MACRO] = compare_paired(
-                *(_macro(table, cases, structures, scope, measure) for table in (first, second)),
-                num_resamples=num_resamples,
-                seed=seed,
-            )
-            adjusted = dict(zip(structures, holm([tests[s].p for s in structures]), strict=True))
-            for structure, test in tests.items():
-                corrected = replace(test, p_holm=adjusted.get(structure, test.p))
-                better = _better(corrected, measure)
-                rows.append(ComparisonRow(structure, scope, measure, better, corrected))
-    return Comparison(tuple(rows), cases, tuple(warnings))
+    return Comparison(tuple(rows), cases, warnings)
 
 
 def write_comparison(
@@ -191,31 +175,92 @@ def write_comparison(
         "rows": rows,
     }
     write_json(output_dir / "comparison.json", content)
-    with (
-        replacing(output_dir / "comparison.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    _write_rows(output_dir / "comparison.csv", rows)
     return content
 
 
-def _values(
-    table: Table, cases: Sequence[str], structure: str, scope: str, measure: str
-) -> list[float]:
-    return [table.get((case, structure, scope), {}).get(measure, math.nan) for case in cases]
+def _write_rows(file: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
-def _macro(
-    table: Table, cases: Sequence[str], structures: Sequence[str], scope: str, measure: str
-) -> list[float]:
-    """Return each patient's mean over structures."""
-    values = np.array([_values(table, cases, name, scope, measure) for name in structures])
-    counts = (~np.isnan(values)).sum(axis=0)
-    means = np.full(len(cases), math.nan)
-    np.divide(np.nansum(values, axis=0), counts, out=means, where=counts > 0)
-    return [float(mean) for mean in means]
+def _match_cases(first: Table, second: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the cases of both tables in natural order, and warnings about the others.
+
+    Raises:
+        DataError: If there is no such case.
+    """
+    in_first, in_second = ({case for case, _, _ in table} for table in (first, second))
+    cases = tuple(sorted(in_first & in_second, key=natural_key))
+    if not cases:
+        raise DataError(
+            "the two runs have no case in common, so there is nothing to compare; name two "
+            "evaluations of the same patients"
+        )
+    warnings = [
+        f"Only run {run} scored {', '.join(sorted(others, key=natural_key))}: not compared."
+        for run, others in (("A", in_first - in_second), ("B", in_second - in_first))
+        if others
+    ]
+    if len(cases) < MIN_PATIENTS:
+        warnings.append(
+            f"Too few patients for a significant difference: Wilcoxon's test needs at least "
+            f"{MIN_PATIENTS} for p < {SIGNIFICANCE}, found {len(cases)}."
+        )
+    return cases, tuple(warnings)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two tables of scores and what is compared of them."""
+
+    first: Table
+    second: Table
+    cases: tuple[str, ...]
+    structures: tuple[str, ...]
+    num_resamples: int
+    seed: int
+
+    def compare(self, scope: str, measure: str) -> list[ComparisonRow]:
+        """Test one measure of all structures, the whole heart and the macro average."""
+        columns = [self._columns(table, scope, measure) for table in (self.first, self.second)]
+        tests = {
+            structure: compare_paired(
+                columns[0][structure],
+                columns[1][structure],
+                num_resamples=self.num_resamples,
+                seed=self.seed,
+            )
+            for structure in columns[0]
+        }
+        adjusted = correct_by_holm([tests[structure].p for structure in self.structures])
+        corrected = dict(zip(self.structures, adjusted, strict=True))
+        rows = []
+        for structure, test in tests.items():
+            test = replace(test, p_holm=corrected.get(structure, test.p))
+            rows.append(ComparisonRow(structure, scope, measure, _better(test, measure), test))
+        return rows
+
+    def _columns(self, table: Table, scope: str, measure: str) -> dict[str, list[float]]:
+        """Return each patient's value by structure, NaN where there is none."""
+        columns = {
+            structure: [
+                table.get((case, structure, scope), {}).get(measure, math.nan)
+                for case in self.cases
+            ]
+            for structure in (*self.structures, WHOLE_HEART)
+        }
+        return {**columns, MACRO: self._macro_averages(columns)}
+
+    def _macro_averages(self, columns: Mapping[str, Sequence[float]]) -> list[float]:
+        """Return each patient's mean over structures, NaN where there is no value."""
+        values = np.array([columns[structure] for structure in self.structures])
+        counts = (~np.isnan(values)).sum(axis=0)
+        means = np.full(len(self.cases), math.nan)
+        np.divide(np.nansum(values, axis=0), counts, out=means, where=counts > 0)
+        return [float(mean) for mean in means]
 
 
 def _better(test: PairedTest, measure: str) -> str:

@@ -1,4 +1,4 @@
-"""The report's interactive figures, as Plotly objects."""
+"""The interactive figures of the report, as Plotly objects."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,26 +7,33 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from heartseg.evaluation.scoring import ABSENT, WHOLE_HEART, Scores, StructureScore
-from heartseg.labels import LabelTable
+from heartseg.evaluation.scores import (
+    ABSENT,
+    WHOLE_HEART,
+    WHOLE_HEART_NAME,
+    Scores,
+    StructureScore,
+)
+from heartseg.labels import LabelTable, Structure
 from heartseg.pictures.case_pictures import OrientedCase
-from heartseg.surfaces.mesh import build_mesh, coarsen
+from heartseg.surfaces.mesh import Mesh, build_mesh, coarsen
 
 MESH_STEP_MM = 2.0
-"""Voxel size of the surfaces shown: finer ones would make the page heavy, not clearer."""
+"""Voxel size of the surfaces: finer ones would make the page larger, but not clearer."""
 OUTLINE = "#3c4450"
 SCENE_COLOR = "#39424e"
 SCOPE_COLORS = {"full": "#4c78a8", "required": "#f2a65a"}
-LIMITS = 1.96
+AGREEMENT_DEVIATIONS = 1.96
+"""Standard deviations from the mean difference to the limits of agreement."""
 
 
 def box_plots(scores: Scores, measure: str, *, title: str) -> go.Figure:
-    """Draw the spread of a measure over patients, one box a structure and scope."""
+    """Draw the spread of a measure over patients, one box per structure and scope."""
     figure = go.Figure()
     for scope in scores.scopes:
         rows = [row for row in scores.rows if row.scope == scope and row.flag != ABSENT]
         figure.add_box(
-            x=[row.structure for row in rows],
+            x=[_name_structure(row.structure) for row in rows],
             y=[getattr(row, measure) for row in rows],
             text=[row.case for row in rows],
             name=scope,
@@ -37,13 +44,13 @@ def box_plots(scores: Scores, measure: str, *, title: str) -> go.Figure:
             line={"width": 1.2},
         )
     figure.update_layout(boxmode="group", showlegend=len(scores.scopes) > 1)
-    figure.update_xaxes(categoryarray=[*scores.structures, WHOLE_HEART], categoryorder="array")
+    figure.update_xaxes(categoryarray=[*scores.structures, WHOLE_HEART_NAME], categoryorder="array")
     figure.update_yaxes(title=title, rangemode="tozero")
     return _finish(figure, height=380)
 
 
 def dice_against_volume(scores: Scores) -> go.Figure:
-    """Draw Dice over the reference volume: small structures are harder."""
+    """Draw Dice against the volume of the reference, one dot per patient and structure."""
     figure = go.Figure()
     for structure in scores.table.foreground:
         rows = [row for row in scores.column(structure.key) if row.volume_reference_ml > 0]
@@ -61,7 +68,7 @@ def dice_against_volume(scores: Scores) -> go.Figure:
 
 
 def bland_altman(scores: Scores) -> go.Figure:
-    """Draw the difference of the volumes over their mean, one panel a structure.
+    """Draw the difference of the volumes against their mean, one panel per structure.
 
     References:
         Bland and Altman (1986). Lancet 327. https://doi.org/10.1016/S0140-6736(86)90837-8
@@ -78,64 +85,66 @@ def bland_altman(scores: Scores) -> go.Figure:
         y_title="prediction - reference (mL)",
     )
     for position, structure in enumerate(structures):
-        place = {"row": position // columns + 1, "col": position % columns + 1}
+        panel = {"row": position // columns + 1, "col": position % columns + 1}
         scored = [row for row in scores.column(structure.key) if row.flag != ABSENT]
-        differences = np.array([row.volume_difference_ml for row in scored])
-        figure.add_scatter(
-            x=[(row.volume_prediction_ml + row.volume_reference_ml) / 2 for row in scored],
-            y=differences,
-            text=[row.case for row in scored],
-            mode="markers",
-            name=structure.key,
-            marker=_marker(structure.color),
-            **place,
-        )
-        for level, dash in _agreement(differences):
-            figure.add_scatter(
-                x=_ends(scored),
-                y=[level, level],
-                mode="lines",
-                line={"color": OUTLINE, "width": 1, "dash": dash},
-                hoverinfo="y",
-                **place,
-            )
+        _add_agreement(figure, scored, structure, panel)
     figure.update_layout(showlegend=False)
     return _finish(figure, height=250 * rows + 60, margin_left=70)
 
 
-def _agreement(differences: NDArray[np.float64]) -> list[tuple[float, str]]:
-    """Return the mean difference and the limits of agreement, as far as they can be told."""
+def _add_agreement(
+    figure: go.Figure, rows: Sequence[StructureScore], structure: Structure, panel: dict[str, int]
+) -> None:
+    means = [(row.volume_prediction_ml + row.volume_reference_ml) / 2 for row in rows]
+    differences = np.array([row.volume_difference_ml for row in rows])
+    figure.add_scatter(
+        x=means,
+        y=differences,
+        text=[row.case for row in rows],
+        mode="markers",
+        name=structure.key,
+        marker=_marker(structure.color),
+        **panel,
+    )
+    for level, dash in _agreement_lines(differences):
+        figure.add_scatter(
+            x=[min(means), max(means)],
+            y=[level, level],
+            mode="lines",
+            line={"color": OUTLINE, "width": 1, "dash": dash},
+            hoverinfo="y",
+            **panel,
+        )
+
+
+def _agreement_lines(differences: NDArray[np.float64]) -> list[tuple[float, str]]:
+    """Return the mean difference and, for two patients or more, the limits of agreement."""
     if not differences.size:
         return []
     bias = float(differences.mean())
     if differences.size == 1:
         return [(bias, "solid")]
-    spread = LIMITS * float(differences.std(ddof=1))
+    spread = AGREEMENT_DEVIATIONS * float(differences.std(ddof=1))
     return [(bias, "solid"), (bias - spread, "dash"), (bias + spread, "dash")]
 
 
-def _ends(rows: Sequence[StructureScore]) -> list[float]:
-    means = [(row.volume_prediction_ml + row.volume_reference_ml) / 2 for row in rows]
-    return [min(means), max(means)]
-
-
 def confusion(scores: Scores) -> go.Figure:
-    """Draw where the voxels of each reference structure went, in percent of its voxels."""
+    """Draw how the voxels of each reference structure are labelled, in percent of its voxels."""
     counts = np.zeros((scores.table.num_classes,) * 2)
     for case in scores.cases:
         counts += case.confusion
     totals = counts.sum(axis=1, keepdims=True)
-    share = np.divide(100 * counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    percent = np.divide(100 * counts, totals, out=np.zeros_like(counts), where=totals > 0)
     names = [structure.key for structure in scores.table.structures]
-    # Background hardly ever becomes something else in percent of itself: its row says nothing.
-    share, rows = share[1:], names[1:]
+    # Without the row of the background, which is close to 100 % background in any case.
+    percent, rows = percent[1:], names[1:]
     figure = go.Figure(
         go.Heatmap(
-            z=share[::-1],
+            z=percent[::-1],
             x=names,
             y=rows[::-1],
             text=[
-                [f"{value:.1f}" if value >= 0.05 else "" for value in row] for row in share[::-1]
+                [f"{value:.1f}" if value >= 0.05 else "" for value in row] for row in percent[::-1]
             ],
             texttemplate="%{text}",
             colorscale="Blues",
@@ -150,7 +159,7 @@ def confusion(scores: Scores) -> go.Figure:
 
 
 def training_curves(curves: Mapping[str, Sequence[float]]) -> go.Figure:
-    """Draw what was recorded each epoch; losses and the rest in panels of their own."""
+    """Draw the record of each epoch; losses and metrics have a panel each."""
     losses = {name: values for name, values in curves.items() if "loss" in name}
     others = {name: values for name, values in curves.items() if name not in losses}
     panels = [(title, part) for title, part in (("loss", losses), ("metrics", others)) if part]
@@ -165,7 +174,7 @@ def training_curves(curves: Mapping[str, Sequence[float]]) -> go.Figure:
 
 
 def surfaces(view: OrientedCase, table: LabelTable) -> go.Figure:
-    """Draw the surfaces of both label maps of a case, to be turned and switched on and off."""
+    """Draw the surfaces of both label maps of a case, to be rotated and to be hidden one by one."""
     titles = ("reference", "prediction")
     figure = make_subplots(
         1,
@@ -181,23 +190,11 @@ def surfaces(view: OrientedCase, table: LabelTable) -> go.Figure:
             mask = labels == structure.value
             if not mask.any():
                 continue
-            mesh = build_mesh(coarsen(mask, factors), spacing_mm=spacing)
-            x, y, z = np.round(mesh.vertices_mm.T, 2)
-            i, j, k = mesh.triangles.T
-            figure.add_mesh3d(
-                x=x,
-                y=y,
-                z=z,
-                i=i,
-                j=j,
-                k=k,
-                color=_rgb(structure.color),
-                name=structure.key,
-                legendgroup=structure.key,
-                showlegend=column == 1 or structure.value not in view.reference,
-                hoverinfo="name",
-                flatshading=False,
-                lighting={"ambient": 0.45, "diffuse": 0.8, "specular": 0.15},
+            shown = column == 1 or structure.value not in view.reference
+            figure.add_trace(
+                _draw_mesh(
+                    build_mesh(coarsen(mask, factors), spacing_mm=spacing), structure, shown
+                ),
                 row=1,
                 col=column,
             )
@@ -213,13 +210,37 @@ def surfaces(view: OrientedCase, table: LabelTable) -> go.Figure:
     return _finish(figure, height=480)
 
 
+def _draw_mesh(mesh: Mesh, structure: Structure, in_legend: bool) -> go.Mesh3d:
+    x, y, z = np.round(mesh.vertices_mm.T, 2)
+    i, j, k = mesh.triangles.T
+    return go.Mesh3d(
+        x=x,
+        y=y,
+        z=z,
+        i=i,
+        j=j,
+        k=k,
+        color=_rgb(structure.color),
+        name=structure.key,
+        legendgroup=structure.key,
+        showlegend=in_legend,
+        hoverinfo="name",
+        flatshading=False,
+        lighting={"ambient": 0.45, "diffuse": 0.8, "specular": 0.15},
+    )
+
+
+def _name_structure(key: str) -> str:
+    return WHOLE_HEART_NAME if key == WHOLE_HEART else key
+
+
 def _finish(figure: go.Figure, *, height: int, margin_left: int = 60) -> go.Figure:
     figure.update_layout(
         template="plotly_white",
         height=height,
         margin={"l": margin_left, "r": 20, "t": 40, "b": 60},
         font={"family": "system-ui, sans-serif", "size": 12},
-        # White and yellow must show.
+        # A gray background, on which white and yellow are visible.
         legend={"orientation": "v", "bgcolor": "#e6eaf0"},
     )
     return figure
@@ -230,5 +251,5 @@ def _rgb(color: tuple[int, int, int]) -> str:
 
 
 def _marker(color: tuple[int, int, int]) -> dict[str, object]:
-    # White and yellow dots need an outline on paper.
+    # White and yellow dots need an outline on a white background.
     return {"size": 7, "color": _rgb(color), "line": {"width": 1, "color": OUTLINE}}

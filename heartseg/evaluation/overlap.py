@@ -1,4 +1,4 @@
-"""Overlap of two label maps: counts of voxels, and the measures that follow from them."""
+"""Overlap of two label maps: counts of voxels, and the measures computed from them."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ class Overlap:
     Attributes:
         dice: ``2 |P and R| / (|P| + |R|)``.
         iou: ``|P and R| / |P or R|``, the Jaccard index.
-        precision: ``|P and R| / |P|``, the share of the prediction that is right.
-        recall: ``|P and R| / |R|``, the share of the reference that is found.
+        precision: ``|P and R| / |P|``, the fraction of the prediction that is right.
+        recall: ``|P and R| / |R|``, the fraction of the reference that is found.
     """
 
     dice: float
@@ -43,7 +43,7 @@ def confusion_matrix(
         ValueError: If the shapes differ or a value is outside the range.
     """
     _check_label_maps(prediction, reference, num_classes)
-    # 16 bits hold every pair of at most 256 labels and a quarter of the memory of an index.
+    # 16 bits hold every pair of at most 256 labels and take a quarter of the memory of an index.
     pairs = reference.astype(np.uint16)
     pairs *= np.uint16(num_classes)
     pairs += prediction.astype(np.uint16)
@@ -60,7 +60,7 @@ def overlap_of_counts(*, shared: int, prediction: int, reference: int) -> Overla
         reference: Voxels in the reference.
 
     Returns:
-        The measures; all NaN if both masks are empty, never 1.
+        The measures. All are NaN if both masks are empty, never 1.
 
     References:
         Dice (1945). Ecology 26(3). https://doi.org/10.2307/1932409
@@ -112,10 +112,13 @@ def _check_label_maps(
 ) -> None:
     if prediction.shape != reference.shape:
         raise ValueError(
-            f"expected label maps of one shape, got {prediction.shape} and {reference.shape}"
+            f"expected label maps of the same shape, got {prediction.shape} and {reference.shape}"
         )
     if not 2 <= num_classes <= 256:
         raise ValueError(f"expected 2 to 256 classes, got {num_classes}")
     for name, labels in (("prediction", prediction), ("reference", reference)):
         if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
-            raise ValueError(f"{name}: a label is outside 0 to {num_classes - 1}")
+            raise ValueError(
+                f"{name}: expected labels 0 to {num_classes - 1}, got {labels.min()} to "
+                f"{labels.max()}"
+            )

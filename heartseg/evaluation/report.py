@@ -11,18 +11,26 @@ from typing import Any
 
 import plotly.graph_objects as go
 import plotly.offline
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from heartseg import __version__
 from heartseg.evaluation import figures
-from heartseg.evaluation.scoring import COLUMNS, FULL, WHOLE_HEART, Scores, StructureScore
+from heartseg.evaluation.scores import (
+    COLUMNS,
+    FULL,
+    MACRO_AVERAGE_NAME,
+    WHOLE_HEART,
+    WHOLE_HEART_NAME,
+    Scores,
+    StructureScore,
+)
 from heartseg.evaluation.summary import Context, build_summary
 from heartseg.files import replacing, write_json
 from heartseg.pictures.case_pictures import OrientedCase, Picture, draw_case
 
 NUM_SHOWN = 3
-"""How many of the worst and of the best cases are shown."""
+"""Number of worst and of best cases in the report."""
 SUMMARY_COLUMNS = (
     ("dice", "Dice", 3),
     ("iou", "IoU", 3),
@@ -30,18 +38,18 @@ SUMMARY_COLUMNS = (
     ("assd_mm", "ASSD (mm)", 2),
     ("nsd", "NSD", 3),
 )
-"""What the page's summary shows; the other measures are in ``summary.json``."""
+"""Measures in the summary of the page; the others are in ``summary.json``."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a report shows beside scores; all of it may be missing.
+    """Optional content of a report beside the scores.
 
     Attributes:
         title: Heading of the report.
-        read_view: Reads a case for its pictures, given its name; None if it cannot be shown.
-        training: What was recorded each epoch of training, by name.
-        details: Texts shown at the end by title, such as the configuration and the environment.
+        read_view: Reads the case of this name for its pictures; returns None if that is impossible.
+        training: Values per epoch of training, by name.
+        details: Texts at the end of the page by title, such as configuration and environment.
     """
 
     title: str = "Scores of whole-heart segmentation"
@@ -74,11 +82,11 @@ def write_evaluation(
     Args:
         output_dir: Folder of the files; made if missing.
         scores: The scores of all cases.
-        context: What is reported beside them.
-        material: What the report shows beside them.
+        context: What the summary holds beside the scores.
+        material: What the report shows beside the scores.
 
     Returns:
-        The summary, as it stands in ``summary.json``.
+        The summary, the content of ``summary.json``.
 
     Raises:
         DataError: If a file cannot be written.
@@ -93,7 +101,7 @@ def write_evaluation(
 
 
 def write_cases(file: Path, rows: Sequence[StructureScore]) -> None:
-    """Write one line a case, structure and scope; what has no value is an empty cell.
+    """Write one line per case, structure and scope, with an empty cell where there is no value.
 
     Raises:
         DataError: If the file cannot be written.
@@ -110,47 +118,28 @@ def render_report(scores: Scores, summary: Mapping[str, Any], material: Material
     Args:
         scores: The scores of all cases.
         summary: The content of ``summary.json``.
-        material: What is shown beside them.
+        material: What the report shows beside the scores.
 
     Returns:
         The page.
     """
-    # Names of cases and files come from outside: everything is escaped but what is made here.
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        files("heartseg.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    )
     ranked = _rank(scores)
     shown = list(_draw_extremes(scores, ranked, material))
     typical = _read_view(material, ranked[len(ranked) // 2]) if ranked else None
     provenance = json.dumps(summary["provenance"], indent=2, ensure_ascii=False)
-    sections = {
-        "summary": "Summary",
-        "groups": "Groups",
-        "figures": "Figures",
-        "cases": "Worst and best",
-        "patients": "Patients",
-        "policy": "How this is counted",
-        "provenance": "Configuration and environment",
-    }
-    if not summary["groups"]:
-        del sections["groups"]
-    if not shown:
-        del sections["cases"]
-    return template.render(
+    return _load_template().render(
         title=material.title,
         version=__version__,
         summary=summary,
-        sections=sections.items(),
+        sections=_list_sections(has_groups=bool(summary["groups"]), has_cases=bool(shown)),
         table=scores.table,
         colors={s.key: f"rgb{s.color}" for s in scores.table.foreground},
         names={
             **{s.key: f"{s.key} {s.name}" for s in scores.table.foreground},
-            WHOLE_HEART: "whole heart as one",
+            WHOLE_HEART: WHOLE_HEART_NAME,
         },
-        keys=(*scores.structures, WHOLE_HEART),
+        macro_average=MACRO_AVERAGE_NAME,
+        headings=(*scores.structures, WHOLE_HEART_NAME),
         columns=SUMMARY_COLUMNS,
         figures=_build_figures(scores, material, typical),
         shown=shown,
@@ -160,25 +149,75 @@ def render_report(scores: Scores, summary: Mapping[str, Any], material: Material
     )
 
 
+def _load_template() -> Template:
+    # The names of cases and files may hold anything: all text is escaped except what heartseg made.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(
+        files("heartseg.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    )
+
+
+def _list_sections(*, has_groups: bool, has_cases: bool) -> list[tuple[str, str]]:
+    """Return the sections of the page, each with its anchor and its name."""
+    sections = [
+        ("summary", "Summary"),
+        ("groups", "Groups"),
+        ("figures", "Figures"),
+        ("cases", "Worst and best"),
+        ("patients", "Patients"),
+        ("policy", "How scores are counted"),
+        ("provenance", "Configuration and environment"),
+    ]
+    missing = {"groups": not has_groups, "cases": not has_cases}
+    return [(anchor, name) for anchor, name in sections if not missing.get(anchor)]
+
+
 def _build_figures(scores: Scores, material: Material, view: OrientedCase | None) -> list[_Figure]:
-    built = [
+    built = _draw_scores(scores)
+    if material.training:
+        built.append(
+            _figure(
+                "training",
+                "Training",
+                "Losses and metrics of each epoch.",
+                figures.training_curves(material.training),
+            )
+        )
+    if view is not None:
+        built.append(
+            _figure(
+                "surfaces",
+                f"Surfaces of {view.case}",
+                "The case of median Dice. Drag to rotate both; click a structure to hide it. "
+                "Coarsened and smoothed for display.",
+                figures.surfaces(view, scores.table),
+            )
+        )
+    return built
+
+
+def _draw_scores(scores: Scores) -> list[_Figure]:
+    return [
         _figure(
             "dice",
             "Dice by structure",
-            "A dot a patient. Boxes span the quartiles, the line inside is the median.",
+            "One dot per patient. Boxes extend from the first to the third quartile; the line "
+            "inside is the median.",
             figures.box_plots(scores, "dice", title="Dice"),
         ),
         _figure(
             "hd95",
             "HD95 by structure",
-            "95th percentile of the surface distances; a structure that only one map holds counts "
-            "with the diagonal of the image.",
+            "95th percentile of the surface distances. A structure that only one label map holds "
+            "counts with the diagonal of the image.",
             figures.box_plots(scores, "hd95_mm", title="HD95 (mm)"),
         ),
         _figure(
             "volume",
             "Dice against volume",
-            "Of two structures with equal surface errors the smaller one has the lower Dice.",
+            "If two structures have the same surface errors, the smaller one has the lower Dice.",
             figures.dice_against_volume(scores),
         ),
         _figure(
@@ -190,41 +229,21 @@ def _build_figures(scores: Scores, material: Material, view: OrientedCase | None
         _figure(
             "confusion",
             "Confusion between structures",
-            "Share of each reference structure's voxels by what they are predicted as, in percent, "
-            "all patients together.",
+            "How the voxels of each reference structure are labelled in the predictions, in "
+            "percent, all patients together.",
             figures.confusion(scores),
         ),
     ]
-    if material.training:
-        built.append(
-            _figure(
-                "training",
-                "Training",
-                "What was recorded each epoch.",
-                figures.training_curves(material.training),
-            )
-        )
-    if view is not None:
-        built.append(
-            _figure(
-                "surfaces",
-                f"Surfaces of {view.case}",
-                "The case of median Dice. Drag to turn both; click a structure to hide it. "
-                "Coarsened and smoothed for display.",
-                figures.surfaces(view, scores.table),
-            )
-        )
-    return built
 
 
 def _figure(name: str, title: str, note: str, figure: go.Figure) -> _Figure:
-    # A case named "</script>" must not end the element that holds the figure.
+    # The name of a case may contain "</script>", which must not end the element of the figure.
     content = str(figure.to_json()).replace("<", "\\u003c")
     return _Figure(name, title, note, Markup(content))  # noqa: S704 - JSON without any tag
 
 
 def _rank(scores: Scores) -> list[str]:
-    """Return the cases with a score, the worst first."""
+    """Return the cases with a score, the lowest Dice (macro average) first."""
     by_dice = [(case.macro("dice"), case.case) for case in scores.cases]
     return [name for dice, name in sorted(by_dice, key=lambda e: e[0]) if not math.isnan(dice)]
 
@@ -248,7 +267,7 @@ def _draw_extremes(
 
 
 def _patients(scores: Scores) -> list[dict[str, Any]]:
-    """Return one row a case for the table of patients; None where there is no value."""
+    """Return one row per case for the table of patients, with None where there is no value."""
     return [
         {
             "name": case.case,

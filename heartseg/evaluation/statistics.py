@@ -12,14 +12,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Summary:
-    """What is told of one measure over patients.
+    """The summary of one measure over patients.
 
     Attributes:
         n: Patients with a value.
         mean: Their mean; NaN without any.
         median: Their median; NaN without any.
-        ci95_low: Lower end of the bootstrap interval of the mean; NaN below two patients.
-        ci95_high: Upper end of it.
+        ci95_low: Lower end of the bootstrap interval of the mean; NaN for fewer than two patients.
+        ci95_high: Upper end of the interval.
     """
 
     n: int
@@ -31,7 +31,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """A comparison of two runs over the patients that both have scored.
+    """A comparison of two runs over the patients that both scored.
 
     Attributes:
         n: Patients with a value in both runs.
@@ -39,10 +39,10 @@ class PairedTest:
         mean_b: Mean of the second run over these patients.
         mean_difference: Mean of second minus first.
         ci95_low: Lower end of the bootstrap interval of the mean difference.
-        ci95_high: Upper end of it.
+        ci95_high: Upper end of the interval.
         effect_size: Matched-pairs rank-biserial correlation, -1 to 1; positive if the second
             run's values are larger.
-        p: Two-sided p of Wilcoxon's signed-rank test; NaN without a difference to test.
+        p: Two-sided p of Wilcoxon's signed-rank test; NaN if no patient's values differ.
         p_holm: ``p`` after Holm's correction over the family of tests.
     """
 
@@ -58,12 +58,12 @@ class PairedTest:
 
 
 def summarize(values: ArrayLike, *, num_resamples: int = 2000, seed: int = 137) -> Summary:
-    """Summarise one value a patient.
+    """Summarise one value per patient.
 
     Args:
         values: ``(patients,)``; NaN where there is nothing to score.
         num_resamples: Resamples of the patients for the interval.
-        seed: Seed of the resampling; equal input and seed give equal intervals.
+        seed: Seed of the resampling. The same input and seed give the same interval.
 
     Returns:
         The summary over the values that are not NaN.
@@ -82,12 +82,12 @@ def bootstrap_interval(
     """Return the 95 % percentile bootstrap interval of the mean.
 
     Args:
-        values: ``(patients,)`` without NaN; patients are what is resampled.
-        num_resamples: How many resamples.
+        values: ``(patients,)`` without NaN; patients are resampled.
+        num_resamples: Number of resamples.
         seed: Seed of the resampling.
 
     Returns:
-        Lower and upper end; NaN below two patients, of whose spread nothing is known.
+        Lower and upper end; NaN for fewer than two patients, whose spread is unknown.
 
     References:
         Efron and Tibshirani (1993). An Introduction to the Bootstrap, chapter 13.
@@ -124,7 +124,7 @@ def compare_paired(
     """
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if a.shape != b.shape:
-        raise ValueError(f"expected as many values in both runs, got {a.shape} and {b.shape}")
+        raise ValueError(f"expected as many values in both runs, got {a.size} and {b.size}")
     both = ~(np.isnan(a) | np.isnan(b))
     a, b = a[both], b[both]
     if not a.size:
@@ -145,13 +145,13 @@ def compare_paired(
 
 
 def rank_biserial(differences: NDArray[np.float64]) -> float:
-    """Return the matched-pairs rank-biserial correlation: favourable minus unfavourable ranks.
+    """Return the matched-pairs rank-biserial correlation: positive minus negative ranks.
 
     Args:
-        differences: ``(patients,)``; zeros take no part.
+        differences: ``(patients,)``; zeros are ignored.
 
     Returns:
-        From -1 (all negative) to 1 (all positive); 0 if nothing differs.
+        A value from -1 (all negative) to 1 (all positive); 0 if all are zero.
     """
     nonzero = differences[differences != 0]
     if not nonzero.size:
@@ -160,11 +160,11 @@ def rank_biserial(differences: NDArray[np.float64]) -> float:
     return float((np.sign(nonzero) * ranks).sum() / ranks.sum())
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p values for the number of tests so that the family-wise error is controlled.
+def correct_by_holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p values by Holm's method, which controls the family-wise error rate.
 
     Args:
-        p_values: One a test; NaN where no test was made, which counts for nothing.
+        p_values: One per test; NaN where there was no test, which is not counted.
 
     Returns:
         Adjusted p values in the same order, at most 1.

@@ -1,11 +1,11 @@
-"""The summary of scores over patients, and the policy behind it in words."""
+"""The summary of scores over patients, and how scores are counted, in words."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from heartseg.evaluation.scoring import (
+from heartseg.evaluation.scores import (
     ABSENT,
     FALSE_ALARM,
     MEASURES,
@@ -17,30 +17,32 @@ from heartseg.evaluation.statistics import Summary, summarize
 
 VOLUMES = ("volume_prediction_ml", "volume_reference_ml", "volume_difference_ml")
 GROUP_MEASURES = ("dice", "hd95_mm", "nsd")
-"""What is told of a group: dozens of groups with every measure would hide the few that matter."""
+"""Measures of a group. There may be dozens of groups: all measures of each would hide the few that
+matter."""
 
 Groups = Mapping[str, Mapping[str, Sequence[str]]]
 """Cases by group by kind: ``{"category": {"severe": ["pat4", ...]}}``."""
 
 POLICY = (
-    "Scores are those of whole volumes on the grid of the reference, in mm and mL; background "
-    "is never scored.",
-    "A structure that both maps lack has no scores (empty cells). It is counted as absent and "
-    "takes no part in means; it never counts as 1.",
-    "A structure that only one map holds has Dice, IoU and surface Dice 0, and the diagonal of "
-    "the image as its distances. It is flagged: missed if only the reference holds it, false "
-    "alarm if only the prediction does. It takes part in means.",
+    "Scores are computed on whole volumes on the grid of the reference, in mm and mL. Background "
+    "has no score.",
+    "A structure that both label maps lack has no scores (empty cells). It is counted as absent "
+    "and is not included in means; it never counts as 1.",
+    "A structure that only one label map holds has Dice, IoU and surface Dice 0, and the diagonal "
+    "of the image as its distances. It is flagged: missed if only the reference holds it, false "
+    "alarm if only the prediction does. It is included in means.",
     "A case without a prediction is scored as if its prediction were empty: every structure of "
     "its reference is missed.",
-    "Precision is empty where nothing is predicted, recall where there is nothing to find.",
-    "Scope full: all voxels. Scope required: for structure v, voxels of the endpoint zone v are "
-    "left out in both maps; for the whole heart, voxels of any endpoint zone.",
-    "Macro averages: the mean over the structures that a patient has scores for, then the mean "
-    "over patients; the whole heart as one takes no part.",
-    "Intervals are 95 % percentile bootstrap intervals of the mean, patients resampled.",
-    "Surfaces run between voxels and are weighted by their area (marching cubes). HD95 is the "
-    "larger of both directions' 95th percentiles; ASSD is the mean distance over the area of "
-    "both surfaces; NSD is the share of both surfaces within the tolerance of the other.",
+    "Precision is empty where nothing is predicted, recall where the reference is empty.",
+    "Scope full: all voxels. Scope required: for structure v, the voxels of endpoint zone v are "
+    "left out in both label maps; for the whole heart, the voxels of any endpoint zone.",
+    "Whole heart: all structures counted as one.",
+    "Macro average: the mean over the structures for which a patient has scores, then the mean "
+    "over patients. The whole heart is not included.",
+    "Intervals are 95 % percentile bootstrap intervals of the mean; patients are resampled.",
+    "Surfaces are between voxels and are weighted by their area (marching cubes). HD95 is the "
+    "larger of the 95th percentiles of both directions; ASSD is the mean distance over the area "
+    "of both surfaces; NSD is the fraction of both surfaces within the tolerance of the other.",
 )
 
 
@@ -50,10 +52,10 @@ class Context:
 
     Attributes:
         warnings: What a reader must know before any figure, such as leaked test patients.
-        provenance: Where the figures come from: folders, versions, model.
-        unpaired_predictions: Predictions that no reference was found for.
+        provenance: Where the scores come from: folders, versions, model.
+        unpaired_predictions: Predictions without a reference.
         problems: Cases that could not be scored, with the reason.
-        groups: Cases by category, diagnosis and the like, each summarised on its own.
+        groups: Cases by category, diagnosis and so on; each group has a summary.
         num_resamples: Bootstrap resamples.
         seed: Seed of the bootstrap.
     """
@@ -75,7 +77,7 @@ def build_summary(scores: Scores, context: Context) -> dict[str, Any]:
         context: What is reported beside them.
 
     Returns:
-        Nested dictionaries of strings, numbers and None (nothing to tell), fit for JSON.
+        Nested dictionaries of strings, numbers and None (no value), ready for JSON.
     """
     return {
         "warnings": list(context.warnings),
@@ -137,7 +139,7 @@ def _summarize_structure(
 ) -> dict[str, Any]:
     rows = scores.column(structure, scope=scope)
     flags = [row.flag for row in rows]
-    # Volumes of a structure that nobody has would drown the differences in zeros.
+    # Volumes of 0 mL in both maps would pull the mean volumes and differences towards 0.
     scored = [row for row in rows if row.flag != ABSENT]
     return {
         "n": len(scored),
@@ -162,7 +164,7 @@ def _as_dict(summary: Summary) -> dict[str, Any]:
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace NaN by None: JSON knows no NaN."""
+    """Replace NaN and infinity by None, since JSON has neither."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in values.items()

@@ -1,8 +1,8 @@
-"""Looking into a model file from a stranger before Keras does: names, sizes, classes, weights.
+"""Checks of a model file of unknown origin, before Keras opens it: names, sizes, classes, weights.
 
 A ``.keras`` file is a zip archive of a description (JSON) and weights (HDF5). Keras's safe mode
-refuses code in the description; what is checked here goes further: only layers that do arithmetic,
-no more memory than the file itself occupies, no reference to other files.
+refuses code in the description. The checks here go further: only layers that do arithmetic, no more
+memory than the file itself occupies, no reference to other files.
 """
 
 import io
@@ -64,9 +64,10 @@ PLAIN_MODULES = frozenset(
 )
 """Modules of Keras whose public classes hold numbers and options only."""
 MODELS = frozenset({"keras", "keras.models", "keras.src.models.functional"})
-OWN_PREFIX = "heartseg>"
 OWN_MODULES = ("heartseg.training.", "heartseg.model.")
 """Where heartseg's losses, metrics and optimizers are, and where they were in version 0.1."""
+OWN_PREFIX = "heartseg>"
+"""How they are registered with Keras, which finds them by this name and imports no module."""
 
 UNREADABLE = (
     zipfile.BadZipFile,
@@ -77,7 +78,8 @@ UNREADABLE = (
     RuntimeError,
     ValueError,
 )
-"""What zipfile and h5py raise on archives that are damaged, encrypted or of unknown methods."""
+"""What zipfile and h5py raise on archives that are damaged or encrypted, or that use an unknown
+compression method."""
 
 
 @contextmanager
@@ -93,8 +95,8 @@ def open_archive(file: Path) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(file)
     except UNREADABLE as error:
         raise ModelError(
-            f"{file}: expected a .keras archive, found something else or a file that was cut short "
-            f"({error}). Copy it again, or train anew."
+            f"{file}: expected a .keras archive, found another kind of file or a file that was cut "
+            f"short ({error}). Copy it again, or train again."
         ) from error
     with archive:
         yield archive
@@ -107,12 +109,14 @@ def read_json(archive: zipfile.ZipFile, member: str, file: Path) -> dict[str, An
         ModelError: If it is missing, damaged, too large, or not a JSON mapping.
     """
     if member not in archive.namelist():
-        raise ModelError(f"{file}: expected a member {member}, found none: not written by heartseg")
+        raise ModelError(
+            f"{file}: expected a member {member}, found none: heartseg did not write this file"
+        )
     if archive.getinfo(member).file_size > LARGEST_JSON_BYTES:
         raise ModelError(f"{file}: {member} is larger than {LARGEST_JSON_BYTES} bytes")
     try:
         with archive.open(member) as stream:
-            # The size in the archive's directory is a claim; this is the limit.
+            # The size in the archive's directory may be false; this limit holds in any case.
             content = json.loads(stream.read(LARGEST_JSON_BYTES))
     except RecursionError as error:
         raise ModelError(f"{file}: {member} is nested too deeply") from error
@@ -127,8 +131,8 @@ def inspect_archive(file: Path) -> None:
     """Check that a model file is whole and holds nothing but a plain network.
 
     Raises:
-        ModelError: If it is damaged, compressed, has other members, names a layer or class outside
-            the known ones, or describes more weights than it holds.
+        ModelError: If it is damaged or compressed, has other members, names an unknown layer or
+            class, or describes more weights than it holds.
     """
     with open_archive(file) as archive:
         _check_members(archive, file)
@@ -146,15 +150,15 @@ def _check_members(archive: zipfile.ZipFile, file: Path) -> None:
     names = [info.filename for info in archive.infolist()]
     unexpected = sorted(set(names) - MEMBERS)
     if unexpected or len(names) != len(set(names)):
-        what = ", ".join(unexpected[:5]) or "a member twice"
+        what = ", ".join(unexpected[:5]) or "one member twice"
         raise ModelError(f"{file}: expected the members {sorted(MEMBERS)}, found {what!r}")
     if WEIGHTS_MEMBER not in names:
         raise ModelError(f"{file}: expected a member {WEIGHTS_MEMBER}, found none")
     for info in archive.infolist():
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise ModelError(
-                f"{file}: {info.filename} is compressed; Keras stores models as they are, so that "
-                "nothing grows beyond the file's own size"
+                f"{file}: {info.filename} is compressed; expected a file as Keras writes it, not "
+                "compressed, so that reading it takes no more memory than the file has bytes"
             )
 
 
@@ -175,7 +179,7 @@ def _check_classes(config: Mapping[str, Any], file: Path) -> None:
             module, name = entry.get("module"), entry["class_name"]
             raise ModelError(
                 f"{file}: names the class {name!r} of the module {module!r}, which heartseg does "
-                "not load: a model file may hold layers that compute, never code or other files"
+                "not load: a model file may hold layers that compute, but no code and no other file"
             )
         if entry.get("data_format", "channels_last") not in ("channels_last", None):
             raise ModelError(f"{file}: expected data_format channels_last")
@@ -199,7 +203,7 @@ def _is_plain(entry: Mapping[str, Any], *, is_root: bool) -> bool:
 
 
 def _count_weights(config: Mapping[str, Any], file: Path) -> int:
-    """Count the weights that the description asks for, before anything allocates them."""
+    """Count the weights that the description names, before anything allocates them."""
     channels: dict[str, int] = {}
     total = 0
     try:
@@ -251,13 +255,13 @@ def _sources(nodes: object) -> Iterator[str]:
 
 
 def _count_stored(archive: zipfile.ZipFile, file: Path) -> int:
-    """Count the numbers that the weights member really holds."""
-    # Only a process that loads a network needs HDF5.
+    """Count the numbers that the weights member holds."""
+    # h5py is imported here: only a process that loads a network needs it.
     import h5py
 
     try:
-        # In one piece: HDF5 jumps about, which is slow within an archive, and only a member that is
-        # read to its end has its checksum compared.
+        # The member is read in one piece: HDF5 reads here and there, which is slow within an
+        # archive, and zipfile compares the checksum only of a member that is read to its end.
         content = io.BytesIO(archive.read(WEIGHTS_MEMBER))
         with h5py.File(content, "r") as weights:
             return sum(int(entry.size) for entry in _data_sets(weights["/"], file))
@@ -266,7 +270,11 @@ def _count_stored(archive: zipfile.ZipFile, file: Path) -> int:
 
 
 def _data_sets(root: Any, file: Path) -> Iterator[Any]:  # noqa: ANN401 - h5py has no types
-    """Yield every data set below an HDF5 group, each of which must be plain and have one name."""
+    """Yield every data set below an HDF5 group.
+
+    Raises:
+        ModelError: If one is not stored as plain numbers, or has a second name.
+    """
     import h5py
 
     pending = [root]
@@ -276,13 +284,13 @@ def _data_sets(root: Any, file: Path) -> Iterator[Any]:  # noqa: ANN401 - h5py h
         where = f"{file}: {WEIGHTS_MEMBER}: {entry.name}"
         address = h5py.h5o.get_info(entry.id).addr
         if address in seen:
-            raise ModelError(f"{where} is there twice")
+            raise ModelError(f"{where} occurs twice")
         seen.add(address)
         if isinstance(entry, h5py.Group):
             for name in entry:
-                # A soft or external link leads to another place or file.
+                # A soft link leads to another place, an external one to another file.
                 if not isinstance(entry.get(name, getlink=True), h5py.HardLink):
-                    raise ModelError(f"{where}/{name} points elsewhere")
+                    raise ModelError(f"{where}/{name} links to another place or file")
                 pending.append(entry[name])
         elif isinstance(entry, h5py.Dataset) and _is_contiguous(entry):
             yield entry
@@ -291,6 +299,6 @@ def _data_sets(root: Any, file: Path) -> Iterator[Any]:  # noqa: ANN401 - h5py h
 
 
 def _is_contiguous(dataset: Any) -> bool:  # noqa: ANN401 - h5py has no types
-    """Return whether an HDF5 data set lies in this file as it is, number by number."""
+    """Return whether an HDF5 data set is stored in this file, number by number."""
     is_own = dataset.external is None and not dataset.is_virtual and dataset.chunks is None
     return is_own and dataset.id.get_storage_size() == dataset.nbytes

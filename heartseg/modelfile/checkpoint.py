@@ -1,4 +1,4 @@
-"""Model files: Keras archives that also say how their input is to be prepared."""
+"""Model files: Keras archives that also describe how to prepare their input."""
 
 import json
 import zipfile
@@ -29,27 +29,27 @@ def save_model(
     *,
     with_optimizer: bool = False,
 ) -> None:
-    """Write a model and what one must know to use it, at once or not at all.
+    """Write a model with the metadata that its users need, as one whole file or not at all.
 
-    The file is a ``.keras`` archive with one member more, ``heartseg.json``. Slice recipe and
-    labels stand there, beside the weights, so that the two cannot drift apart.
+    The file is a ``.keras`` archive with one more member, ``heartseg.json``. It holds the slice
+    recipe and the labels: in the same file as the weights, they always belong to them.
 
     Args:
-        model: A functional model, as ``build_unet`` gives it.
-        file: Where to write, named ``*.keras``.
-        metadata: What ``read_metadata`` gives back; must be expressible in JSON.
-        with_optimizer: Whether loss, metrics and the optimizer's state are kept too (three times
-            the size), to go on training.
+        model: A functional model, as ``build_unet`` returns it.
+        file: The file to write, named ``*.keras``.
+        metadata: The values that ``read_metadata`` will return; must be expressible in JSON.
+        with_optimizer: Whether loss, metrics and the state of the optimizer are saved too, to
+            resume training. The file is then three times as large.
 
     Raises:
         DataError: If the file cannot be written.
-        ValueError: If the name, or the metadata, does not fit.
+        ValueError: If the file has another suffix, or JSON cannot hold the metadata.
     """
     if file.suffix != SUFFIX:
         raise ValueError(f"{file}: expected a name that ends in {SUFFIX}")
     content = _encode(metadata)
 
-    # TensorFlow loads here, so that read_metadata works without it.
+    # Imported here, so that read_metadata works without TensorFlow.
     import keras
 
     # The same layers without compile(): no optimizer state, no copy of the weights.
@@ -71,22 +71,22 @@ def _encode(metadata: Mapping[str, object]) -> str:
 
 
 def read_metadata(file: Path) -> dict[str, Any]:
-    """Read what was saved beside the weights, without loading TensorFlow or the weights.
+    """Read the metadata of a model file, without loading TensorFlow or the weights.
 
     Raises:
-        ModelError: If the file is missing, damaged, or was not written by ``save_model``.
+        ModelError: If the file is missing or damaged, or ``save_model`` did not write it.
     """
     with open_archive(file) as archive:
         return read_json(archive, METADATA_MEMBER, file)
 
 
 def load_model(file: Path, *, compiled: bool = False) -> "keras.Model":
-    """Load a model, even from a stranger: the file is inspected before Keras touches it.
+    """Load a model. The file may be of unknown origin: it is checked before Keras opens it.
 
     Args:
         file: A file of ``save_model``, or any ``.keras`` file of a plain convolutional network.
-        compiled: Whether loss, metrics and optimizer come back too, if they were saved; the
-            modules that register their classes must be loaded.
+        compiled: Whether loss, metrics and optimizer are loaded too, if they were saved. The
+            modules that register their classes must have been imported.
 
     Raises:
         ModelError: If the file is missing, damaged, or holds anything but a network of the layers

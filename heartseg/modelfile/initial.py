@@ -1,4 +1,4 @@
-"""Weights to start from: those that come with the package, or those of another run."""
+"""Initial weights of a training: those of the packaged model, or those of another run."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from heartseg.modelfile.checkpoint import load_model
 from heartseg.modelfile.packaged import load_packaged
 
 
-def load_initial(model: keras.Model, file: str | Path | None) -> None:
-    """Give a new network the weights of a trained one of the same shape.
+def load_initial_weights(model: keras.Model, file: str | Path | None) -> None:
+    """Give a new network the weights of a trained network with the same shapes.
 
     Args:
-        model: The network.
+        model: The new network; its weights are replaced.
         file: A ``.keras`` file; None: the packaged model.
 
     Raises:
-        ModelError: If there is none, or its weights have other shapes.
+        ModelError: If there is no such model, or its weights have other shapes.
     """
     source = load_packaged() if file is None else load_model(Path(file))
     name = "the packaged model" if file is None else str(file)
@@ -29,8 +29,8 @@ def load_initial(model: keras.Model, file: str | Path | None) -> None:
             (pair for pair in zip(wanted, found, strict=False) if len(set(pair)) > 1), None
         )
         raise ModelError(
-            f"train.init: {name} has {len(found)} weight arrays, the network of this configuration "
-            f"{len(wanted)}; the first that differ (wanted, found): {differing}. Use the section "
-            "model of the run that the weights come from"
+            f"train.init: expected the {len(wanted)} weight arrays of the network of this "
+            f"configuration, found {len(found)} in {name}; the first shapes that differ (expected, "
+            f"found): {differing}. Use the section model of the run that the weights come from"
         )
     model.set_weights([np.asarray(weight) for weight in source.weights])

@@ -31,12 +31,12 @@ TEMPLATE = "model-card.md.jinja"
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """What is told of a packaged model.
+    """The description of the packaged model.
 
     Attributes:
-        name: Its name.
-        grid: Voxels that the network sees.
-        filters: Channels of its levels.
+        name: Name of the model.
+        grid: Voxels that the network sees along each axis.
+        filters: Channels of each level of the network.
         num_classes: Classes, background included.
         facts: All of ``model.json``: training, data, scores, checksum.
     """
@@ -75,12 +75,12 @@ class PackagedModel:
 
 
 def is_installed(folder: Path = PACKAGED_DIR) -> bool:
-    """Tell whether a model was packaged."""
+    """Return whether this installation has a packaged model."""
     return (folder / DESCRIPTION).is_file()
 
 
 def describe_packaged(folder: Path = PACKAGED_DIR) -> PackagedModel:
-    """Read what is told of the packaged model, without loading it.
+    """Read the description of the packaged model, without loading the model.
 
     Raises:
         ModelError: If there is none, or its description is damaged.
@@ -88,8 +88,8 @@ def describe_packaged(folder: Path = PACKAGED_DIR) -> PackagedModel:
     file = folder / DESCRIPTION
     if not file.is_file():
         raise ModelError(
-            "no trained model is packaged in this installation; name the CONFIG of a run of yours "
-            "that was trained with `heartseg train`"
+            "no trained model is packaged in this installation; name the CONFIG of a run that you "
+            "trained with `heartseg train`"
         )
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
@@ -101,15 +101,15 @@ def describe_packaged(folder: Path = PACKAGED_DIR) -> PackagedModel:
 
 
 def load_packaged(folder: Path = PACKAGED_DIR) -> "keras.Model":
-    """Build the packaged network with its weights, after comparing their checksum.
+    """Build the packaged network with its weights, after checking their checksum.
 
     Raises:
-        ModelError: If there is none, or a file is damaged or was changed.
+        ModelError: If there is no packaged model, or a file is damaged or was changed.
     """
     described = describe_packaged(folder)
     weights = _read_weights(folder / WEIGHTS, str(described.facts.get("sha256")))
 
-    # TensorFlow takes seconds to load: only now, when the files are known to be whole.
+    # Only now, when the files are known to be whole: TensorFlow takes seconds to load.
     from heartseg.networks.volume_unet import build_volume_unet
 
     try:
@@ -120,15 +120,19 @@ def load_packaged(folder: Path = PACKAGED_DIR) -> "keras.Model":
             variable.assign(weights.pop(variable.path).astype(np.float32))
     except (KeyError, ValueError) as error:
         raise ModelError(
-            f"{folder / WEIGHTS}: does not fit the network of {DESCRIPTION} ({error})"
+            f"{folder / WEIGHTS}: does not fit the network that {DESCRIPTION} describes ({error}); "
+            "install heartseg again"
         ) from error
     if weights:
-        raise ModelError(f"{folder / WEIGHTS}: holds {len(weights)} arrays that the network lacks")
+        raise ModelError(
+            f"{folder / WEIGHTS}: holds arrays that the network does not have: "
+            f"{', '.join(sorted(weights)[:3])}; install heartseg again"
+        )
     return model
 
 
 def render_card(folder: Path = PACKAGED_DIR) -> str:
-    """Return the model card in Markdown; every figure in it comes from ``model.json``.
+    """Return the model card in Markdown. Every figure in it comes from ``model.json``.
 
     Raises:
         ModelError: If the description is damaged or lacks an entry.
@@ -141,15 +145,17 @@ def render_card(folder: Path = PACKAGED_DIR) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        # Markdown, not HTML.
+        # The result is Markdown, not HTML.
         autoescape=False,  # noqa: S701
     )
-    # The template is the package's own, wherever the model lies.
+    # The template always comes from the package, whatever the folder of the model.
     text = (PACKAGED_DIR / TEMPLATE).read_text(encoding="utf-8")
     try:
         return environment.from_string(text).render(model=facts)
     except (jinja2.UndefinedError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder / DESCRIPTION}: lacks what the card tells ({error})") from error
+        raise ModelError(
+            f"{folder / DESCRIPTION}: lacks an entry that the model card needs ({error})"
+        ) from error
 
 
 def _read_weights(file: Path, expected: str) -> dict[str, Any]:
@@ -160,8 +166,8 @@ def _read_weights(file: Path, expected: str) -> dict[str, Any]:
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise ModelError(
-            f"{file}: expected the checksum {expected[:12]}..., found {found[:12]}...: the file "
-            "was cut short or changed; install heartseg again"
+            f"{file}: expected the checksum {expected[:12]}..., found {found[:12]}...: the file is "
+            "incomplete or was changed; install heartseg again"
         )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:

@@ -1,1 +1,1 @@
-"""The architectures, and what is known of them before they are built."""
+"""The architectures, and what can be computed about them before they are built."""

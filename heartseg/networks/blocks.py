@@ -1,4 +1,4 @@
-"""The building blocks of the network."""
+"""The building blocks of the U-Net for slices."""
 
 import math
 from collections.abc import Callable
@@ -10,15 +10,17 @@ from keras import layers
 from heartseg.networks.plan import CONVS_PER_LEVEL, Level
 
 NextSeed = Callable[[], int | None]
-"""Gives each layer a seed of its own, so that equal layers do not start with equal weights."""
+"""Returns a new seed for each layer, so that equal layers do not start with equal weights."""
 
 LARGEST_GROUP_COUNT = 8
 
 
 def seed_sequence(seed: int | None) -> NextSeed:
-    """Return a function that gives a different seed each time, the same ones for the same seed.
+    """Return a function that returns a different seed at each call.
 
-    Without a seed it always gives ``None``: Keras then draws at random.
+    Args:
+        seed: The same seed gives the same sequence. Without one the function always returns
+            ``None``: Keras then draws at random.
     """
     if seed is None:
         return lambda: None
@@ -40,7 +42,7 @@ def conv_block(
     Args:
         features: ``(B, H, W, C)``.
         level: Filters, kernel, dilation and dropout.
-        normalization: What follows each convolution, see ``normalize``.
+        normalization: The kind of normalisation after each convolution, see ``normalize``.
         activation: Name of a Keras activation, applied after the normalisation.
         next_seed: Source of seeds for initial weights and dropout.
         name: Prefix of the layers' names.
@@ -54,7 +56,7 @@ def conv_block(
             level.kernel,
             padding="same",
             dilation_rate=level.dilation,
-            # The offset of a normalisation would cancel a bias.
+            # A normalisation would remove a bias and has an offset of its own.
             use_bias=normalization == "none",
             kernel_initializer=keras.initializers.HeNormal(seed=next_seed()),
             name=f"{name}_conv_{step}",
@@ -73,7 +75,7 @@ def normalize(features: keras.KerasTensor, kind: str, *, name: str) -> keras.Ker
 
     Args:
         features: ``(B, H, W, C)``.
-        kind: ``none`` (features come back as they are), ``batch``, ``group`` or ``instance``.
+        kind: ``none`` (features are returned unchanged), ``batch``, ``group`` or ``instance``.
         name: The layer's name.
 
     Raises:
@@ -90,7 +92,7 @@ def normalize(features: keras.KerasTensor, kind: str, *, name: str) -> keras.Ker
         groups = math.gcd(features.shape[-1], LARGEST_GROUP_COUNT)
         return layers.GroupNormalization(groups, name=name)(features)
     if kind == "instance":
-        # Keras takes -1 as one group a channel.
+        # For Keras, -1 means one group per channel.
         return layers.GroupNormalization(groups=-1, name=name)(features)
     raise ValueError(f"normalization: expected none, batch, group or instance, got {kind!r}")
 
@@ -98,7 +100,7 @@ def normalize(features: keras.KerasTensor, kind: str, *, name: str) -> keras.Ker
 def upsample(
     features: keras.KerasTensor, filters: int, *, next_seed: NextSeed, name: str
 ) -> keras.KerasTensor:
-    """Double height and width with a learned 2x2 kernel that does not overlap itself.
+    """Double height and width by a transposed convolution, kernel 2x2, stride 2.
 
     Args:
         features: ``(B, H, W, C)``.

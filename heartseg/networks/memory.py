@@ -1,4 +1,4 @@
-"""Whether training fits into memory, before anything is allocated."""
+"""How much memory training needs, and how much is free, before anything is allocated."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,17 +7,18 @@ import psutil
 
 from heartseg.networks.plan import CONVS_PER_LEVEL, Level, count_parameters
 
-# Calibrated on TensorFlow 2.21 and Keras 3.15 by the peak resident memory of real training steps
-# on a processor: 128 to 512 pixels, batches of 1 to 8, 0.15 to 125 million parameters.
-BYTES_OF_FRAMEWORK = 800 << 20
-"""TensorFlow loaded, and the graph of a small network traced."""
-COPIES_OF_WEIGHTS = 6
-"""Weights, two moments of Adam, gradients, clipped gradients, and one in passing."""
-SHARE_OF_FEATURES = 1.0
-NORMALIZED_SHARE_OF_FEATURES = 1.2
-"""Features alive at once as a share of all: normalisation keeps its inputs and statistics."""
-HALF_PRECISION_SHARE = 0.75
-"""Half precision keeps some features and all gradients of weights in float32."""
+# Calibrated with TensorFlow 2.21 and Keras 3.15 on the peak resident memory of real training steps
+# on a CPU: 128 to 512 pixels, batches of 1 to 8, 0.15 to 125 million parameters.
+FRAMEWORK_BYTES = 800 << 20
+"""TensorFlow after loading, and the traced graph of a small network."""
+WEIGHT_COPIES = 6
+"""Weights, two moments of Adam, gradients, clipped gradients, and one temporary copy."""
+FEATURES_IN_MEMORY = 1.0
+FEATURES_IN_MEMORY_NORMALIZED = 1.2
+"""Part of all features that is in memory at the same time. More than 1 with normalisation, which
+keeps its inputs and its statistics."""
+HALF_PRECISION_FACTOR = 0.75
+"""Not 0.5: half precision keeps some features and all gradients of weights in float32."""
 
 CGROUP_LIMITS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -26,7 +27,7 @@ CGROUP_LIMITS = (
         Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ),
 )
-"""What a container on Linux may use and uses, cgroup version 2, then 1."""
+"""Files with the memory limit and the memory use of a Linux container: cgroup version 2, then 1."""
 
 
 def estimate_training_bytes(
@@ -39,36 +40,34 @@ def estimate_training_bytes(
     precision: str = "float32",
     normalized: bool = False,
 ) -> int:
-    """Estimate the peak memory of training with Adam, to about a quarter.
+    """Estimate the peak memory of training with Adam, at most about 25 % too high.
 
     Args:
-        levels: The network, by ``plan_levels``.
+        levels: The levels of the network, from ``plan_levels``.
         image_size: Height and width of the slices.
-        batch_size: Slices of one step.
+        batch_size: Slices per optimizer step.
         image_channels: Channels of a slice.
         num_classes: Classes, background included.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         normalized: Whether the network has normalisation layers.
 
     Returns:
-        Bytes of the whole process, or on a GPU of its own memory.
+        Bytes of the whole process; on a GPU, bytes of the memory of the GPU.
     """
     weights = count_parameters(
         levels, image_channels=image_channels, num_classes=num_classes, normalized=normalized
     )
-    features = count_features(
+    features: float = count_features(
         levels,
         image_size=image_size,
         image_channels=image_channels,
         num_classes=num_classes,
         normalized=normalized,
     )
-    share = NORMALIZED_SHARE_OF_FEATURES if normalized else SHARE_OF_FEATURES
+    features *= FEATURES_IN_MEMORY_NORMALIZED if normalized else FEATURES_IN_MEMORY
     if precision != "float32":
-        share *= HALF_PRECISION_SHARE
-    return int(
-        BYTES_OF_FRAMEWORK + 4 * (COPIES_OF_WEIGHTS * weights + share * batch_size * features)
-    )
+        features *= HALF_PRECISION_FACTOR
+    return int(FRAMEWORK_BYTES + 4 * (WEIGHT_COPIES * weights + batch_size * features))
 
 
 def count_features(
@@ -79,9 +78,9 @@ def count_features(
     num_classes: int,
     normalized: bool,
 ) -> int:
-    """Count the numbers that the layers of the network give for one slice."""
+    """Count the numbers that all layers of the network output for one slice."""
     height, width = image_size
-    # Every convolution is followed by its activation, with or without a normalisation between.
+    # An activation follows every convolution, with or without a normalisation between them.
     layers_per_conv = 3 if normalized else 2
     total = height * width * (image_channels + num_classes)
     for level in levels:
@@ -90,25 +89,25 @@ def count_features(
         if level is levels[-1]:
             total += pixels * block
         else:
-            # The decoder has a block too, behind an upsampling and the joint features.
+            # The decoder has a block too, after the upsampling and the joined features.
             total += pixels * (2 * block + level.filters + 2 * level.filters)
             total += pixels // 4 * level.filters
     return total
 
 
 def available_bytes() -> int:
-    """Return the memory that this process may still take, within the limit of its container."""
+    """Return the bytes of memory that this process can still use, inside a container its limit."""
     available = int(psutil.virtual_memory().available)
     for limit_file, usage_file in CGROUP_LIMITS:
         limit, usage = _read_number(limit_file), _read_number(usage_file)
         if limit is not None and usage is not None:
-            # The pages of files that were read count as usage but are given back on demand.
+            # The page cache counts as usage, but the system frees it on demand.
             return max(0, min(available, limit - usage + _reclaimable_bytes(limit_file)))
     return available
 
 
 def _read_number(file: Path) -> int | None:
-    """Return the number in a file, or None where there is no such file or no limit (``max``)."""
+    """Return the number in a file; None if there is no such file or no limit (``max``)."""
     try:
         content = file.read_text().strip()
     except OSError:
@@ -122,5 +121,5 @@ def _reclaimable_bytes(limit_file: Path) -> int:
     except OSError:
         return 0
     entries = dict(line.split()[:2] for line in lines if len(line.split()) == 2)
-    # Version 1 counts the whole subtree under a name of its own.
+    # Version 1 has another name for the count that includes subgroups.
     return int(entries.get("total_inactive_file", entries.get("inactive_file", 0)))

@@ -1,4 +1,7 @@
-"""The plan of a U-Net: what each level holds and weighs. Plain arithmetic, no Keras."""
+"""The plan of a U-Net: the options of each level, and the number of weights.
+
+Plain arithmetic: this module does not import Keras.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +11,10 @@ CONVS_PER_LEVEL = 2
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of the network; its encoder and decoder blocks are built alike.
+    """One resolution of the network; its encoder and decoder blocks have the same options.
 
     Attributes:
-        index: 0 at full resolution; each level below halves it.
+        index: 0 at full resolution; each further level halves height and width.
         filters: Channels of both convolutions.
         kernel: Kernel height and width.
         dilation: Dilation along height and width.
@@ -33,10 +36,10 @@ def plan_levels(
     dropout_rate: float = 0.04,
     dilation: Sequence[int] = (1, 1),
 ) -> tuple[Level, ...]:
-    """Lay out the levels of a FlexUNet, from full resolution down to the bridge.
+    """Plan the levels of a FlexUNet, from full resolution down to the bridge.
 
-    Filters double at each level, kernels shrink by 2 to 3, dilations by 1 to 1, and dropout grows
-    in proportion to the level.
+    At each level, filters double, kernels shrink by 2 until they are 3, dilations shrink by 1 until
+    they are 1, and dropout grows in proportion to the index of the level.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -51,7 +54,7 @@ def plan_levels(
     if not 0 <= dropout_rate * (num_layers - 1) < 1:
         raise ValueError(
             f"dropout_rate: expected 0 <= rate < 1/{num_layers - 1}, since level {num_layers - 1} "
-            f"drops {num_layers - 1} times as much as level 1, got {dropout_rate}"
+            f"has {num_layers - 1} times the dropout of level 1, got {dropout_rate}"
         )
     return tuple(
         Level(
@@ -70,9 +73,15 @@ def _shrink(size: int, index: int) -> int:
 
 
 def check_image_size(image_size: tuple[int | None, int | None], num_layers: int) -> None:
-    """Raise ``ValueError`` unless both sides can be halved once for each level but the first.
+    """Check that both sides can be halved once for each level except the first.
 
-    ``None`` stands for a side that is known only when the network is called.
+    Args:
+        image_size: Height and width; ``None`` for a side that is known only when the network is
+            called.
+        num_layers: Levels of the network.
+
+    Raises:
+        ValueError: If a side is too small or not a multiple of the total stride.
     """
     stride = 2 ** (num_layers - 1)
     for key, size in zip(("image_height", "image_width"), image_size, strict=True):
@@ -86,11 +95,11 @@ def check_image_size(image_size: tuple[int | None, int | None], num_layers: int)
 def count_parameters(
     levels: Sequence[Level], *, image_channels: int, num_classes: int, normalized: bool = False
 ) -> int:
-    """Count the trainable weights of the network that the levels describe."""
+    """Count the trainable weights of the network with these levels."""
 
     def block(inputs: int, level: Level) -> int:
         height, width = level.kernel
-        # A normalised convolution has a scale and an offset in place of its bias.
+        # With normalisation, a convolution has a scale and an offset in place of its bias.
         offsets = 2 if normalized else 1
         return (height * width * (inputs + level.filters) + CONVS_PER_LEVEL * offsets) * (
             level.filters

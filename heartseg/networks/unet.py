@@ -1,14 +1,17 @@
-"""The FlexUNet: built, and summarised in text."""
+"""The FlexUNet, a U-Net for slices, and its summary in text."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
 from keras import layers
 
-from heartseg.networks.blocks import conv_block, seed_sequence, upsample
-from heartseg.networks.plan import check_image_size, plan_levels
+from heartseg.networks.blocks import NextSeed, conv_block, seed_sequence, upsample
+from heartseg.networks.plan import Level, check_image_size, plan_levels
 
 OUTPUT_NAME = "probabilities"
+Block = Callable[..., keras.KerasTensor]
+"""``conv_block`` with the options that all levels share."""
 
 
 def build_unet(
@@ -25,22 +28,22 @@ def build_unet(
     activation: str = "relu",
     seed: int | None = None,
 ) -> keras.Model:
-    """Build a U-Net whose kernels shrink, and whose dropout grows, level by level.
+    """Build a U-Net whose kernels shrink and whose dropout grows from level to level.
 
-    The defaults are the published FlexUNet's: 124.6 million parameters. It maps images
+    The defaults are those of the published FlexUNet: 124.6 million parameters. It maps images
     ``(B, H, W, image_channels)`` of intensities in [0, 1] to probabilities
-    ``(B, H, W, num_classes)``, float32 whatever the precision of the layers before.
+    ``(B, H, W, num_classes)``, which are float32 whatever the precision of the other layers.
 
     Args:
         image_size: Height and width, multiples of ``2 ** (num_layers - 1)``; ``None`` for a side
-            that may vary from batch to batch.
+            that may differ between batches.
         image_channels: Channels of an image.
         num_classes: Classes, background included.
-        base_filters: Filters of the first level, doubled at each level below.
-        base_kernels: Kernel of the first level, 2 smaller at each level below, 3 at least.
+        base_filters: Filters of the first level, doubled at each further level.
+        base_kernels: Kernel of the first level, 2 smaller at each further level, at least 3.
         num_layers: Levels, the bridge included.
-        dropout_rate: Level ``n`` drops ``n * dropout_rate`` between its two convolutions.
-        dilation: Dilation of the first level, 1 smaller at each level below, 1 at least.
+        dropout_rate: Level ``n`` has a dropout of ``n * dropout_rate`` between its convolutions.
+        dilation: Dilation of the first level, 1 smaller at each further level, at least 1.
         normalization: ``none``, ``batch``, ``group`` or ``instance``, between each convolution
             and its activation.
         activation: Name of a Keras activation.
@@ -64,25 +67,46 @@ def build_unet(
     block = partial(
         conv_block, normalization=normalization, activation=activation, next_seed=next_seed
     )
-
     images = keras.Input((*image_size, image_channels), name="images")
-    features = images
+    features, skips = _encode(images, upper, block)
+    features = block(features, bridge, name="bridge")
+    features = _decode(features, skips, upper, block, next_seed)
+    return keras.Model(images, _classify(features, num_classes, next_seed), name="flexunet")
+
+
+def _encode(
+    features: keras.KerasTensor, levels: Sequence[Level], block: Block
+) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
+    """Return the features for the bridge, and those of each level for its skip connection."""
     skips = []
-    for level in upper:
+    for level in levels:
         features = block(features, level, name=f"encoder_{level.index}")
         skips.append(features)
         features = layers.MaxPooling2D(2, name=f"pool_{level.index}")(features)
+    return features, skips
 
-    features = block(features, bridge, name="bridge")
 
-    for level in reversed(upper):
+def _decode(
+    features: keras.KerasTensor,
+    skips: Sequence[keras.KerasTensor],
+    levels: Sequence[Level],
+    block: Block,
+    next_seed: NextSeed,
+) -> keras.KerasTensor:
+    """Bring the features of the bridge back to full resolution, level by level."""
+    for level in reversed(levels):
         features = upsample(
             features, level.filters, next_seed=next_seed, name=f"upsample_{level.index}"
         )
         features = layers.Concatenate(name=f"skip_{level.index}")([features, skips[level.index]])
         features = block(features, level, name=f"decoder_{level.index}")
+    return features
 
-    probabilities = layers.Conv2D(
+
+def _classify(
+    features: keras.KerasTensor, num_classes: int, next_seed: NextSeed
+) -> keras.KerasTensor:
+    return layers.Conv2D(
         num_classes,
         1,
         activation="softmax",
@@ -91,7 +115,6 @@ def build_unet(
         dtype="float32",
         name=OUTPUT_NAME,
     )(features)
-    return keras.Model(images, probabilities, name="flexunet")
 
 
 def summarize(model: keras.Model) -> str:

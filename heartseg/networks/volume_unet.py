@@ -1,4 +1,7 @@
-"""The 3D U-Net of the packaged model: sees a whole heart at once, works at half its resolution."""
+"""The 3D U-Net of the packaged model. It sees a whole heart at once.
+
+Most of its layers work at half the resolution of its input.
+"""
 
 from collections.abc import Sequence
 
@@ -9,8 +12,8 @@ from heartseg.networks.blocks import NextSeed, seed_sequence
 
 OUTPUT_NAME = "logits"
 GROUPS = 8
-# Close to 0 the variance of a group of dark voxels is noise.
 EPSILON = 1e-3
+"""Added to the variance of a group: in dark regions the variance is close to 0 and mostly noise."""
 
 
 def build_volume_unet(
@@ -23,8 +26,8 @@ def build_volume_unet(
     """Build a residual 3D U-Net from ``(B, *grid, 1)`` images to ``(B, *grid, classes)`` logits.
 
     Blocks of 2 x 2 x 2 voxels become channels before the first convolution, and channels become
-    voxels again after the last: most of the work at full resolution is saved. Logits are float32
-    whatever the precision of the layers before.
+    voxels again after the last one. This saves most of the work at full resolution. Logits are
+    float32 whatever the precision of the other layers.
 
     Args:
         grid: Voxels along the three axes, multiples of ``2 ** len(filters)``.
@@ -39,16 +42,32 @@ def build_volume_unet(
         Cicek et al. (2016). 3D U-Net. https://doi.org/10.1007/978-3-319-46723-8_49
         Shi et al. (2016). Sub-pixel convolution. https://doi.org/10.1109/CVPR.2016.207
     """
+    _check_sizes(grid, filters)
+    next_seed = seed_sequence(seed)
+    images = keras.Input((*grid, 1), name="images")
+    features = _unit(space_to_depth(images), filters[0], next_seed=next_seed, name="stem")
+    skips = _encode(features, filters, next_seed)
+    features = _decode(skips, filters, next_seed)
+    features = _point_wise(features, 8 * num_classes, next_seed=next_seed, name="classes")
+    # float32 keeps softmax and loss stable when the layers above run in mixed precision.
+    logits = layers.Activation("linear", dtype="float32", name=OUTPUT_NAME)(
+        depth_to_space(features)
+    )
+    return keras.Model(images, logits, name="volume_unet")
+
+
+def _check_sizes(grid: tuple[int, int, int], filters: Sequence[int]) -> None:
     step = 2 ** len(filters)
     if not filters or len(grid) != 3 or any(side < step or side % step for side in grid):
         raise ValueError(f"grid: expected three multiples of {step}, got {tuple(grid)}")
     if any(width < GROUPS or width % GROUPS for width in filters):
         raise ValueError(f"filters: expected multiples of {GROUPS}, got {tuple(filters)}")
-    next_seed = seed_sequence(seed)
 
-    images = keras.Input((*grid, 1), name="images")
-    features = space_to_depth(images)
-    features = _unit(features, filters[0], next_seed=next_seed, name="stem")
+
+def _encode(
+    features: keras.KerasTensor, filters: Sequence[int], next_seed: NextSeed
+) -> list[keras.KerasTensor]:
+    """Return the features of each level, the finest first."""
     skips = []
     for level, width in enumerate(filters):
         if level:
@@ -63,6 +82,14 @@ def build_volume_unet(
             features, width, units=2 if level else 1, next_seed=next_seed, name=f"encoder_{level}"
         )
         skips.append(features)
+    return skips
+
+
+def _decode(
+    skips: Sequence[keras.KerasTensor], filters: Sequence[int], next_seed: NextSeed
+) -> keras.KerasTensor:
+    """Bring the coarsest features back to the finest level, adding those of each level."""
+    features = skips[-1]
     for level in reversed(range(len(filters) - 1)):
         features = _point_wise(features, filters[level], next_seed=next_seed, name=f"mix_{level}")
         features = layers.UpSampling3D(2, name=f"up_{level}")(features)
@@ -70,18 +97,14 @@ def build_volume_unet(
         features = _residual(
             features, filters[level], units=2, next_seed=next_seed, name=f"decoder_{level}"
         )
-    features = _point_wise(features, 8 * num_classes, next_seed=next_seed, name="classes")
-    features = depth_to_space(features)
-    # float32 keeps softmax and loss stable when the layers above run in mixed precision.
-    logits = layers.Activation("linear", dtype="float32", name=OUTPUT_NAME)(features)
-    return keras.Model(images, logits, name="volume_unet")
+    return features
 
 
 def space_to_depth(features: keras.KerasTensor) -> keras.KerasTensor:
     """Turn blocks of 2 x 2 x 2 voxels into channels.
 
     Args:
-        features: ``(B, P, I, R, C)``, the middle three even.
+        features: ``(B, P, I, R, C)``; P, I and R even.
 
     Returns:
         ``(B, P / 2, I / 2, R / 2, 8 C)``.
@@ -93,7 +116,7 @@ def space_to_depth(features: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def depth_to_space(features: keras.KerasTensor) -> keras.KerasTensor:
-    """Turn channels into blocks of 2 x 2 x 2 voxels: ``space_to_depth`` undone.
+    """Turn channels into blocks of 2 x 2 x 2 voxels: the inverse of ``space_to_depth``.
 
     Args:
         features: ``(B, P, I, R, 8 C)``.
@@ -119,12 +142,12 @@ def _residual(
 def _unit(
     features: keras.KerasTensor, width: int, *, next_seed: NextSeed, name: str
 ) -> keras.KerasTensor:
-    """Convolve 3 x 3 x 3, normalise by group, activate."""
+    """Apply a 3 x 3 x 3 convolution, a group normalisation and an activation."""
     features = layers.Conv3D(
         width,
         3,
         padding="same",
-        # The offset of the normalisation would cancel a bias.
+        # The normalisation would remove a bias and has an offset of its own.
         use_bias=False,
         kernel_initializer=keras.initializers.HeNormal(seed=next_seed()),
         name=f"{name}_conv",

@@ -1,4 +1,4 @@
-"""``heartseg colorize``: label maps to colours, over images, and colour masks back to labels."""
+"""``heartseg colorize``: label maps as colours or over images, and colour masks as label maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from heartseg.files import UNFINISHED, filling, image_stem
 from heartseg.labels import LabelTable
 from heartseg.pictures.overlays import overlay as draw_overlay
 from heartseg.pictures.overlays import overlay_slices
+from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.scans.geometry import Plane, SliceLayout
 from heartseg.scans.intensity import find_window
@@ -29,8 +30,8 @@ COLORS_DIR = Path("colorized")
 LABELS_DIR = Path("decoded")
 OVERLAY_SUFFIX = "_overlay"
 PREVIEW_SUFFIX = "_preview"
-# Overlays show a scan whose units are unknown: all but the brightest half percent fits.
 OVERLAY_PERCENTILES = (0.0, 99.5)
+"""Window of a scan in an overlay, since its units are unknown: all but the brightest 0.5 %."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class ColorizeResult:
     """What ``colorize`` did.
 
     Attributes:
-        output_dir: Where the pictures lie.
-        num_inputs: Inputs that were converted.
-        num_pictures: Pictures that were written.
+        output_dir: Folder of the pictures.
+        num_inputs: Number of converted inputs.
+        num_pictures: Number of written pictures.
     """
 
     output_dir: Path
@@ -50,12 +51,12 @@ class ColorizeResult:
 
 @dataclass(frozen=True)
 class Task:
-    """One input, its result, and the image to draw its labels over.
+    """One input, its result, and the image of its overlay.
 
     Attributes:
         file: Label map or colour mask.
-        output: Folder of the slices of a volume, else the picture that is written.
-        image_file: Image for an overlay, of the same kind as ``file``.
+        output: For a volume the folder of its slices, otherwise the picture to write.
+        image_file: Image under the overlay, a scan or picture as ``file`` is; None without one.
     """
 
     file: Path
@@ -74,30 +75,32 @@ def run_colorize(
     overwrite: bool = False,
     report: Report = silent,
 ) -> ColorizeResult:
-    """Paint label maps, or decode colour masks; both are exact.
+    """Colour label maps, or decode colour masks; both are exact.
 
-    A NIfTI label map becomes a folder with one picture a slice, a pixel a voxel, numbered by the
-    slice's index in the file; a picture becomes a picture of the same name.
+    A NIfTI label map becomes a folder with one picture per slice and one pixel per voxel, numbered
+    by the index of the slice in the file. A picture becomes a picture of the same name.
 
     Args:
         inputs: Label maps (NIfTI, or pictures of label values), colour masks with ``decode``, and
             folders of them.
         table: The labels and their colours.
-        output_dir: Where pictures go; None: ``colorized`` (``decoded`` with ``decode``) in the
-            working directory.
-        overlay: Image to draw the labels over, beside the masks: a scan for a NIfTI label map, a
-            picture for a picture; for several inputs a folder of images with their names.
+        output_dir: Folder of the pictures; None: ``colorized`` (``decoded`` with ``decode``) in
+            the working directory.
+        overlay: Image to draw the labels over, in addition to the masks: a scan for a NIfTI label
+            map, a picture for a picture; for several inputs a folder of images with their names.
         decode: Turn colour masks into pictures of label values instead.
         plane: Anatomical plane of the slices of a volume.
         overwrite: Replace earlier results.
-        report: Told after each input.
+        report: Called after each input.
 
     Raises:
         DataError: If there is nothing to convert, or a result would be lost.
         BatchError: If some inputs cannot be converted; the others are.
     """
     if decode and overlay is not None:
-        raise DataError("colorize: --decode makes label maps; it has no use for --overlay")
+        raise DataError(
+            "colorize: --decode writes label maps and draws no overlays; leave out --overlay"
+        )
     output_dir = output_dir or (LABELS_DIR if decode else COLORS_DIR)
     files, problems = find_inputs(
         inputs,
@@ -105,7 +108,9 @@ def run_colorize(
         skipped_suffixes=(OVERLAY_SUFFIX, PREVIEW_SUFFIX),
     )
     if not files:
-        raise DataError("\n".join(problems) or "colorize: name label maps, or folders of them")
+        raise DataError(
+            "\n".join(problems) or "colorize: expected label maps or folders of them, found none"
+        )
     tasks = [_plan_task(file, output_dir, overlay, alone=len(files) == 1) for file in files]
     _check_tasks(tasks, overwrite=overwrite)
 
@@ -114,21 +119,18 @@ def run_colorize(
         try:
             if decode:
                 num_pictures += _decode_picture(task, table)
-            elif is_nifti(task.file):
-                num_pictures += _colorize_volume(task, table, plane=plane, overwrite=overwrite)
             else:
-                num_pictures += _colorize_picture(task, table)
+                num_pictures += _colorize(task, table, plane=plane, overwrite=overwrite)
         except DataError as error:
             problems.append(str(error))
         report(done, len(tasks), task.file.name)
-    result = ColorizeResult(output_dir, len(tasks), num_pictures)
     if problems:
         raise BatchError(
-            f"{len(problems)} inputs could not be converted "
-            f"({num_pictures} pictures of the others are in {output_dir})",
+            f"{counted(len(problems), 'input')} could not be converted "
+            f"({counted(num_pictures, 'picture')} of the others in {output_dir})",
             problems,
         )
-    return result
+    return ColorizeResult(output_dir, len(tasks), num_pictures)
 
 
 def _plan_task(file: Path, output_dir: Path, overlay: Path | None, *, alone: bool) -> Task:
@@ -138,8 +140,8 @@ def _plan_task(file: Path, output_dir: Path, overlay: Path | None, *, alone: boo
         overlay = overlay / file.name
     elif overlay is not None and not alone:
         raise DataError(
-            f"{overlay}: one image cannot lie under several label maps; name a folder of images "
-            "that have the names of the label maps"
+            f"{overlay}: one image cannot be used for several label maps; expected a folder of "
+            "images with the names of the label maps"
         )
     return Task(file, output, overlay)
 
@@ -152,15 +154,18 @@ def _check_tasks(tasks: Sequence[Task], *, overwrite: bool) -> None:
             key = output.name.casefold()
             if key in sources:
                 raise DataError(
-                    f"{task.file}: its result {output.name} would have the name of a result of "
-                    f"{sources[key]}; convert them into different folders"
+                    f"{task.file}: its result {output.name} would have the same name as a result "
+                    f"of {sources[key]}; convert them into different folders"
                 )
             sources[key] = task.file
             if output.resolve() in inputs:
-                raise DataError(f"{output}: is an input and would be replaced; choose --output")
+                raise DataError(
+                    f"{output}: is an input and would be replaced; choose another --output"
+                )
             if _is_finished(output) and not overwrite:
                 raise DataError(
-                    f"{output}: already exists; pass --overwrite to replace it, or choose --output"
+                    f"{output}: already exists; pass --overwrite to replace it, or choose another "
+                    "--output"
                 )
 
 
@@ -171,7 +176,7 @@ def _outputs(task: Task) -> list[Path]:
 
 
 def _is_finished(output: Path) -> bool:
-    """Tell whether a picture, or a folder of slices, holds what must not be lost."""
+    """Return whether there is a finished picture or folder of slices, which must not be lost."""
     if output.is_dir():
         return any(output.iterdir()) and not (output / UNFINISHED).is_file()
     return output.exists()
@@ -186,6 +191,12 @@ def _decode_picture(task: Task, table: LabelTable) -> int:
     return 1
 
 
+def _colorize(task: Task, table: LabelTable, *, plane: Plane | str, overwrite: bool) -> int:
+    if is_nifti(task.file):
+        return _colorize_volume(task, table, plane=plane, overwrite=overwrite)
+    return _colorize_picture(task, table)
+
+
 def _colorize_picture(task: Task, table: LabelTable) -> int:
     labels = read_index(task.file)
     table.check_values(labels, source=str(task.file))
@@ -195,8 +206,8 @@ def _colorize_picture(task: Task, table: LabelTable) -> int:
     image = read_gray(task.image_file)
     if image.shape != labels.shape:
         raise DataError(
-            f"{task.image_file}: shape {image.shape} differs from the shape {labels.shape} of "
-            f"{task.file}"
+            f"{task.image_file}: expected the shape {labels.shape} of {task.file}, found "
+            f"{image.shape}"
         )
     write_mask(task.output, labels, table)
     write_color(_overlay_file(task.output), draw_overlay(image, labels, table))

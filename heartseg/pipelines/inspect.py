@@ -1,4 +1,4 @@
-"""``heartseg inspect``: the network that a configuration describes, in words and as a drawing."""
+"""``heartseg inspect``: the network that a configuration describes, as text and as a drawing."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ def run_inspect(config: Config, *, output_dir: Path | None = None) -> tuple[str,
 
     Args:
         config: Uses the sections ``prepare``, ``model`` and ``labels``.
-        output_dir: Where ``model_summary.txt`` and, for a network of slices, ``model.png`` go;
-            None: nowhere.
+        output_dir: Folder of ``model_summary.txt`` and, for a network of slices, ``model.png``;
+            None writes neither.
 
     Returns:
-        The summary, and the file of the drawing if one was made.
+        The summary, and the file of the drawing; None without one.
 
     Raises:
-        DataError: If the folder cannot be written to.
+        DataError: If a file cannot be written.
     """
     kind = find_kind(config.model.kind)
     network = kind.build_network(config)

@@ -1,4 +1,4 @@
-"""``heartseg prepare``: volumes to slices, masks and the manifest that ties them together."""
+"""``heartseg prepare``: from volumes to slices, masks and the manifest that lists them."""
 
 import json
 import re
@@ -19,9 +19,10 @@ from heartseg.lock import locked
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.charts import draw_bar_charts
 from heartseg.pictures.sheets import contact_sheet, evenly_spaced
+from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
-from heartseg.scans.volume import check_same_grid, read_image, read_label_map
+from heartseg.scans.volume import Volume, check_same_grid, read_image, read_label_map
 from heartseg.slices.manifest import (
     MANIFEST,
     SliceRecord,
@@ -55,10 +56,10 @@ class PrepareResult:
     """What ``prepare`` did.
 
     Attributes:
-        master_dir: Where the slices lie.
+        master_dir: Folder of the slices.
         num_cases: Cases in the manifest.
         num_slices: Slices in the manifest.
-        num_written: Slices that were not there before.
+        num_written: Slices that were written now; the others existed already.
     """
 
     master_dir: Path
@@ -69,16 +70,17 @@ class PrepareResult:
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """What came of one case.
+    """The result of one case.
 
     Attributes:
         records: Its rows of the manifest.
-        num_written: Slices that were not there before.
-        structure_slices: Prepared slices that hold each structure, by key.
+        num_written: Slices that were written now.
+        structure_slices: Number of prepared slices that hold each structure, by key.
         label_hash: Fingerprint of the label map.
         image_hash: Fingerprint of the scan.
         shape: Shape of the volume.
-        affine: Its affine, row by row: with the shape, all that rebuilding the volume needs.
+        affine: Affine of the volume, row by row. Shape and affine are enough to rebuild the volume
+            from its slices.
     """
 
     records: tuple[SliceRecord, ...]
@@ -95,20 +97,20 @@ def run_prepare(
 ) -> PrepareResult:
     """Prepare the slices of every case in ``data.source_dir``.
 
-    A run that was interrupted, or in which some cases failed, is continued: only slices that are
-    missing are written.
+    After an interruption, or if some cases failed, the same command continues: it writes only the
+    missing slices.
 
     Args:
         config: Uses the sections ``data``, ``prepare``, ``labels`` and ``parallel``.
         overwrite: Replace the slices of an earlier, finished run.
-        report: Told after each case.
+        report: Called after each case.
 
     Returns:
-        Counts of cases and slices.
+        Numbers of cases and slices.
 
     Raises:
-        DataError: If there is nothing to prepare, or the output folder holds something else, or
-            another process is at work there.
+        DataError: If there is nothing to prepare, the output folder holds something else, or
+            another process is using it.
         BatchError: If some cases cannot be prepared; the others are.
     """
     data = config.data
@@ -129,47 +131,15 @@ def _prepare_cases(
     overwrite: bool,
     report: Report,
 ) -> PrepareResult:
-    """Prepare the cases in a folder that nobody else writes to."""
-    master_dir = config.data.master_dir
-    recipe = SliceRecipe.from_dict(config.recipe_values)
-    channels = {"image_channels"}
-    plan = PreparedState(
-        # As it reads back from JSON: lists, not tuples.
-        recipe=json.loads(
-            json.dumps({k: v for k, v in recipe.to_dict().items() if k not in channels})
-        ),
-        keep_empty=config.prepare.keep_empty,
-        labels=json.loads(json.dumps([asdict(s) for s in config.label_table.structures])),
-        sources={case.name: _fingerprint(case) for case in cases},
-    )
+    """Prepare the cases in a folder that no other process writes to."""
+    master_dir, table = config.data.master_dir, config.label_table
+    plan = _plan_state(config, cases)
     unchanged = _open_master(master_dir, plan, overwrite=overwrite)
     write_prepared_state(master_dir, plan)
 
-    work = partial(
-        prepare_case,
-        master_dir=place_for_workers(master_dir, config.parallel.backend),
-        recipe=recipe,
-        table=config.label_table,
-        keep_empty=config.prepare.keep_empty,
-        keep_existing=unchanged,
-    )
-    outcomes = map_cases(
-        work,
-        cases,
-        jobs=config.parallel.jobs,
-        backend=config.parallel.backend,
-        address=config.parallel.address,
-        report=report,
-        describe=lambda case: case.name,
-    )
-    # What a worker left that was killed while it wrote.
-    for part in ("images", "masks"):
-        remove_unfinished(master_dir / part)
-    done = {o.item.name: o.result for o in outcomes if o.result is not None}
-    problems += [o.problem for o in outcomes if o.problem is not None]
-    result = _finish(
-        master_dir, done, table=config.label_table, num_samples=config.prepare.num_samples
-    )
+    done, failures = _write_slices(config, cases, unchanged, report=report)
+    problems = [*problems, *failures]
+    result = _write_overview(master_dir, done, table=table, num_samples=config.prepare.num_samples)
     write_prepared_state(
         master_dir,
         replace(
@@ -183,13 +153,59 @@ def _prepare_cases(
     )
     if problems:
         raise BatchError(
-            f"{len(problems)} of {len(done) + len(problems)} cases could not be prepared "
-            f"({result.num_slices} slices of the others are in {master_dir})",
+            f"{len(problems)} of {counted(len(done) + len(problems), 'case')} could not be "
+            f"prepared ({counted(result.num_slices, 'slice')} of the others in {master_dir})",
             problems,
         )
     if not result.num_slices:
-        raise DataError(f"{config.data.source_dir}: no slice holds a structure")
+        raise DataError(
+            f"{config.data.source_dir}: expected label maps with structures, found background only"
+        )
     return result
+
+
+def _plan_state(config: Config, cases: Sequence[CaseFiles]) -> PreparedState:
+    """Return the settings that decide what the slices look like, and the source files."""
+    recipe = SliceRecipe.from_dict(config.recipe_values).to_dict()
+    # The number of channels matters to the network only, not to the slices on disk.
+    del recipe["image_channels"]
+    labels = [asdict(structure) for structure in config.label_table.structures]
+    # As they are read back from JSON: lists in place of tuples.
+    recipe, labels = json.loads(json.dumps([recipe, labels]))
+    return PreparedState(
+        recipe=recipe,
+        keep_empty=config.prepare.keep_empty,
+        labels=labels,
+        sources={case.name: _fingerprint(case) for case in cases},
+    )
+
+
+def _write_slices(
+    config: Config, cases: Sequence[CaseFiles], unchanged: Sequence[str], *, report: Report
+) -> tuple[dict[str, PreparedCase], list[str]]:
+    """Write the slices of all cases; return the prepared cases and the problems of the others."""
+    master_dir, parallel = config.data.master_dir, config.parallel
+    outcomes = map_cases(
+        partial(
+            prepare_case,
+            master_dir=place_for_workers(master_dir, parallel.backend),
+            recipe=SliceRecipe.from_dict(config.recipe_values),
+            table=config.label_table,
+            keep_empty=config.prepare.keep_empty,
+            keep_existing=unchanged,
+        ),
+        cases,
+        jobs=parallel.jobs,
+        backend=parallel.backend,
+        address=parallel.address,
+        report=report,
+        describe=lambda case: case.name,
+    )
+    # A worker that was killed may have left incomplete files.
+    for part in ("images", "masks"):
+        remove_unfinished(master_dir / part)
+    done = {o.item.name: o.result for o in outcomes if o.result is not None}
+    return done, [o.problem for o in outcomes if o.problem is not None]
 
 
 def prepare_case(
@@ -205,22 +221,16 @@ def prepare_case(
 
     Args:
         case: The files of the case.
-        master_dir: Where ``images/`` and ``masks/`` lie.
+        master_dir: Folder of ``images/`` and ``masks/``.
         recipe: How slices are cut, resized and windowed.
         table: The labels and their colours.
         keep_empty: Whether slices without a structure are written too.
-        keep_existing: Cases whose slices on disk still fit their source.
+        keep_existing: Cases whose slices on disk still belong to their source files.
 
     Raises:
-        DataError: If a file is broken, or image and label map disagree.
+        DataError: If a file is broken, or image and label map do not fit each other.
     """
-    labels = read_label_map(case.label_file, table)
-    image = read_image(case.image_file)
-    check_same_grid(image, labels, names=(str(case.image_file), str(case.label_file)))
-    try:
-        prepared = PreparedVolume(image, recipe)
-    except DataError as error:
-        raise DataError(f"{case.image_file}: {error}") from error
+    image, labels, prepared = _read_case(case, recipe, table)
     row_mm, col_mm = prepared.layout.spacing_mm(image.affine)
     records, held = [], Counter[str]()
     num_written = 0
@@ -259,8 +269,30 @@ def prepare_case(
     )
 
 
+def _read_case(
+    case: CaseFiles, recipe: SliceRecipe, table: LabelTable
+) -> tuple[Volume, Volume, PreparedVolume]:
+    """Read the image and the label map of a case, and prepare the slices of the image.
+
+    Raises:
+        DataError: If a file is broken, or image and label map do not fit each other.
+    """
+    labels = read_label_map(case.label_file, table)
+    image = read_image(case.image_file)
+    check_same_grid(image, labels, names=(str(case.image_file), str(case.label_file)))
+    try:
+        return image, labels, PreparedVolume(image, recipe)
+    except DataError as error:
+        raise DataError(f"{case.image_file}: {error}") from error
+
+
 def _open_master(master_dir: Path, plan: PreparedState, *, overwrite: bool) -> list[str]:
-    """Return the cases whose slices, as far as they exist, need not be written again."""
+    """Return the cases whose existing slices need not be written again.
+
+    Raises:
+        DataError: If the folder is complete, was prepared with other settings, is damaged or holds
+            something else, and ``overwrite`` is not set.
+    """
     state = None if overwrite else read_prepared_state(master_dir)
     if state is None:
         claim_folder(master_dir, OWNED, overwrite=overwrite)
@@ -279,8 +311,8 @@ def _open_master(master_dir: Path, plan: PreparedState, *, overwrite: bool) -> l
         )
     for folder in (master_dir, master_dir / "images", master_dir / "masks"):
         remove_unfinished(folder)
-    # Before the new state is written: a run that ends early must not leave slices of an earlier
-    # source that the next run would take for its own.
+    # Before the new state is written: if this run is interrupted, the next one must not use slices
+    # of an earlier source.
     for name in wanted.keys() - set(unchanged):
         _remove_slices(master_dir, name)
     return unchanged
@@ -304,7 +336,7 @@ def _is_whole(master_dir: Path) -> bool:
 
 
 def _fingerprint(case: CaseFiles) -> str:
-    """Return what changes when a source file is replaced; empty if one is not there."""
+    """Return a text that changes when a source file is replaced; empty if one is missing."""
     try:
         stats = [file.stat() for file in (case.image_file, case.label_file)]
     except OSError:
@@ -312,10 +344,10 @@ def _fingerprint(case: CaseFiles) -> str:
     return ",".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
 
 
-def _finish(
+def _write_overview(
     master_dir: Path, cases: Mapping[str, PreparedCase], *, table: LabelTable, num_samples: int
 ) -> PrepareResult:
-    """Write what describes all cases together."""
+    """Write the manifest, the statistics and the sample sheets of all cases."""
     records = [record for case in cases.values() for record in case.records]
     write_manifest(master_dir / MANIFEST, records)
     if records:
@@ -323,10 +355,10 @@ def _finish(
         draw_bar_charts(
             master_dir / "statistics.png",
             {
-                "slices of each case": {name: len(case.records) for name, case in cases.items()},
-                "slices that hold each structure": {s.key: held[s.key] for s in table.foreground},
+                "slices per case": {name: len(case.records) for name, case in cases.items()},
+                "slices per structure": {s.key: held[s.key] for s in table.foreground},
             },
-            title=f"{len(records):,} slices of {len(cases)} cases",
+            title=f"{counted(len(records), 'slice')} of {counted(len(cases), 'case')}",
         )
         samples = [records[index].file for index in evenly_spaced(len(records), num_samples)]
         for part, read in (("images", read_gray), ("masks", read_color)):

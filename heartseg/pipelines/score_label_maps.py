@@ -16,8 +16,10 @@ from heartseg.cohort.pairing import CaseMaps, Pairing, Suffixes, pair_label_maps
 from heartseg.config.schema import Config, DataConfig
 from heartseg.errors import BatchError, DataError
 from heartseg.evaluation.label_convention import describe_mapping, suggest_mapping
+from heartseg.evaluation.label_pair import LabelPair
 from heartseg.evaluation.report import Material, write_evaluation
-from heartseg.evaluation.scoring import CaseScores, LabelPair, Scores, collect_scores, score_case
+from heartseg.evaluation.scores import CaseScores, Scores, collect_scores
+from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
 from heartseg.files import filling
 from heartseg.labels import LabelTable

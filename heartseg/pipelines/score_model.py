@@ -16,8 +16,10 @@ from heartseg.cohort.training_record import audit_scores
 from heartseg.config.loading import dump_config
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
+from heartseg.evaluation.label_pair import LabelPair
 from heartseg.evaluation.report import Material, write_evaluation
-from heartseg.evaluation.scoring import CaseScores, LabelPair, collect_scores, score_case
+from heartseg.evaluation.scores import CaseScores, collect_scores
+from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
 from heartseg.files import filling, read_json, remove_unfinished, replacing
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter

@@ -1,4 +1,4 @@
-"""synth: phantom patients as NIfTI files, named and laid out as HVSMR-2.0 is."""
+"""``heartseg synth``: phantom patients as NIfTI files, with the names and layout of HVSMR-2.0."""
 
 import csv
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 from heartseg.errors import BatchError, DataError
 from heartseg.files import filling, replacing
 from heartseg.parallel import map_cases
+from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.scans.volume import write_image
 from heartseg.synthesis.phantom import MIN_SIZE, make_phantom
@@ -31,7 +32,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the clinical table."""
+    """One line of the clinical table."""
 
     patient: int
     age_years: int
@@ -52,22 +53,22 @@ def run_synth(
 ) -> None:
     """Write phantom patients and their clinical table.
 
-    Patient k of a seed is the same, byte for byte, however many are made and by however many
+    The files of patient k of a seed are the same, byte for byte, for any number of patients and of
     processes.
 
     Args:
         output_dir: Folder for ``patN_cropped_norm.nii.gz``, ``patN_cropped_seg.nii.gz``,
             ``patN_cropped_seg_endpoints.nii.gz`` and ``hvsmr_clinical.csv``.
-        patients: How many, 1 at least; numbered from 0.
-        size: Voxels along the longest axis, 32 at least.
+        patients: Number of patients, at least 1; numbered from 0.
+        size: Voxels along the longest axis, at least 32.
         seed: Seed of the cohort.
-        overwrite: Whether phantoms that the folder holds are replaced.
-        jobs: Processes at once; -1 is one a core.
-        report: Told after each patient.
+        overwrite: Whether phantoms in the folder are replaced.
+        jobs: Number of processes; -1 is one per core.
+        report: Called after each patient.
 
     Raises:
-        DataError: If an argument is out of range, or the folder holds something and ``overwrite``
-            is not set.
+        DataError: If an argument is out of range, or the folder is not empty and ``overwrite`` is
+            not set, or it holds real scans.
         BatchError: If some files could not be written.
     """
     if patients < 1 or size < MIN_SIZE or seed < 0:
@@ -82,7 +83,7 @@ def run_synth(
         problems = [outcome.problem for outcome in outcomes if outcome.problem]
         if problems:
             raise BatchError(
-                f"{len(problems)} of {patients} phantoms could not be written", problems
+                f"{len(problems)} of {counted(patients, 'phantom')} could not be written", problems
             )
         _write_clinical_table(
             output_dir / CLINICAL_FILE, [outcome.result for outcome in outcomes if outcome.result]
@@ -90,12 +91,16 @@ def run_synth(
 
 
 def _check_only_phantoms(output_dir: Path) -> None:
-    """Refuse to overwrite a folder of real scans: their names are the same."""
+    """Refuse a folder of real scans, whose files have the same names.
+
+    Raises:
+        DataError: If the folder is one.
+    """
     technical = output_dir / "hvsmr_technical.csv"
     if technical.exists():
         raise DataError(
-            f"{output_dir}: holds {technical.name}, so it looks like the real HVSMR-2.0; phantoms "
-            "have the same file names and would replace it. Choose another folder"
+            f"{output_dir}: holds {technical.name}, so it looks like the real HVSMR-2.0 data; "
+            "phantoms have the same file names and would replace them. Choose another folder"
         )
 
 

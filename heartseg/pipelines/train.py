@@ -11,7 +11,7 @@ from heartseg import __version__
 from heartseg.config.schema import PACKAGED, Config
 from heartseg.errors import ConfigError
 from heartseg.lock import locked
-from heartseg.modelfile.initial import load_initial
+from heartseg.modelfile.initial import load_initial_weights
 from heartseg.progress import Report, silent
 from heartseg.runs.folder import claim_run_dir, describe_training, read_history
 from heartseg.runs.kind import find_kind
@@ -148,7 +148,9 @@ def _build_model(config: Config, material: Material, precision: Precision) -> ke
     with dtype_policy(precision.policy):
         model = find_kind(config.model.kind).build_network(config)
         if config.train.init is not None:
-            load_initial(model, None if config.train.init == PACKAGED else config.train.init)
+            load_initial_weights(
+                model, None if config.train.init == PACKAGED else config.train.init
+            )
         material.compile(model)
     return model
 

@@ -38,7 +38,7 @@ from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, 
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan
 from heartseg.synthesis.scene import Scene
 from heartseg.synthesis.sources import lay_scan, read_scene
-from heartseg.training.losses import SharesDiceCrossentropy
+from heartseg.training.losses import PartialVolumeDiceCrossentropy
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision
 
@@ -203,7 +203,7 @@ class HeartMaterial:
     def compile(self, model: keras.Model) -> None:
         """Give the network optimizer and loss."""
         compile_with(
-            model, self._config.train, SharesDiceCrossentropy(name="dice_crossentropy"), []
+            model, self._config.train, PartialVolumeDiceCrossentropy(name="dice_crossentropy"), []
         )
 
     def feed(self, placement: Placement, *, first_epoch: int) -> Fed:

@@ -7,24 +7,24 @@ from contextlib import contextmanager
 import keras
 
 WARM_UP_EPOCHS = 3
-LAST_SHARE = 0.02
-"""What is left of the learning rate at the end."""
+FINAL_FRACTION = 0.02
+"""The learning rate at the end, as a fraction of its highest value."""
 
 
 def cosine_rate(epoch: int, *, epochs: int, learning_rate: float) -> float:
-    """Return the learning rate of an epoch: a short rise, then half a cosine down.
+    """Return the learning rate of an epoch: a short rise times a half cosine that falls.
 
     Args:
         epoch: Number of the epoch, from 0.
         epochs: Number of epochs in all.
-        learning_rate: The rate at its highest.
+        learning_rate: The highest rate.
 
     References:
         Loshchilov and Hutter (2017). SGDR. https://arxiv.org/abs/1608.03983
     """
     rise = min(1.0, (epoch + 1) / WARM_UP_EPOCHS)
     fall = (1 + math.cos(math.pi * min(epoch / epochs, 1))) / 2
-    return learning_rate * rise * (LAST_SHARE + (1 - LAST_SHARE) * fall)
+    return learning_rate * rise * (FINAL_FRACTION + (1 - FINAL_FRACTION) * fall)
 
 
 def keeps_average(model: keras.Model) -> bool:
@@ -40,7 +40,7 @@ def _innermost(optimizer: keras.Optimizer) -> keras.Optimizer:
 
 @contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Give a model the average of its weights for a while, if its optimizer keeps one.
+    """Give a model the average of its weights within the block, if its optimizer keeps one.
 
     References:
         Polyak and Juditsky (1992). Averaging. https://doi.org/10.1137/0330046
@@ -50,7 +50,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
         return
     optimizer = _innermost(model.optimizer)
     kept = model.get_weights()
-    # Keras's own way of putting the average in place; what it replaces is put back below.
+    # Keras's own way of using the average. The weights that it replaces are restored below.
     optimizer.finalize_variable_values(model.trainable_variables)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What Keras does not do itself while it fits: seeds by epoch, checks, records, resuming."""
+"""Callbacks for what Keras's ``fit`` does not do: seeds per epoch, checks, records, resuming."""
 
 import math
 import time
@@ -14,17 +14,17 @@ from heartseg.training.history import EpochRecord
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where training stands, told after each step and each epoch.
+    """The state of training, reported after each step and each epoch.
 
     Attributes:
         epoch: Number of the epoch, from 1.
         epochs: Upper bound of epochs.
         step: Steps done in this epoch.
         steps: Steps of an epoch.
-        logs: Loss and metrics so far in this epoch; after its end those of the validation too.
-        learning_rate: Step size of this epoch.
-        seconds: Time since the epoch began.
-        is_epoch_end: Whether the epoch is over, validation included.
+        logs: Loss and metrics so far in this epoch; after its end also those of the validation.
+        learning_rate: Learning rate of this epoch.
+        seconds: Seconds since the epoch began.
+        is_epoch_end: Whether the epoch has ended, validation included.
     """
 
     epoch: int
@@ -41,14 +41,14 @@ Track = Callable[[TrainingProgress], None]
 
 
 def ignore_progress(progress: TrainingProgress) -> None:
-    """Ignore progress: the default where nobody listens."""
+    """Ignore progress: the default of functions that report it."""
 
 
 class SeedEpochs(keras.callbacks.Callback):
-    """Let dropout of an epoch follow from the seed and the epoch's number alone.
+    """Make the dropout of an epoch depend only on the seed and the number of the epoch.
 
-    Keras does not save the state of its random generators, so that a resumed run would repeat
-    the dropout of the first epochs.
+    Keras does not save the state of its random generators: without this callback, a resumed run
+    would repeat the dropout of the first epochs.
     """
 
     def __init__(self, seed: int) -> None:
@@ -65,10 +65,10 @@ class SeedEpochs(keras.callbacks.Callback):
 
 
 class AgreeOnLogs(keras.callbacks.Callback):
-    """Give the callbacks behind this one the same losses in every process that takes part.
+    """Give the callbacks after this one the same losses in every process.
 
-    All processes compute the same sums, though not of necessity to the last bit; stopping and
-    reducing the rate must not hang on that.
+    All processes compute the same sums, but not always to the last bit. Stopping and reducing the
+    learning rate must not depend on that difference.
     """
 
     def __init__(self, agree: Callable[[Mapping[str, float]], Mapping[str, float]]) -> None:
@@ -76,17 +76,17 @@ class AgreeOnLogs(keras.callbacks.Callback):
         self._agree = agree
 
     def on_epoch_end(self, _epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Replace the values in the dict that all callbacks share."""
+        """Replace the values in the dictionary that all callbacks share."""
         if logs is not None:
             values = {name: float(value) for name, value in logs.items()}
             logs.update(self._agree(values))
 
 
 class ReplayHistory(keras.callbacks.Callback):
-    """Put early stopping and the learning-rate reducer where the past epochs had brought them.
+    """Restore the state of early stopping and of the learning-rate reducer from past epochs.
 
-    Their counters, and the learning rate, follow from the record of validation losses; so nothing
-    but the record need be saved, and nothing can contradict it.
+    Their counters and the learning rate follow from the recorded validation losses. So only the
+    record is saved, and nothing can contradict it.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ReplayHistory(keras.callbacks.Callback):
         self._learning_rate = learning_rate
 
     def on_train_begin(self, _logs: Mapping[str, float] | None = None) -> None:
-        """Tell the callbacks of each past epoch; they have just been reset."""
+        """Report each past epoch to the callbacks, which Keras has just reset."""
         self.model.optimizer.learning_rate = self._learning_rate
         for record in self._history:
             for callback in self._callbacks:
@@ -109,7 +109,7 @@ class ReplayHistory(keras.callbacks.Callback):
 
 
 class WatchTraining(keras.callbacks.Callback):
-    """Stop at a loss that is no number, tell of progress, and hand over each finished epoch."""
+    """Stop at a loss that is not finite, report progress, and pass each finished epoch on."""
 
     def __init__(
         self, *, epochs: int, steps: int, track: Track, finish: Callable[[EpochRecord], None]
@@ -124,18 +124,18 @@ class WatchTraining(keras.callbacks.Callback):
         self._learning_rate = 0.0
 
     def on_epoch_begin(self, epoch: int, _logs: Mapping[str, float] | None = None) -> None:
-        """Note when the epoch began, and with which learning rate."""
+        """Record when the epoch began, and its learning rate."""
         self._epoch = epoch
         self._started = time.monotonic()
         self._learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Check the loss and tell of progress."""
+        """Check the loss and report progress."""
         self._check(logs or {}, "loss")
         self._report(batch + 1, logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """Check the losses and hand over the epoch."""
+        """Check the losses and pass the finished epoch on."""
         values = {
             name: float(value) for name, value in (logs or {}).items() if name != "learning_rate"
         }
@@ -149,9 +149,9 @@ class WatchTraining(keras.callbacks.Callback):
         if math.isfinite(logs[name]):
             return
         raise ModelError(
-            f"epoch {self._epoch + 1}: {name} is {logs[name]}; training stopped. The weights of "
-            "the epochs before are kept. A smaller train.learning_rate, or train.precision "
-            "float32, usually helps"
+            f"epoch {self._epoch + 1}: {name} is {logs[name]}, expected a finite number; training "
+            "stopped. The weights of earlier epochs are kept. A smaller train.learning_rate or "
+            "train.precision=float32 usually helps"
         )
 
     def _report(self, step: int, logs: Mapping[str, float], *, is_epoch_end: bool = False) -> None:

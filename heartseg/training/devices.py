@@ -1,6 +1,6 @@
-"""What this process computes on, whether Keras runs on TensorFlow or on JAX.
+"""The devices that this process computes on, with TensorFlow or JAX as the backend of Keras.
 
-What differs between the two backends stands here and in ``placement``; nothing else asks.
+All differences between the two backends are here and in ``placement``.
 """
 
 import os
@@ -22,8 +22,8 @@ class Gpu:
     """A GPU of this process.
 
     Attributes:
-        name: As its maker calls it.
-        compute_capability: NVIDIA's number of what it can do; (0, 0) where it has none.
+        name: Name given by the manufacturer.
+        compute_capability: NVIDIA's version number of its features; (0, 0) where it has none.
     """
 
     name: str
@@ -34,12 +34,13 @@ def find_backend() -> str:
     """Return the backend that Keras runs on: ``tensorflow`` or ``jax``.
 
     Raises:
-        ModelError: If it is another one.
+        ModelError: If it is another backend.
     """
     backend = str(keras.backend.backend())
     if backend not in BACKENDS:
         raise ModelError(
-            f"KERAS_BACKEND: training runs on {' or '.join(BACKENDS)}, not on {backend!r}"
+            f"KERAS_BACKEND: expected {' or '.join(BACKENDS)}, found {backend!r}; unset it to use "
+            "TensorFlow"
         )
     return backend
 
@@ -73,12 +74,12 @@ def find_gpus() -> list[Gpu]:
 
 
 def set_seeds(seed: int, *, deterministic: bool) -> None:
-    """Seed every random generator of this process; call it before anything is computed.
+    """Seed every random generator of this process. Call it before anything is computed.
 
     Args:
         seed: The seed.
-        deterministic: Whether the backend may only use operations that give the same bits each
-            time. This holds for the whole process and cannot be undone.
+        deterministic: Whether the backend may use only operations that give the same bits every
+            time. This applies to the whole process and cannot be undone.
     """
     keras.utils.set_random_seed(seed)
     if not deterministic:
@@ -86,7 +87,7 @@ def set_seeds(seed: int, *, deterministic: bool) -> None:
     if find_backend() == "tensorflow":
         tf.config.experimental.enable_op_determinism()
     else:
-        # JAX reads it when it first looks for devices.
+        # JAX reads the variable when it first looks for devices.
         flags = os.environ.get("XLA_FLAGS", "")
         if _DETERMINISTIC_XLA not in flags:
             os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC_XLA}".strip()
@@ -94,17 +95,20 @@ def set_seeds(seed: int, *, deterministic: bool) -> None:
 
 @contextmanager
 def memory_errors(advice: str) -> Iterator[None]:
-    """Turn what the backend raises when memory runs out into a ``ModelError``.
+    """Turn the backend's exception for exhausted memory into a ``ModelError``.
 
     Args:
-        advice: What the user may do about it.
+        advice: What the user can do about it.
+
+    Raises:
+        ModelError: If memory runs out within the block.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         raise ModelError(f"out of memory; {advice}") from error
     except RuntimeError as error:
-        # JAX has one class for all errors of a device, and names the kind in the message.
+        # JAX has one class for all errors of a device; only the message names the kind.
         if not str(error).startswith("RESOURCE_EXHAUSTED"):
             raise
         raise ModelError(f"out of memory; {advice}") from error

@@ -1,4 +1,4 @@
-"""The record of a training run: one entry an epoch, as JSON, CSV and curves."""
+"""The record of a training run: one entry per epoch, as JSON, CSV and curves."""
 
 import csv
 import math
@@ -12,14 +12,14 @@ from heartseg.pictures.charts import draw_curves
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What came of one epoch.
+    """The result of one epoch.
 
     Attributes:
         epoch: Its number, from 1.
         logs: ``loss``, ``val_loss`` and every metric as ``NAME`` and ``val_NAME``; NaN where a
             metric has nothing to score.
-        learning_rate: The step size it was trained with.
-        seconds: How long it took, validation included.
+        learning_rate: Its learning rate.
+        seconds: Its duration, validation included.
     """
 
     epoch: int
@@ -29,11 +29,11 @@ class EpochRecord:
 
     @property
     def judged_loss(self) -> float:
-        """The loss by which epochs are compared: of the validation if there is one."""
+        """The loss by which epochs are compared: the validation loss if there is one."""
         return self.logs.get("val_loss", self.logs["loss"])
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON, which has no NaN."""
+        """Return plain values for JSON, with None in place of NaN."""
         logs = {name: value if math.isfinite(value) else None for name, value in self.logs.items()}
         return {
             "epoch": self.epoch,
@@ -58,13 +58,13 @@ History = tuple[EpochRecord, ...]
 
 
 def best_of(history: Sequence[EpochRecord]) -> EpochRecord:
-    """Return the first record with the lowest loss, of the validation if there is one."""
+    """Return the first record with the lowest ``judged_loss``."""
     return min(history, key=lambda record: record.judged_loss)
 
 
 @dataclass(frozen=True)
 class HistoryFiles:
-    """Where the record of a training goes.
+    """The files of the record of a training run.
 
     Attributes:
         record: JSON of all epochs.
@@ -82,7 +82,7 @@ class HistoryFiles:
 
 
 def write_history(files: HistoryFiles, history: Sequence[EpochRecord]) -> None:
-    """Write the record as JSON and, in the published form, as CSV files and curves.
+    """Write the record as JSON, and in the published form as CSV files and their plots.
 
     Raises:
         DataError: If a file cannot be written.

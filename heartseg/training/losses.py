@@ -1,7 +1,8 @@
-"""What training minimises. References are label indices; nothing is one-hot on disk.
+"""Losses: what training minimises.
 
-All losses take references ``(B, H, W)`` with values in ``[0, K)`` of any numeric type, and
-probabilities ``(B, H, W, K)``, which the network gives in float32 whatever its inner precision.
+The losses for slices take references ``(B, H, W)``, label values in ``[0, K)`` of any numeric type,
+and probabilities ``(B, H, W, K)``, which are float32 whatever the precision of the network. The
+loss for whole hearts takes partial-volume fractions and logits.
 """
 
 from typing import Any
@@ -12,8 +13,8 @@ from keras import KerasTensor, ops
 LOSSES = ("categorical_crossentropy", "dice", "dice_crossentropy", "focal")
 PACKAGE = "heartseg"
 SMOOTH = 1.0
-"""Added to both sides of the Dice fraction, in pixels: an absent structure costs nothing unless it
-is predicted, and its gradient stays finite."""
+"""Pixels added to numerator and denominator of Dice: an absent structure adds nothing to the loss
+unless it is predicted, and its gradient stays finite."""
 
 
 def build_loss(name: str, num_classes: int) -> keras.losses.Loss:
@@ -39,7 +40,7 @@ def build_loss(name: str, num_classes: int) -> keras.losses.Loss:
 
 
 class _LabelLoss(keras.losses.Loss):
-    """A loss that needs to know how many classes a label index can mean."""
+    """A loss that needs the number of classes to turn label values into one-hot vectors."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class _LabelLoss(keras.losses.Loss):
         return ops.one_hot(ops.cast(references, "int32"), self.num_classes, dtype=self.dtype)
 
     def _dice_loss(self, references: KerasTensor, probabilities: KerasTensor) -> KerasTensor:
-        """Return 1 - Dice of each structure, ``(K - 1,)``, over the pixels of the whole batch."""
+        """Return ``(K - 1,)`` values, 1 - Dice per structure, over all pixels of the batch."""
         references = self._one_hot(references)[..., 1:]
         probabilities = probabilities[..., 1:]
         pixels = (0, 1, 2)
@@ -70,17 +71,18 @@ class _LabelLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class StructureDice(_LabelLoss):
-    """1 - soft Dice, a mean over the structures; the background has no part in it.
+    """The mean over structures of 1 - soft Dice. Background is not counted.
 
-    Dice is taken over the pixels of the whole batch: most structures are absent from most slices,
-    and ``keras.losses.Dice``, which does not smooth, would count each absence as a full error.
+    Dice is computed over the pixels of the whole batch: most structures are absent from most
+    slices, and ``keras.losses.Dice``, which does not smooth, would count each absence as a full
+    error.
 
     References:
         Milletari et al. (2016). V-Net. https://doi.org/10.1109/3DV.2016.79
     """
 
     def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
-        """Return one value a structure; the base class takes their mean."""
+        """Return one value per structure; the base class takes their mean."""
         return self._dice_loss(y_true, y_pred)
 
 
@@ -93,51 +95,52 @@ class DiceCrossentropy(_LabelLoss):
     """
 
     def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
-        """Return one value a pixel, whose mean is the sum of both losses."""
+        """Return one value per pixel; their mean is the sum of both losses."""
         crossentropy = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
         return crossentropy + ops.mean(self._dice_loss(y_true, y_pred))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class SparseFocalCrossentropy(_LabelLoss):
-    """Keras's ``CategoricalFocalCrossentropy`` (alpha 0.25, gamma 2) for label indices.
+    """Keras's ``CategoricalFocalCrossentropy`` (alpha 0.25, gamma 2) for label values.
 
     References:
         Lin et al. (2017). Focal loss. https://doi.org/10.1109/ICCV.2017.324
     """
 
     def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
-        """Return one value a pixel."""
+        """Return one value per pixel."""
         return keras.losses.categorical_focal_crossentropy(self._one_hot(y_true), y_pred)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class SharesDiceCrossentropy(keras.losses.Loss):
-    """Dice and cross-entropy of logits against the share of a voxel that each class takes.
+# Registered under its first name, which is in the files of runs to be resumed.
+@keras.saving.register_keras_serializable(PACKAGE, name="SharesDiceCrossentropy")
+class PartialVolumeDiceCrossentropy(keras.losses.Loss):
+    """Dice plus cross-entropy of logits against partial-volume fractions.
 
-    A voxel on a border belongs to two structures, and so says the reference. The Dice semimetric
-    is least where the probabilities equal the shares; the usual soft Dice would push them to 0 or
-    1. For references of 0 and 1 the two are equal.
+    A voxel on a border belongs to two structures, and its reference says how much to each. The Dice
+    semimetric is smallest where the probabilities equal the fractions; the usual soft Dice would
+    push them to 0 or 1. For fractions of 0 and 1 the two are equal.
 
     References:
         Wang et al. (2023). Dice semimetric losses. https://doi.org/10.1007/978-3-031-43898-1_46
     """
 
     def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
-        """Return one value a voxel.
+        """Return one value per voxel.
 
         Args:
-            y_true: ``(B, P, I, R, K)`` shares, which sum to 1, or to less where a voxel is known
-                in part only: it then counts for less.
+            y_true: ``(B, P, I, R, K)`` partial-volume fractions. They sum to 1 per voxel, or to
+                less where only a part of a voxel is labelled: such a voxel counts less.
             y_pred: ``(B, P, I, R, K)`` logits.
         """
-        # Written out: TensorFlow's own gradient takes it that the shares of a voxel sum to 1, and
-        # would drive the logits of unknown voxels away.
+        # Not TensorFlow's own function: its gradient assumes that the fractions of a voxel sum to
+        # 1, and would change the logits of unlabelled voxels without end.
         crossentropy = -ops.sum(y_true * ops.log_softmax(y_pred), axis=-1)
         known = ops.sum(y_true, axis=-1, keepdims=True)
-        shares, probabilities = y_true[..., 1:], (known * ops.softmax(y_pred))[..., 1:]
+        fractions, probabilities = y_true[..., 1:], (known * ops.softmax(y_pred))[..., 1:]
         voxels = (0, 1, 2, 3)
-        total = ops.sum(shares + probabilities, axis=voxels)
-        apart = ops.sum(ops.abs(shares - probabilities), axis=voxels)
-        dice = 1.0 - (total - apart + SMOOTH) / (total + SMOOTH)
+        total = ops.sum(fractions + probabilities, axis=voxels)
+        distance = ops.sum(ops.abs(fractions - probabilities), axis=voxels)
+        dice = 1.0 - (total - distance + SMOOTH) / (total + SMOOTH)
         return crossentropy + ops.mean(dice)

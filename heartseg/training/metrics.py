@@ -1,4 +1,7 @@
-"""What is recorded beside the loss. All take references and probabilities as the losses do."""
+"""Metrics: what is recorded beside the loss.
+
+They take the same references and probabilities as the losses for slices.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +13,7 @@ from heartseg.labels import LabelTable
 from heartseg.training.losses import PACKAGE
 
 METRICS = ("dice_coef_multiclass", "dice_per_structure", "accuracy")
-MACRO_KEY = "mean"
+MACRO_AVERAGE_KEY = "mean"
 
 
 def build_metrics(names: Sequence[str], table: LabelTable) -> list[keras.metrics.Metric]:
@@ -18,8 +21,8 @@ def build_metrics(names: Sequence[str], table: LabelTable) -> list[keras.metrics
 
     Args:
         names: Any of ``dice_coef_multiclass`` (as published), ``dice_per_structure`` and
-            ``accuracy`` (share of pixels whose most probable class is right).
-        table: Gives the structures their keys.
+            ``accuracy`` (fraction of pixels whose most probable class is right).
+        table: The structures, whose keys name the metrics.
 
     Raises:
         ValueError: If a name is not one of these.
@@ -41,12 +44,12 @@ def build_metrics(names: Sequence[str], table: LabelTable) -> list[keras.metrics
 def dice_coef_multiclass(references: KerasTensor, probabilities: KerasTensor) -> KerasTensor:
     """Compute the published measure of each slice: one soft Dice over all classes at once.
 
-    With one-hot references r and probabilities p, summed over pixels and all classes with the
-    background among them: ``(2 sum(r p) + 1) / (sum(r) + sum(p) + 1)``. Both sums of the
-    denominator are the number of pixels, so it is nothing but the mean probability of the right
-    class. On hearts, where nine pixels in ten are background, an answer without any heart scores
-    about 0.91, and a lost vena cava goes unnoticed. It is here to be compared with published
-    figures; ``DicePerStructure`` says how good a segmentation is.
+    With one-hot references r and probabilities p, summed over all pixels and all classes (also
+    background): ``(2 sum(r p) + 1) / (sum(r) + sum(p) + 1)``. Both sums of the denominator equal
+    the number of pixels, so the measure is in effect the mean probability of the right class. Nine
+    of ten pixels are background: a prediction without any heart scores about 0.91, and a missing
+    vena cava hardly changes the value. It exists to be compared with published figures; use
+    ``DicePerStructure`` to judge a segmentation.
 
     Args:
         references: ``(B, H, W)`` labels.
@@ -65,7 +68,7 @@ def dice_coef_multiclass(references: KerasTensor, probabilities: KerasTensor) ->
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DiceCoefMulticlass(keras.metrics.Mean):
-    """The mean over slices of ``dice_coef_multiclass``, which says what that is worth."""
+    """The mean over slices of ``dice_coef_multiclass``, where its limits are described."""
 
     def __init__(self, name: str = "dice_coef_multiclass", dtype: str | None = None) -> None:
         super().__init__(name=name, dtype=dtype)
@@ -79,15 +82,16 @@ class DiceCoefMulticlass(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DicePerStructure(keras.metrics.Metric):
-    """Dice of each structure over all pixels of an epoch, and the mean over structures.
+    """Dice of each structure over all pixels of an epoch, and their macro average.
 
-    Predictions are the most probable classes; pixels are counted over the whole epoch before the
-    fraction is taken, so slices without a structure neither help nor harm. The result is a dict
-    ``dice_LV``, ..., ``dice_mean``, which Keras logs entry by entry. NaN where a structure was
-    neither predicted nor there; the mean leaves it out, and is NaN when all are.
+    Predictions are the most probable classes. Pixels are counted over the whole epoch before Dice
+    is computed, so slices without a structure have no effect on its Dice. The result is a
+    dictionary with ``dice_LV``, ..., ``dice_mean`` (the macro average), which Keras logs entry by
+    entry. An entry is NaN where neither predictions nor references hold the structure; the macro
+    average leaves it out, and is NaN if all are NaN.
 
-    The counts are float32, as everything that Keras sums: over some thousand batches that shifts a
-    Dice by 1e-4 at most.
+    The counts are float32, as all sums of Keras: over some thousand batches that changes a Dice by
+    at most 1e-4.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class DicePerStructure(keras.metrics.Metric):
         """Add the pixels of a batch.
 
         Raises:
-            ValueError: If weights are given: pixels are counted, not weighed.
+            ValueError: If weights are given: pixels are counted, not weighted.
         """
         if sample_weight is not None:
             raise ValueError("DicePerStructure counts pixels and takes no sample_weight")
@@ -114,7 +118,7 @@ class DicePerStructure(keras.metrics.Metric):
         num_classes = len(self.keys) + 1
         pixels = (0, 1, 2)
         right = ops.where(references == predictions, references, 0)
-        # Background that both agree on and pixels that they do not share end up in column 0.
+        # Column 0 holds the pixels where both are background and those where they differ.
         shared, in_references, in_predictions = (
             ops.sum(ops.one_hot(labels, num_classes, dtype=self.dtype), axis=pixels)[1:]
             for labels in (right, references, predictions)
@@ -123,18 +127,18 @@ class DicePerStructure(keras.metrics.Metric):
         self.total.assign_add(in_references + in_predictions)
 
     def result(self) -> dict[str, KerasTensor]:
-        """Return Dice by ``dice_KEY`` and their mean by ``dice_mean``."""
-        # JAX's functions take no variable in place of its value.
+        """Return Dice as ``dice_KEY`` and the macro average as ``dice_mean``."""
+        # JAX's functions do not accept a variable in place of its value.
         shared, total = (ops.convert_to_tensor(count) for count in (self.shared, self.total))
         seen = total > 0
         dice = 2.0 * shared / ops.where(seen, total, 1.0)
         num_seen = ops.sum(ops.cast(seen, self.dtype))
-        # 0 / 0 gives the NaN of a mean over nothing.
+        # 0 / 0 gives NaN, the mean over nothing.
         mean = ops.sum(ops.where(seen, dice, 0.0)) / num_seen
         entries = ops.where(seen, dice, float("nan"))
         return {
             **{f"dice_{key}": entries[index] for index, key in enumerate(self.keys)},
-            f"dice_{MACRO_KEY}": mean,
+            f"dice_{MACRO_AVERAGE_KEY}": mean,
         }
 
     def get_config(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How training is spread over devices, and over processes on several hosts.
 
-On TensorFlow a network may be mirrored on the GPUs of one host. On JAX it may be mirrored on all
-devices of all processes that join; each process then brings its own share of every batch.
+On TensorFlow a network can be mirrored on the GPUs of one host. On JAX it can be mirrored on all
+devices of all processes; each process then provides its own part of every batch.
 """
 
 import hashlib
@@ -18,19 +18,20 @@ from heartseg.errors import ConfigError, ModelError
 from heartseg.training.devices import find_backend
 
 JOIN_TIMEOUT_S = 300
-"""How long a process waits for the others when training begins."""
+"""Seconds that a process waits for the others when training begins."""
 SHUTDOWN_TIMEOUT_S = 60
-"""How long it waits for them when training has ended."""
+"""Seconds that it waits for them when training has ended."""
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The processes that train one network together, as a rule one a host or one a GPU.
+    """The processes that train one network together, usually one per host or one per GPU.
 
     Attributes:
-        num_processes: How many there are.
-        process_index: Which one this is, from 0.
-        coordinator: ``HOST:PORT`` of the first, where all meet; None if there is only one.
+        num_processes: Number of processes.
+        process_index: Index of this process, from 0.
+        coordinator: ``HOST:PORT`` of the first process, to which all connect; None if there is
+            only one.
     """
 
     num_processes: int = 1
@@ -43,9 +44,9 @@ class Placement:
     """The devices that train one network together.
 
     Attributes:
-        num_replicas: Devices in all processes, among which every batch is divided.
-        num_processes: Processes that take part.
-        process_index: Which one this is, from 0; the first one writes the files.
+        num_replicas: Devices of all processes, among which every batch is divided.
+        num_processes: Number of processes.
+        process_index: Index of this process, from 0; the first one writes the files.
     """
 
     num_replicas: int = 1
@@ -58,7 +59,7 @@ class Placement:
         return self.process_index == 0
 
     def in_first(self, work: Callable[[], None]) -> None:
-        """Let the first process alone do some work while the others wait for its end.
+        """Do some work in the first process only, while the others wait until it has ended.
 
         Raises:
             ModelError: In the others, if the work failed in the first.
@@ -73,23 +74,25 @@ class Placement:
                     work()
             done = True
         finally:
-            # Reached however the work ended: a process that left alone would let the others wait.
+            # Also after an error: if this process left now, the others would wait for it.
             all_done = bool(_gather(np.array([done])).all())
         if not all_done:
-            raise ModelError("training stopped, since the first process failed; it says why")
+            raise ModelError(
+                "training stopped, since the first process failed; see the error that it printed"
+            )
 
     def agree(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Return the values of the first process, so that all decide alike on them."""
+        """Return the values of the first process, so that all processes decide the same."""
         if self.num_processes == 1:
             return dict(values)
         numbers = _gather(np.array(list(values.values()), np.float32))[0]
         return dict(zip(values, numbers.tolist(), strict=True))
 
     def check_equal(self, facts: str) -> None:
-        """Make sure that all processes set out to do the same.
+        """Check that all processes are about to do the same.
 
         Args:
-            facts: What this process is about to do, in words or as JSON.
+            facts: What this process is about to do, as text or JSON.
 
         Raises:
             ConfigError: In all processes, if they differ.
@@ -101,13 +104,13 @@ class Placement:
         others = np.flatnonzero((digests != digests[0]).any(axis=1)).tolist()
         if others:
             raise ConfigError(
-                "the processes of this training differ in configuration, slices, epochs behind or "
-                f"precision: those of parallel.process_index {others} from the first; start all "
-                "with the same configuration and files"
+                "the processes of this training differ in configuration, slices, finished epochs "
+                f"or precision: parallel.process_index {others} differ from the first process; "
+                "start all of them with the same configuration and files"
             )
 
     def predict(self, model: keras.Model, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Apply a model that is being trained, on one device of this process alone.
+        """Apply a model that is being trained, on one device of this process only.
 
         Args:
             model: From images to probabilities.
@@ -116,11 +119,12 @@ class Placement:
         Returns:
             ``(B, H, W, K)`` probabilities.
         """
-        # Called as it is: `predict` would trace another graph, and on several devices leave all
-        # but one of them without a slice.
+        # A direct call: `predict` would trace another graph, and of several devices all but one
+        # would get no slice.
         if self.num_processes == 1:
             return _to_numpy(model(images, training=False))
-        # The weights lie on all hosts, which would all have to take part: a copy lies here.
+        # The weights are distributed over all hosts, which would all have to take part; a copy of
+        # them needs only this one.
         trainable, others = (
             [keras.ops.convert_to_numpy(variable) for variable in variables]
             for variables in (model.trainable_variables, model.non_trainable_variables)
@@ -131,29 +135,29 @@ class Placement:
 
 @contextmanager
 def placed(hosts: Hosts | None = None, devices: Sequence[str] | None = None) -> Iterator[Placement]:
-    """Spread what is built, loaded and fitted in the block over all devices.
+    """Distribute what is built, loaded and fitted in the block over all devices.
 
-    With several processes, leave a process whose block ended in an error at once (``os._exit``):
-    JAX would wait for the others at its ordinary end.
+    With several processes, end a process whose block ended in an error at once (``os._exit``): at a
+    normal exit JAX would wait for the other processes.
 
     Args:
-        hosts: The processes that take part; the default is this one alone.
+        hosts: The processes that take part; the default is only this one.
         devices: Names of the devices of this host, such as ``GPU:0``; the default is every GPU,
             or with several processes every device of each.
 
     Yields:
-        How it is spread.
+        The devices and processes that are used.
 
     Raises:
-        ConfigError: If several processes are asked for and Keras does not run on JAX.
+        ConfigError: If ``hosts`` has several processes and Keras does not run on JAX.
         ModelError: If the processes do not find each other, or one of them is lost.
     """
     hosts = hosts or Hosts()
     if find_backend() == "tensorflow":
         if hosts.num_processes > 1:
             raise ConfigError(
-                f"parallel.num_processes: {hosts.num_processes} processes train together on the "
-                "JAX backend of Keras only; install heartseg[jax] and set KERAS_BACKEND=jax"
+                f"parallel.num_processes: {hosts.num_processes} processes can train together only "
+                "on the JAX backend of Keras; install heartseg[jax] and set KERAS_BACKEND=jax"
             )
         with _placed_on_tensorflow(devices) as placement:
             yield placement
@@ -177,7 +181,7 @@ def _placed_on_tensorflow(devices: Sequence[str] | None) -> Iterator[Placement]:
 def _placed_on_jax(hosts: Hosts, devices: Sequence[str] | None) -> Iterator[Placement]:
     import jax
 
-    # tf.data reads the files, and needs no memory of a GPU for that.
+    # On JAX TensorFlow only reads files, which needs no GPU memory.
     tf.config.set_visible_devices([], "GPU")
     if hosts.num_processes > 1:
         _join(hosts)
@@ -191,13 +195,13 @@ def _placed_on_jax(hosts: Hosts, devices: Sequence[str] | None) -> Iterator[Plac
         with distribution.scope():
             yield placement
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        # What gloo reports comes as a ValueError from some of JAX's functions.
+        # Some functions of JAX raise a ValueError for errors of gloo.
         is_loss = isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
         if hosts.num_processes == 1 or not is_loss:
             raise
         raise ModelError(
-            "training stopped, since another process of it was lost; when all have ended, start "
-            f"all of them again with --resume ({str(error).splitlines()[0][:200]})"
+            "training stopped, since the connection to another process was lost; when all have "
+            f"ended, start all of them again with --resume ({str(error).splitlines()[0][:200]})"
         ) from error
     if hosts.num_processes > 1:
         jax.distributed.shutdown()
@@ -205,7 +209,7 @@ def _placed_on_jax(hosts: Hosts, devices: Sequence[str] | None) -> Iterator[Plac
 
 @contextmanager
 def _undistributed() -> Iterator[None]:
-    """Let no array that is made in the block be one of all processes: the others make none."""
+    """Create arrays in the block in this process only, not as arrays of all processes."""
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
@@ -228,14 +232,14 @@ def _join(hosts: Hosts) -> None:
         )
     except RuntimeError as error:
         raise ModelError(
-            f"the {hosts.num_processes} processes of this training did not meet at "
+            f"the {hosts.num_processes} processes of this training did not connect at "
             f"{hosts.coordinator} (parallel.coordinator) within {JOIN_TIMEOUT_S} s; start all of "
             f"them, each with its own parallel.process_index ({str(error).splitlines()[0][:200]})"
         ) from error
 
 
 def _gather(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return the ``(N,)`` values of each process: ``(processes, N)``, the same in all."""
+    """Return the ``(N,)`` values of every process as ``(processes, N)``, the same in all."""
     from jax.experimental import multihost_utils
 
     gathered: NDArray[np.generic] = np.asarray(multihost_utils.process_allgather(values))

@@ -1,4 +1,4 @@
-"""Which number format the network computes in, and why."""
+"""The number format that the network computes in, and the reason for it."""
 
 import platform
 import subprocess
@@ -13,9 +13,9 @@ from heartseg.training.devices import find_backend, find_gpus
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 AMPERE = (8, 0)
-"""The first compute capability of NVIDIA whose tensor cores take bfloat16."""
+"""The first compute capability of NVIDIA GPUs whose tensor cores support bfloat16."""
 CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""What Linux calls processors (x86, Arm) that multiply bfloat16 in hardware."""
+"""Linux's names for the feature of x86 and Arm CPUs that multiply bfloat16 in hardware."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Precision:
 
     Attributes:
         policy: Name of the Keras dtype policy.
-        reason: Why this one, for the log.
+        reason: Why this one was chosen, for the log.
     """
 
     policy: str
@@ -35,8 +35,8 @@ def choose_precision(name: str) -> Precision:
     """Choose the number format of the layers.
 
     Args:
-        name: ``float32``, ``bfloat16``, ``float16``, or ``auto``: bfloat16 where every GPU (or,
-            without one and on TensorFlow, the processor) computes in it, else float32.
+        name: ``float32``, ``bfloat16``, ``float16``, or ``auto``: bfloat16 where every GPU computes
+            in it (without a GPU, on TensorFlow: where the CPU does), otherwise float32.
 
     Raises:
         ValueError: If the name is not one of these.
@@ -50,18 +50,20 @@ def choose_precision(name: str) -> Precision:
         device = f"{gpus[0].name} (compute capability {gpus[0].compute_capability})"
         has_bfloat16 = min(gpu.compute_capability for gpu in gpus) >= AMPERE
     elif find_backend() == "jax":
-        # Measured with JAX 0.10 on AVX512-BF16: 1.04 s a step against 1.09 s in float32.
-        return Precision(POLICIES["float32"], "float32, since JAX gains nothing by less on a CPU")
+        # Measured with JAX 0.10 on AVX512-BF16: 1.04 s per step, 1.09 s in float32.
+        return Precision(
+            POLICIES["float32"], "float32, since lower precision is no faster with JAX on a CPU"
+        )
     else:
-        device = platform.processor() or platform.machine() or "processor"
+        device = platform.processor() or platform.machine() or "CPU"
         has_bfloat16 = bool(CPU_FLAGS & processor_flags())
     if has_bfloat16:
-        return Precision(POLICIES["bfloat16"], f"bfloat16, since the {device} computes in it")
-    return Precision(POLICIES["float32"], f"float32, since the {device} has no bfloat16")
+        return Precision(POLICIES["bfloat16"], f"bfloat16, since {device} computes in it")
+    return Precision(POLICIES["float32"], f"float32, since {device} does not compute in bfloat16")
 
 
 def processor_flags() -> frozenset[str]:
-    """Return what the processor can do, as Linux names it; empty where that is unknown."""
+    """Return the features of the CPU by their Linux names; empty where they are unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -92,7 +94,7 @@ def _apple_flags() -> frozenset[str]:
 
 @contextmanager
 def dtype_policy(policy: str) -> Iterator[None]:
-    """Let layers built in the block compute in a policy, and put the old one back."""
+    """Set the dtype policy of layers that are built in the block, then restore the old one."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

@@ -38,7 +38,7 @@ def find(comparison, structure, measure):
     return row
 
 
-def test_a_structure_that_is_better_everywhere_is_told_apart():
+def test_a_structure_that_is_better_for_every_patient_is_marked():
     comparison = compare_tables(table_of(BASE), table_of(BETTER))
 
     row = find(comparison, "LV", "dice")
@@ -49,7 +49,7 @@ def test_a_structure_that_is_better_everywhere_is_told_apart():
     assert math.isnan(find(comparison, "RV", "dice").test.p_holm)
 
 
-def test_of_distances_smaller_is_better():
+def test_smaller_distances_are_better():
     comparison = compare_tables(table_of(BASE), table_of(BETTER))
 
     row = find(comparison, "LV", "hd95_mm")
@@ -74,22 +74,23 @@ def test_the_macro_average_is_over_a_patients_own_structures():
     assert (row.test.mean_a, row.test.mean_b) == (pytest.approx(0.4), pytest.approx(0.7))
 
 
-def test_cases_of_one_run_only_are_left_out_and_named():
+def test_cases_of_one_run_only_are_named_and_not_compared():
     comparison = compare_tables(table_of(BASE), table_of(BETTER, cases=[*CASES[:7], "pat99"]))
 
     assert comparison.cases == tuple(CASES[:7])
     assert comparison.warnings == (
-        "Only run A scored pat7: left out.",
-        "Only run B scored pat99: left out.",
+        "Only run A scored pat7: not compared.",
+        "Only run B scored pat99: not compared.",
     )
 
 
-def test_too_few_patients_are_said_to_be_too_few():
+def test_too_few_patients_for_a_significant_difference_are_a_warning():
     few = table_of({"LV": [0.5, 0.6]}, cases=CASES[:2])
 
     (warning,) = compare_tables(few, few).warnings
 
-    assert "2 patients" in warning
+    # The smallest two-sided p of n patients is 2 / 2**n: 1/32 for 6, 1/16 for 5.
+    assert "at least 6 for p < 0.05, found 2" in warning
 
 
 def test_runs_without_a_common_case_cannot_be_compared():
@@ -113,8 +114,8 @@ def test_files_hold_every_row_and_no_nan(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected rows"),
-        ("case,structure\npat1,LV\n", "expected rows with the columns assd_mm, case"),
+        ("", "expected a table of scores"),
+        ("case,structure\npat1,LV\n", "with the columns assd_mm, case"),
         (
             "case,structure,scope,dice,iou,hd95_mm,assd_mm,nsd\n" + "p,LV,full,1,1,0,0,1\n" * 2,
             "p LV full occurs twice",

@@ -63,9 +63,19 @@ def test_empty_maps_count_nothing():
 @pytest.mark.parametrize(
     ("prediction", "reference", "num_classes", "message"),
     [
-        (np.zeros((2, 2), int), np.zeros((2, 3), int), 2, "one shape"),
-        (np.full((2, 2), 2), np.zeros((2, 2), int), 2, "prediction: a label is outside 0 to 1"),
-        (np.zeros((2, 2), int), np.full((2, 2), -1), 2, "reference: a label is outside"),
+        (np.zeros((2, 2), int), np.zeros((2, 3), int), 2, "the same shape"),
+        (
+            np.full((2, 2), 2),
+            np.zeros((2, 2), int),
+            2,
+            "prediction: expected labels 0 to 1, got 2 to 2",
+        ),
+        (
+            np.zeros((2, 2), int),
+            np.full((2, 2), -1),
+            2,
+            "reference: expected labels 0 to 1, got -1 to -1",
+        ),
         (np.zeros((2, 2), int), np.zeros((2, 2), int), 257, "2 to 256 classes"),
     ],
 )

@@ -8,8 +8,10 @@ import subprocess
 import numpy as np
 import pytest
 
+from heartseg.evaluation.label_pair import LabelPair
 from heartseg.evaluation.report import Material, render_report, write_evaluation
-from heartseg.evaluation.scoring import COLUMNS, LabelPair, score_cases
+from heartseg.evaluation.scores import COLUMNS, collect_scores
+from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context, build_summary
 from heartseg.labels import HVSMR
 from heartseg.pictures.case_pictures import orient_case
@@ -32,6 +34,10 @@ def hearts(count=4):
         prediction = np.roll(reference, number, axis=2)
         name = HOSTILE if number == 3 else f"pat{number}"
         yield LabelPair(name, prediction, reference, (1.0, 1.2, 0.9), np.roll(reference, 8, axis=2))
+
+
+def score(pairs):
+    return collect_scores([score_case(pair, HVSMR) for pair in pairs], HVSMR, tolerance_mm=2.0)
 
 
 PAIRS = {pair.case: pair for pair in hearts()}
@@ -58,7 +64,7 @@ CONTEXT = Context(
 @pytest.fixture(scope="module")
 def output_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
-    write_evaluation(folder, score_cases(PAIRS.values(), HVSMR), CONTEXT, MATERIAL)
+    write_evaluation(folder, score(PAIRS.values()), CONTEXT, MATERIAL)
     return folder
 
 
@@ -104,8 +110,30 @@ def test_warnings_stand_above_every_figure(output_dir):
     assert page.index("was trained on") < page.index('id="summary"')
 
 
+def test_people_read_whole_heart_and_macro_average_not_the_keys(output_dir):
+    page = (output_dir / "report.html").read_text(encoding="utf-8")
+    tables = re.sub(r"<(script|style|pre)\b.*?</\1>", "", page, flags=re.DOTALL)
+    text = re.sub(r"<[^>]*>", " ", tables)
+
+    # The row of each scope's summary, and the column of the patients.
+    assert text.count("whole heart") >= 3
+    assert re.findall(r"<tr><td>macro average</td>", tables) == ["<tr><td>macro average</td>"] * 2
+    assert not re.search(r"whole_heart|as one\b(?!\.)|mean of the structures", text)
+    figure = re.search(r'data-figure="figure-dice">(.*?)</script>', page, re.DOTALL)[1]
+    assert "whole heart" in figure
+    assert "whole_heart" not in figure
+
+
+def test_a_single_case_is_singular_on_the_page():
+    scores = score(hearts(1))
+
+    page = render_report(scores, build_summary(scores, Context(num_resamples=50)), Material())
+
+    assert re.search(r"1 case ·\s+8 structures ·", page)
+
+
 def test_a_report_without_extras_is_whole():
-    scores = score_cases(list(hearts(1)), HVSMR)
+    scores = score(hearts(1))
 
     page = render_report(scores, build_summary(scores, Context(num_resamples=50)), Material())
 
@@ -115,7 +143,7 @@ def test_a_report_without_extras_is_whole():
 
 
 def test_a_report_without_cases_is_whole():
-    scores = score_cases([], HVSMR)
+    scores = score([])
 
     page = render_report(scores, build_summary(scores, Context()), MATERIAL)
 

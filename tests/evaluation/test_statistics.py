@@ -7,7 +7,7 @@ from scipy import stats
 from heartseg.evaluation.statistics import (
     bootstrap_interval,
     compare_paired,
-    holm,
+    correct_by_holm,
     rank_biserial,
     summarize,
 )
@@ -65,21 +65,21 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says():
 
 def test_holm_matches_the_hand_calculation():
     # Sorted: 0.01 x 4, 0.02 x 3, 0.03 x 2 = 0.06, 0.04 x 1 raised to 0.06.
-    np.testing.assert_allclose(holm([0.04, 0.01, 0.03, 0.02]), [0.06, 0.04, 0.06, 0.06])
+    np.testing.assert_allclose(correct_by_holm([0.04, 0.01, 0.03, 0.02]), [0.06, 0.04, 0.06, 0.06])
 
 
 def test_holm_ignores_tests_that_were_not_made_and_stops_at_1():
-    adjusted = holm([0.6, NAN, 0.02])
+    adjusted = correct_by_holm([0.6, NAN, 0.02])
 
     assert adjusted[0] == 0.6
     assert math.isnan(adjusted[1])
     assert adjusted[2] == 0.04
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert correct_by_holm([0.9, 0.8]) == [1.0, 1.0]
+    assert correct_by_holm([]) == []
 
 
 def test_the_effect_size_is_the_balance_of_ranks():
-    # Ranks 1 (down), 2 and 3 (up), a zero that takes no part.
+    # Ranks 1 (down), 2 and 3 (up); the zero is ignored.
     assert rank_biserial(np.array([-0.1, 0.2, 0.3, 0.0])) == pytest.approx((5 - 1) / 6)
     assert rank_biserial(np.array([0.1, 0.5])) == 1
     assert rank_biserial(np.zeros(3)) == 0

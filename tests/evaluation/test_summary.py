@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from heartseg.evaluation.scoring import LabelPair, score_cases
+from heartseg.evaluation.label_pair import LabelPair
+from heartseg.evaluation.scores import collect_scores
+from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context, build_summary
 from heartseg.labels import HVSMR
 
@@ -23,6 +25,10 @@ PAIRS = [
 ]
 
 
+def score(pairs):
+    return collect_scores([score_case(pair, HVSMR) for pair in pairs], HVSMR, tolerance_mm=2.0)
+
+
 @pytest.fixture(scope="module")
 def summary():
     context = Context(
@@ -30,21 +36,21 @@ def summary():
         groups={"category": {"severe": ["pat1", "pat9"], "mild": ["pat2", "pat3"], "none": []}},
         num_resamples=200,
     )
-    return build_summary(score_cases(PAIRS, HVSMR), context)
+    return build_summary(score(PAIRS), context)
 
 
 def test_absent_missed_and_false_alarms_are_counted(summary):
     row = summary["scopes"]["full"]["structures"]["RV"]
 
     assert (row["n"], row["absent"], row["false_alarms"], row["missed"]) == (3, 1, 1, 1)
-    # 1 for pat1, 0 for the false alarm and 0 for the missed one; pat3 takes no part.
+    # 1 for pat1, 0 for the false alarm and 0 for the missed one; pat3 is not included.
     assert row["dice"]["mean"] == pytest.approx(1 / 3)
     assert row["dice"]["n"] == 3
     assert row["dice"]["median"] == 0
     assert summary["missing_predictions"] == ["pat4"]
 
 
-def test_macro_averages_are_over_structures_then_patients(summary):
+def test_a_macro_average_is_over_structures_then_patients(summary):
     macro = summary["scopes"]["full"]["macro"]["dice"]
 
     # pat1 1, pat2 (1 + 0) / 2, pat3 1, pat4 0
@@ -82,7 +88,7 @@ def test_the_summary_is_strict_json_with_the_policy_in_words(summary):
 
 
 def test_no_cases_at_all_give_an_empty_summary():
-    summary = build_summary(score_cases([], HVSMR), Context())
+    summary = build_summary(score([]), Context())
 
     assert summary["num_cases"] == 0
     assert summary["scopes"]["full"]["macro"]["dice"]["mean"] is None

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from heartseg.errors import ModelError
+from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import load_model, save_model
 from heartseg.networks.unet import build_unet
+from heartseg.training.losses import build_loss
+from heartseg.training.metrics import METRICS, build_metrics
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +21,18 @@ def members(tmp_path_factory):
     """The members of a sound model file, to be spoilt one at a time."""
     file = tmp_path_factory.mktemp("model") / "sound.keras"
     save_model(build_unet(image_size=(8, 8), base_filters=2, num_layers=2), file, {"a": 1})
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture(scope="module")
+def compiled_members(tmp_path_factory):
+    """The members of the last state of training: with loss, metrics and optimizer."""
+    model = build_unet(image_size=(8, 8), base_filters=2, num_layers=2)
+    model.compile("adam", build_loss("dice", 9), metrics=build_metrics(METRICS, HVSMR))
+    model.optimizer.build(model.trainable_variables)
+    file = tmp_path_factory.mktemp("model") / "state.keras"
+    save_model(model, file, {}, with_optimizer=True)
     with zipfile.ZipFile(file) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -47,6 +62,13 @@ def test_a_sound_file_passes(members, write):
     assert load_model(write(members)).name == "flexunet"
 
 
+def test_losses_and_metrics_load_from_whatever_module_they_were_written_in(compiled_members, write):
+    old = compiled_members["config.json"].replace(b"heartseg.training.", b"heartseg.model.")
+    assert old != compiled_members["config.json"]
+    loaded = load_model(write({**compiled_members, "config.json": old}), compiled=True)
+    assert type(loaded.loss) is type(build_loss("dice", 9))
+
+
 def test_a_lambda_layer_is_refused_by_name(tmp_path):
     images = keras.Input((8, 8, 3))
     keras.Model(images, keras.layers.Lambda(lambda x: x / 2)(images)).save(tmp_path / "odd.keras")
@@ -64,6 +86,7 @@ def test_a_lambda_layer_is_refused_by_name(tmp_path):
         ("builtins", "function"),
         ("keras.utils", "get_file"),
         ("keras.src.utils.file_utils", "get_file"),
+        ("heartseg.files", "replacing"),
         (None, "__lambda__"),
         (["keras.layers"], "Conv2D"),
         ("keras.layers", ["Conv2D"]),
@@ -168,7 +191,7 @@ def test_weights_that_claim_or_point_elsewhere_are_refused(spoil, members, write
     with h5py.File(buffer, "r+") as weights:
         spoil(weights, tmp_path / "secret")
     with pytest.raises(
-        ModelError, match=r"not stored as plain numbers|points elsewhere|there twice"
+        ModelError, match=r"not stored as plain numbers|links to another place|occurs twice"
     ):
         load_model(write({**members, "model.weights.h5": buffer.getvalue()}))
 

@@ -164,7 +164,7 @@ def test_all_problems_are_named_at_once_and_the_other_cases_are_done(tmp_path, v
     assert {record.case for record in records} == set(volumes)
 
 
-def test_mended_cases_are_added_to_the_others(tmp_path, volumes):
+def test_repaired_cases_are_added_to_the_others(tmp_path, volumes):
     label_file = tmp_path / "volumes" / "pat2_cropped_seg.nii.gz"
     whole = label_file.read_bytes()
     label_file.write_bytes(whole[:-50])
@@ -178,7 +178,7 @@ def test_mended_cases_are_added_to_the_others(tmp_path, volumes):
     assert result.num_written == len(filled(volumes["pat2"]))
 
 
-def test_a_lying_spacing_is_a_problem_of_its_file(tmp_path):
+def test_a_wrong_spacing_is_a_problem_of_its_file(tmp_path):
     scan = make_scan(spacing_mm=(900.0, 900.0, 900.0))
     write_case(tmp_path / "volumes", "pat1", scan)
     with pytest.raises(BatchError, match="pat1_cropped_norm") as caught:
@@ -206,7 +206,7 @@ def test_other_settings_ask_for_overwrite_and_leave_nothing_of_the_old(tmp_path,
     assert len(list((tmp_path / "master" / "images").iterdir())) == result.num_slices
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path, volumes):
+def test_a_folder_of_something_else_is_not_changed(tmp_path, volumes):
     notes = tmp_path / "master" / "notes.txt"
     notes.parent.mkdir()
     notes.write_text("mine")
@@ -239,7 +239,7 @@ def test_a_new_case_is_added_to_a_finished_folder(tmp_path, volumes):
 
 
 def test_slices_of_a_replaced_volume_are_never_kept(tmp_path, volumes, monkeypatch):
-    """Not even when the run that was to replace them was interrupted."""
+    """They are replaced even if the run that was about to replace them was interrupted."""
     config = make_config(tmp_path)
     run_prepare(config)
     replaced = make_scan(seed=7)
@@ -273,7 +273,9 @@ def test_a_damaged_state_is_an_error_that_names_it(tmp_path, volumes):
 def test_nothing_but_background_is_an_error(tmp_path):
     scan = make_scan()
     write_case(tmp_path / "volumes", "pat1", type(scan)(scan.image, scan.labels * 0, scan.affine))
-    with pytest.raises(DataError, match="no slice holds a structure"):
+    with pytest.raises(
+        DataError, match="volumes: expected label maps with structures, found background only"
+    ):
         run_prepare(make_config(tmp_path))
 
 

@@ -54,7 +54,7 @@ def test_another_seed_gives_other_patients(tmp_path):
     assert not set(first.values()) & set(second.values())
 
 
-def test_clinical_table_is_read_like_the_real_one(tmp_path):
+def test_the_clinical_table_can_be_read_as_the_real_one(tmp_path):
     folder = make(tmp_path / "volumes", patients=3)
     categories = read_clinical_table(folder / "hvsmr_clinical.csv").categories
 
@@ -63,13 +63,13 @@ def test_clinical_table_is_read_like_the_real_one(tmp_path):
 
 
 def test_progress_names_each_patient(tmp_path):
-    told = []
-    make(tmp_path / "volumes", report=lambda *entry: told.append(entry))
+    reported = []
+    make(tmp_path / "volumes", report=lambda *entry: reported.append(entry))
 
-    assert told == [(1, 2, "pat0"), (2, 2, "pat1")]
+    assert reported == [(1, 2, "pat0"), (2, 2, "pat1")]
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_not_changed(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
 
     with pytest.raises(DataError, match=r"holds notes\.txt.*--overwrite"):
@@ -92,7 +92,7 @@ def test_real_scans_are_never_overwritten(tmp_path):
     scan = tmp_path / "pat0_cropped_norm.nii.gz"
     scan.write_bytes(b"real")
 
-    with pytest.raises(DataError, match=r"looks like the real HVSMR-2\.0"):
+    with pytest.raises(DataError, match=r"looks like the real HVSMR-2\.0 data"):
         make(tmp_path, overwrite=True)
     assert scan.read_bytes() == b"real"
 

@@ -71,3 +71,16 @@ def test_the_rate_rises_for_three_epochs_and_falls_to_two_percent():
     assert all(later < earlier for earlier, later in pairwise(rates[2:]))
     # The last of 20 epochs: 0.02 + 0.98 * (1 + cos(0.95 pi)) / 2.
     assert rates[-1] == pytest.approx(0.026, abs=5e-4)
+
+
+def test_the_rate_stays_at_its_end_after_the_last_epoch():
+    last, later = (cosine_rate(epoch, epochs=10, learning_rate=1.0) for epoch in (10, 25))
+    assert later == last == pytest.approx(0.02)
+
+
+def test_the_weights_are_restored_after_an_error():
+    model, (*_, last) = trained("float32", momentum=0.75)
+    with pytest.raises(ValueError, match="broken"), averaged_weights(model):
+        raise ValueError("broken")
+    for now, before in zip(model.get_weights(), last, strict=True):
+        np.testing.assert_array_equal(now, before)

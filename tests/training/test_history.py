@@ -9,7 +9,7 @@ def record(epoch, val_loss, val_dice=0.5):
     return EpochRecord(epoch, logs, learning_rate=7e-5, seconds=1.5)
 
 
-def test_tables_have_the_published_form_and_leave_out_what_is_no_number(tmp_path):
+def test_tables_have_the_published_form_and_an_empty_cell_for_nan(tmp_path):
     names = ("history.json", "losses.csv", "metrics.csv", "losses.png", "metrics.png")
     files = HistoryFiles(*(tmp_path / name for name in names))
 
@@ -26,7 +26,7 @@ def test_tables_have_the_published_form_and_leave_out_what_is_no_number(tmp_path
     assert epochs[1]["learning_rate"] == 7e-5
 
 
-def test_a_record_comes_back_from_plain_values():
+def test_a_record_is_rebuilt_from_plain_values():
     before = record(3, 0.5, math.nan)
     after = EpochRecord.from_dict(json.loads(json.dumps(before.to_dict())))
     assert math.isnan(after.logs["val_dice"])

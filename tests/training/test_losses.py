@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from heartseg.training.losses import LOSSES, SharesDiceCrossentropy, build_loss
+from heartseg.training.losses import LOSSES, PartialVolumeDiceCrossentropy, build_loss
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def probabilities():
 # The probabilities of the right classes, pixel by pixel.
 RIGHT = np.array([0.5, 0.8, 0.6, 0.4])
 CROSSENTROPY = -np.log(RIGHT).mean()
-# Structure 1: 1.2 shared of 2 + 1.7. Structure 2: 0.6 shared of 1 + 1.1. One smooths both sides.
+# Structure 1: 1.2 shared of 2 + 1.7. Structure 2: 0.6 shared of 1 + 1.1. Smoothing adds the ones.
 DICE = np.mean([1 - (2 * 1.2 + 1) / (3.7 + 1), 1 - (2 * 0.6 + 1) / (2.1 + 1)])
 
 
@@ -40,7 +40,7 @@ def test_a_loss_matches_the_hand_count(name, expected, dtype, references, probab
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_perfect_answer_costs_nothing_and_a_wrong_one_stays_finite(name):
+def test_a_perfect_answer_has_no_loss_and_a_wrong_one_a_finite_loss(name):
     references = np.array([[[0, 1], [2, 1]]], np.uint8)
     perfect = np.eye(4, dtype=np.float32)[references]
     assert float(build_loss(name, 4)(references, perfect)) == pytest.approx(0, abs=1e-5)
@@ -48,7 +48,7 @@ def test_a_perfect_answer_costs_nothing_and_a_wrong_one_stays_finite(name):
     assert np.isfinite(float(build_loss(name, 4)(references, wrong)))
 
 
-def test_an_absent_structure_costs_nothing_unless_predicted():
+def test_an_absent_structure_adds_nothing_unless_predicted():
     background = np.zeros((1, 4, 4), np.uint8)
     nothing = np.eye(3, dtype=np.float32)[background]
     false_alarm = np.eye(3, dtype=np.float32)[np.ones_like(background)]
@@ -59,7 +59,7 @@ def test_an_absent_structure_costs_nothing_unless_predicted():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_comes_back_from_its_description(name, references, probabilities):
+def test_a_loss_is_rebuilt_from_its_description(name, references, probabilities):
     loss = build_loss(name, 3)
     description = keras.saving.serialize_keras_object(loss)
     again = keras.saving.deserialize_keras_object(description, safe_mode=True)
@@ -72,15 +72,32 @@ def test_an_unknown_loss_is_refused():
         build_loss("mse", 3)
 
 
-def test_a_voxel_that_nobody_labelled_has_no_gradient():
+def test_an_unlabelled_voxel_has_no_gradient():
     import tensorflow as tf
 
     logits = tf.Variable(np.random.default_rng(0).normal(size=(1, 2, 2, 2, 3)).astype(np.float32))
-    shares = np.zeros((1, 2, 2, 2, 3), np.float32)
-    shares[0, 0, 0, 0] = [0.25, 0.75, 0]
+    fractions = np.zeros((1, 2, 2, 2, 3), np.float32)
+    fractions[0, 0, 0, 0] = [0.25, 0.75, 0]
     with tf.GradientTape() as tape:
-        loss = SharesDiceCrossentropy()(shares, logits)
+        loss = PartialVolumeDiceCrossentropy()(fractions, logits)
     gradient = tape.gradient(loss, logits).numpy()
     assert np.abs(gradient[0, 0, 0, 0]).max() > 0.01
     gradient[0, 0, 0, 0] = 0
     assert not gradient.any()
+
+
+def test_the_loss_of_whole_hearts_keeps_the_name_that_saved_runs_know():
+    loss = PartialVolumeDiceCrossentropy()
+    description = keras.saving.serialize_keras_object(loss)
+    assert description["registered_name"] == "heartseg>SharesDiceCrossentropy"
+    assert type(keras.saving.deserialize_keras_object(description)) is type(loss)
+
+
+def test_the_loss_of_whole_hearts_is_smallest_where_probabilities_equal_the_fractions():
+    fractions = np.full((1, 1, 1, 2, 2), 0.5, np.float32)
+    loss = PartialVolumeDiceCrossentropy()
+    equal, certain = np.zeros_like(fractions), np.zeros_like(fractions)
+    certain[..., 1] = 4.0
+    # The entropy of two equal halves; the Dice term is 1 - (2 - 0 + 1) / (2 + 1) = 0.
+    assert float(loss(fractions, equal)) == pytest.approx(np.log(2), rel=1e-5)
+    assert float(loss(fractions, certain)) > float(loss(fractions, equal))

@@ -28,7 +28,7 @@ def update(name, *batches):
     return metric
 
 
-def test_the_published_measure_of_an_answer_without_heart_is_the_share_of_background():
+def test_the_published_measure_of_a_prediction_without_heart_is_the_part_of_background():
     references = np.zeros((1, 10, 10), np.uint8)
     references[0, 0, :9] = 1
     metric = update("dice_coef_multiclass", (references, one_hot(np.zeros_like(references))))
@@ -43,7 +43,7 @@ def test_the_published_measure_is_a_mean_over_slices_of_any_batch_size():
         (np.concatenate([right, right]), one_hot(np.concatenate([right, right]))),
         (right, one_hot(wrong)),
     )
-    # Two perfect slices, and one of which only the smoothing is left: 1 / (4 + 4 + 1).
+    # Two perfect slices, and one where only the smoothing counts: 1 / (4 + 4 + 1).
     assert float(metric.result()) == pytest.approx((1 + 1 + 1 / 9) / 3)
 
 
@@ -55,7 +55,7 @@ def test_dice_per_structure_counts_pixels_over_all_batches():
         "dice_per_structure", (references, one_hot(predictions)), (second, one_hot(second))
     )
     result = {key: float(value) for key, value in metric.result().items()}
-    # A: 2 shared, 2 predicted, 3 there. B: 1 shared, 2 predicted, 1 there. C: nowhere.
+    # A: 2 shared, 2 predicted, 3 in the references. B: 1, 2, 1. C: absent.
     assert result["dice_A"] == pytest.approx(2 * 2 / 5)
     assert result["dice_B"] == pytest.approx(2 * 1 / 3)
     assert np.isnan(result["dice_C"])
@@ -76,7 +76,7 @@ def test_a_reset_forgets_the_epoch():
     assert float(metric.result()["dice_A"]) == 1
 
 
-def test_accuracy_is_the_share_of_right_pixels():
+def test_accuracy_is_the_fraction_of_right_pixels():
     references = np.array([[[0, 1], [2, 0]]], np.uint8)
     metric = update("accuracy", (references, one_hot(np.array([[[0, 1], [1, 1]]]))))
     assert float(metric.result()) == pytest.approx(0.5)
@@ -97,7 +97,7 @@ def test_keras_logs_every_structure_by_name():
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_metric_comes_back_from_its_description(name):
+def test_a_metric_is_rebuilt_from_its_description(name):
     (metric,) = build_metrics([name], TABLE)
     description = keras.saving.serialize_keras_object(metric)
     again = keras.saving.deserialize_keras_object(description, safe_mode=True)
@@ -110,7 +110,7 @@ def test_an_unknown_metric_is_refused():
         build_metrics(["accuracy", "iou"], TABLE)
 
 
-def test_pixels_are_counted_not_weighed():
+def test_pixels_are_counted_not_weighted():
     (metric,) = build_metrics(["dice_per_structure"], TABLE)
     ones = np.ones((1, 2, 2), np.uint8)
     with pytest.raises(ValueError, match="takes no sample_weight"):

@@ -1,4 +1,4 @@
-"""Training by several processes, without starting them: what each does when the others differ."""
+"""Training with several processes, without starting them: each one's answer to the others."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ FIRST, SECOND = (Placement(num_replicas=2, num_processes=2, process_index=i) for
 
 @pytest.fixture
 def others(monkeypatch):
-    """Let a test say what the other process contributes, given what this one does."""
+    """Let a test set the values of the other process, given those of this one."""
 
     def set_answer(answer):
         monkeypatch.setattr(placement, "_gather", lambda values: np.stack([values, answer(values)]))
@@ -21,7 +21,7 @@ def others(monkeypatch):
     return set_answer
 
 
-def test_alone_everything_happens_here():
+def test_a_single_process_does_everything_itself():
     done = []
     alone = Placement()
     alone.in_first(lambda: done.append(1))
@@ -31,7 +31,7 @@ def test_alone_everything_happens_here():
     assert alone.agree({"loss": 0.1}) == {"loss": 0.1}
 
 
-def test_only_the_first_process_does_what_is_done_once(others):
+def test_only_the_first_process_does_the_work_of_in_first(others):
     others(lambda values: values)
     done = []
     for place in (FIRST, SECOND):
@@ -39,7 +39,7 @@ def test_only_the_first_process_does_what_is_done_once(others):
     assert done == [0]
 
 
-def test_a_failure_in_the_first_process_is_one_in_all(others):
+def test_a_failure_in_the_first_process_is_an_error_in_all(others):
     def fail():
         raise DataError("the disk is full")
 
@@ -51,22 +51,22 @@ def test_a_failure_in_the_first_process_is_one_in_all(others):
         SECOND.in_first(fail)
 
 
-def test_work_in_the_first_process_makes_arrays_of_its_own(others):
+def test_work_in_the_first_process_is_not_distributed(others):
     others(lambda values: values)
     seen = []
     FIRST.in_first(lambda: seen.append(keras.distribution.distribution()))
     assert seen == [None]
 
 
-def test_processes_that_set_out_to_do_different_things_are_told(others):
+def test_processes_that_differ_are_named(others):
     others(lambda values: values)
     FIRST.check_equal("epochs: 3")
     others(lambda values: values[::-1])
-    with pytest.raises(ConfigError, match=r"process_index \[1\] from the first"):
+    with pytest.raises(ConfigError, match=r"process_index \[1\] differ from the first"):
         FIRST.check_equal("epochs: 3")
 
 
-def test_all_judge_by_the_values_of_the_first(others, monkeypatch):
+def test_all_processes_use_the_values_of_the_first(others, monkeypatch):
     monkeypatch.setattr(placement, "_gather", lambda values: np.stack([values * 2, values]))
     assert SECOND.agree({"loss": 0.25, "val_loss": 1.5}) == {"loss": 0.5, "val_loss": 3.0}
 

@@ -25,7 +25,7 @@ def test_auto_stays_with_float32_on_jax_without_a_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("capability", "policy"), [((8, 0), "mixed_bfloat16"), ((7, 5), "float32")]
 )
-def test_auto_asks_the_gpu_where_there_is_one(monkeypatch, capability, policy):
+def test_auto_depends_on_the_gpu_where_there_is_one(monkeypatch, capability, policy):
     config = tf.config
     details = {"device_name": "Card", "compute_capability": capability}
     monkeypatch.setattr(config, "list_physical_devices", lambda _: ["gpu"])
@@ -35,13 +35,13 @@ def test_auto_asks_the_gpu_where_there_is_one(monkeypatch, capability, policy):
     assert "Card" in chosen.reason
 
 
-def test_a_named_precision_is_taken_and_an_unknown_one_refused():
+def test_a_named_precision_is_used_and_an_unknown_one_refused():
     assert choose_precision("float16").policy == "mixed_float16"
     with pytest.raises(ValueError, match="expected auto or float32"):
         choose_precision("int8")
 
 
-def test_the_policy_is_put_back_even_after_an_error():
+def test_the_policy_is_restored_even_after_an_error():
     with pytest.raises(ValueError, match="broken"), dtype_policy("mixed_bfloat16"):
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
         raise ValueError("broken")
