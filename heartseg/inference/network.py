@@ -1,4 +1,4 @@
-"""A Keras model as a plain, compiled function from images to probabilities."""
+"""A Keras model as a compiled function from images to probabilities."""
 
 import keras
 import numpy as np
@@ -13,11 +13,11 @@ from heartseg.slices.recipe import SliceRecipe
 def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int) -> Predict:
     """Wrap a model as a function that is compiled once, however many images a batch holds.
 
-    It computes in the precision that the model was saved with.
+    The function computes in the precision that the model was saved with.
 
     Args:
         model: From images to probabilities.
-        recipe: What the model is fed with.
+        recipe: How the images are made.
         batch_size: Images in the largest batch.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Slices and volumes to label maps, with any function that gives probabilities."""
+"""From slices and volumes to label maps, with any function that gives probabilities."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -18,7 +18,7 @@ Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """``(B, H, W, C)`` images in [0, 1] to ``(B, H, W, K)`` probabilities."""
 
 GRAY_LIMITS = (0.0, 255.0)
-"""A picture is windowed already: its grey levels stay as they are."""
+"""A picture has been windowed before: its grey levels stay as they are."""
 
 
 def predict_volume(
@@ -33,8 +33,8 @@ def predict_volume(
 ) -> NDArray[np.uint8]:
     """Predict the label of every voxel of a scan.
 
-    The probabilities of one batch are all that is held at a time; each slice's are brought back
-    to its native grid before the most probable class is chosen.
+    Only the probabilities of one batch are held at a time; those of each slice are brought back to
+    its native grid before the most probable class is chosen.
 
     Args:
         predict: The network.
@@ -43,8 +43,8 @@ def predict_volume(
         num_classes: Classes that the network tells apart, background included.
         batch_size: Slices predicted at once.
         tile_overlap: Cut slices that are larger than the network into tiles with this overlap
-            (a share of a tile's side); None resizes or crops them as the recipe says.
-        report: Told after each slice.
+            (a fraction of a tile's side); None resizes or crops them as the recipe says.
+        report: Called after each slice with (slices done, slices, what was done).
 
     Returns:
         ``(X, Y, Z)`` labels on the grid of ``image``.
@@ -100,9 +100,9 @@ def predict_slices(
 ) -> list[NDArray[np.uint8]]:
     """Predict the labels of pictures, each on its own grid.
 
-    A picture is grey levels that were windowed before, as ``prepare`` writes them; it has no
-    spacing. With ``fit: stretch`` it is resized to the network, with ``fit: pad`` its pixels are
-    taken to be ``recipe.spacing_mm`` wide already. A prepared slice reaches the network as it is.
+    A picture holds grey levels that were windowed before, as ``prepare`` writes them; it has no
+    spacing. With ``fit: stretch`` it is resized to the network; with ``fit: pad`` its pixels are
+    assumed to be ``recipe.spacing_mm`` wide. A prepared slice reaches the network unchanged.
 
     Args:
         predict: The network.
@@ -113,7 +113,7 @@ def predict_slices(
         tile_overlap: As in ``predict_volume``.
 
     Returns:
-        One ``(H, W)`` label map a picture, in their order.
+        One ``(H, W)`` label map per picture, in their order.
 
     Raises:
         DataError: If a picture is too large for the recipe.
@@ -152,7 +152,7 @@ def predict_slices(
 
 
 def lay_picture(image: NDArray[np.uint8], recipe: SliceRecipe) -> SliceGrid:
-    """Lay a picture on the network's grid; ``predict_slices`` says how.
+    """Place a picture on the network's grid; ``predict_slices`` says how.
 
     Raises:
         DataError: If the picture is too large for the recipe.
