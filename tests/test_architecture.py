@@ -10,7 +10,7 @@ import pytest
 import heartseg
 
 PACKAGE = Path(heartseg.__file__).parent
-BASE = {"labels", "errors", "files", "progress", "parallel", "hashing", "lock"}
+BASE = {"labels", "errors", "files", "progress", "parallel", "hashing", "lock", "native_notes"}
 CORE = {
     "scans": set(),
     "surfaces": set(),
