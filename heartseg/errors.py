@@ -19,6 +19,10 @@ class ModelError(HeartsegError):
     """A model file cannot be used, or training cannot go on."""
 
 
+class MissingPackageError(HeartsegError, ImportError):
+    """A function needs a package that is not installed."""
+
+
 class BatchError(HeartsegError):
     """Some inputs of a batch failed; all the others are done.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from builders import make_affine, make_scan
 
+import heartseg
 from heartseg.evaluation.overlap import confusion_matrix, dice_per_label
 from heartseg.evaluation.scoring import LabelPair, score_case
 from heartseg.inference.postprocess import clean_up, keep_largest_components, touches_border
@@ -92,6 +93,11 @@ def segment_whole(voxels):
     return WholeHeartSegmenter(as_logits, (12, 16, 14), TABLE).segment(volume_of(voxels)).labels
 
 
+def segment_from_python(voxels):
+    segmenter = WholeHeartSegmenter(as_logits, (12, 16, 14), TABLE)
+    return heartseg.segment((voxels, AFFINE), model=segmenter).labels
+
+
 def score(prediction, reference, endpoints):
     pair = LabelPair("a", prediction, reference, SPACING_MM, endpoints)
     scores = score_case(pair, HVSMR)
@@ -137,6 +143,11 @@ CALLS = {
     "coarsen": Call(lambda mask: coarsen(mask, (2, 3, 2)), (MASK,)),
     "score_case": Call(score, (OTHER_LABELS, LABELS, ZONES)),
     "dice_per_label": Call(lambda a, b: dice_per_label(a, b, 9), (OTHER_LABELS, LABELS)),
+    "heartseg.score": Call(
+        lambda *maps: repr(heartseg.score(*maps, spacing_mm=SPACING_MM).rows()[0]["dice"]),
+        (OTHER_LABELS, LABELS, ZONES),
+    ),
+    "heartseg.segment": Call(segment_from_python, (IMAGE,)),
     "confusion_matrix": Call(lambda a, b: confusion_matrix(a, b, 9), (OTHER_LABELS, LABELS)),
     "clean_up": Call(lambda labels: clean_up(labels, HVSMR), (OTHER_LABELS,)),
     "keep_largest_components": Call(keep_largest_components, (OTHER_LABELS,)),

@@ -219,10 +219,7 @@ def write_image(
 def write_label_map(
     file: Path, labels: NDArray[np.uint8], *, like: Volume, table: LabelTable
 ) -> None:
-    """Write a label map on the grid of another volume.
-
-    Affine, qform and sform with their codes, and units are those of ``like``, but none of the texts
-    of its header; the values and names of the structures stand in a comment extension.
+    """Write a label map on the grid of another volume; see ``build_label_image``.
 
     Args:
         file: Where to; ``.nii.gz`` is compressed.
@@ -232,6 +229,25 @@ def write_label_map(
 
     Raises:
         DataError: If the file cannot be written.
+        ValueError: If the shapes differ.
+    """
+    _write(build_label_image(labels, like=like, table=table), file)
+
+
+def build_label_image(
+    labels: NDArray[np.uint8], *, like: Volume, table: LabelTable
+) -> nibabel.Nifti1Image:
+    """Build the NIfTI image of a label map on the grid of another volume.
+
+    Affine, qform and sform with their codes, and units are those of ``like``, but none of the texts
+    of its header; the values and names of the structures stand in a comment extension.
+
+    Args:
+        labels: ``(X, Y, Z)`` labels, the shape of ``like``.
+        like: The volume that was segmented.
+        table: The names of the labels.
+
+    Raises:
         ValueError: If the shapes differ.
     """
     if labels.shape != like.voxels.shape:
@@ -251,7 +267,7 @@ def write_label_map(
     ]
     is_nifti2 = isinstance(header, nibabel.Nifti2Header)
     image_class = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
-    _write(image_class(labels.astype(np.uint8, copy=False), like.affine, header), file)
+    return image_class(labels.astype(np.uint8, copy=False), like.affine, header)
 
 
 def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
