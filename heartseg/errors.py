@@ -22,6 +22,10 @@ class ModelError(HeartsegError):
     """A model file cannot be used, or training cannot continue."""
 
 
+class MissingPackageError(HeartsegError, ImportError):
+    """A function needs a package that is not installed."""
+
+
 class BatchError(HeartsegError):
     """Some inputs of a batch failed; all others are done.
 

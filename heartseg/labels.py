@@ -1,6 +1,6 @@
 """The structures of the heart: their values, names and colours, and colour <-> label."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,6 +55,13 @@ class LabelTable:
             twice = sorted({str(entry) for entry in seen if seen.count(entry) > 1})
             if twice:
                 raise ConfigError(f"labels: the {what} {', '.join(twice)} is used more than once")
+
+    def __iter__(self) -> Iterator[Structure]:
+        """Iterate over the structures, background first."""
+        return iter(self.structures)
+
+    def __len__(self) -> int:
+        return len(self.structures)
 
     @property
     def num_classes(self) -> int:

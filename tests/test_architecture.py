@@ -10,7 +10,17 @@ import pytest
 import heartseg
 
 PACKAGE = Path(heartseg.__file__).parent
-BASE = {"labels", "errors", "files", "progress", "parallel", "hashing", "lock", "plurals"}
+BASE = {
+    "labels",
+    "errors",
+    "files",
+    "progress",
+    "parallel",
+    "hashing",
+    "lock",
+    "plurals",
+    "native_notes",
+}
 CORE = {
     "scans": set(),
     "surfaces": set(),
@@ -29,6 +39,7 @@ MAY_IMPORT = {
     "config": set(),
     "runs": {"config", *CORE} - {"evaluation"},
     "pipelines": {"runs", "config", *CORE},
+    "api": {"runs", "config", *CORE},
     "cli": {"pipelines", "config", *CORE},
 }
 HEAVY = ["tensorflow", "keras", "cv2", "sklearn", "scipy", "pydantic", "nibabel", "matplotlib"]
@@ -110,6 +121,9 @@ def test_a_module_keeps_to_the_rules(module, file):
         ("inference.slice_prediction", "from heartseg.config.schema import Config"),
         ("pipelines.score_model", "from heartseg.pipelines.infer import run_infer"),
         ("pipelines.score_model", "from heartseg.cli import console"),
+        ("api.segmentation", "from heartseg.pipelines.infer import run_infer"),
+        ("api.segmentation", "print('done')"),
+        ("runs.trained", "from heartseg.api.segmentation import segment"),
         ("config.schema", "from heartseg.scans.geometry import Plane"),
         ("runs.slice_training", "from heartseg.pipelines.train import run_training"),
         ("training.loop", "from heartseg.runs.folder import CONFIG"),
@@ -133,6 +147,7 @@ def test_the_guard_finds_a_breach(module, source):
     [
         ("cli.app", "from heartseg.pipelines.train import run_training\nprint(1)\nimport rich"),
         ("pipelines.train", "from heartseg.config.schema import Config"),
+        ("api.segmentation", "from heartseg.runs.layout import RunLayout"),
         ("scans.volume", "try:\n    pass\nexcept BaseException:\n    pass\n    raise"),
         ("inference.slice_prediction", "from heartseg.slices.recipe import SliceRecipe"),
         (

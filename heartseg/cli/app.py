@@ -5,7 +5,6 @@ valid: ``heartseg --help`` answers at once, and so does a mistake in a configura
 """
 
 import gc
-import os
 import signal
 import sys
 import threading
@@ -28,6 +27,7 @@ from heartseg.cli.options import (
     path_option,
 )
 from heartseg.errors import HeartsegError
+from heartseg.native_notes import ask_for_errors_only, native_notes_hidden
 
 if TYPE_CHECKING:
     from heartseg.config.schema import Config
@@ -393,7 +393,7 @@ def inspect(
     config = _begin(config_file, overrides, quiet, log_file)
     from heartseg.cli import console
 
-    with console.native_notes_hidden():
+    with native_notes_hidden(console.show_notes):
         from heartseg.pipelines.inspect import run_inspect
 
         summary, diagram = run_inspect(config, output_dir=output_dir)
@@ -420,9 +420,7 @@ def _split_config(arguments: list[Path]) -> tuple[Path | None, list[Path]]:
 
 def main() -> None:
     """Run the command line."""
-    # Before TensorFlow loads: its start-up notes are not for the terminal of a user.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    ask_for_errors_only()
     gc.set_threshold(OBJECTS_PER_COLLECTION)
     signal.signal(signal.SIGINT, _interrupt)
     try:

@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from heartseg.errors import DataError, HeartsegError
+from heartseg.errors import DataError
+from heartseg.native_notes import native_notes_hidden
 from heartseg.progress import Report, silent
 
 if TYPE_CHECKING:
@@ -104,33 +104,9 @@ def fail(text: str) -> None:
     _to_file(logging.ERROR, text)
 
 
-@contextmanager
-def native_notes_hidden() -> Iterator[None]:
-    """Keep what C++ code and worker processes write to stderr off the terminal.
-
-    TensorFlow writes start-up notes there, whatever ``TF_CPP_MIN_LOG_LEVEL`` says
-    (tensorflow/tensorflow#100442), and workers that are interrupted write tracebacks. What this
-    process writes from Python still reaches the terminal. If the block ends in an error that is
-    not the user's, the notes are shown.
-    """
-    sys.stderr.flush()
-    terminal, python_stderr = os.dup(2), sys.stderr
-    with tempfile.TemporaryFile() as notes:
-        sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1, errors="backslashreplace")
-        os.dup2(notes.fileno(), 2)
-        try:
-            yield
-        except (HeartsegError, OSError, KeyboardInterrupt):
-            raise
-        except BaseException:
-            notes.seek(0)
-            err.print(notes.read().decode(errors="replace"), markup=False)
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            sys.stderr.close()
-            sys.stderr = python_stderr
+def show_notes(notes: str) -> None:
+    """Show what ``native_notes_hidden`` hid, before the traceback of a bug."""
+    err.print(notes, markup=False)
 
 
 def show_scores(summary: Mapping[str, Any], output_dir: Path) -> None:
@@ -204,7 +180,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 @contextmanager
 def progress(what: str) -> Iterator[Report]:
     """Yield a progress callable: a bar on a terminal, a plain line now and then in a log."""
-    with native_notes_hidden():
+    with native_notes_hidden(show_notes):
         if out.quiet:
             yield silent
         elif not err.is_terminal:
@@ -236,7 +212,7 @@ def _bar(what: str) -> Iterator[Report]:
 def training() -> "Iterator[tuple[Callable[[TrainingProgress], None], Report]]":
     """Yield what is told of training, a live line of steps and a line an epoch, and of reading."""
     logger.info("loading TensorFlow")
-    with native_notes_hidden():
+    with native_notes_hidden(show_notes):
         if out.quiet or not err.is_terminal:
             report = silent if out.quiet else _plain_report("reading")
             yield (

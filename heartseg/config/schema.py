@@ -268,10 +268,12 @@ class InferConfig(Section):
     """Where results go; the default is RUN_DIR/inference."""
     batch_size: PositiveInt = 8
     """Slices predicted at once."""
+    outputs: tuple[str, ...] = ("label_map", "preview")
+    """Files that are written for a volume: label_map, preview, movie_mp4, movie_gif."""
     overlay: bool = False
-    """Whether the labels are also drawn over the image."""
+    """Whether the labels are also drawn over a picture."""
     movie: Literal["none", "mp4", "gif"] = "none"
-    """Whether a volume's overlay is written as a film."""
+    """Whether a volume's overlay is also written as a movie."""
     tiled: bool = False
     """Whether slices larger than the network are cut into overlapping tiles at their own size."""
     tile_overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25

@@ -1,4 +1,4 @@
-"""A Keras model as a plain, compiled function from images to probabilities."""
+"""A Keras model as a compiled function from images to probabilities."""
 
 import keras
 import numpy as np
@@ -7,17 +7,18 @@ from numpy.typing import NDArray
 from heartseg.errors import ModelError
 from heartseg.inference.slice_prediction import Predict
 from heartseg.inference.views import PredictVolume
+from heartseg.native_notes import native_notes_hidden
 from heartseg.slices.recipe import SliceRecipe
 
 
 def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int) -> Predict:
     """Wrap a model as a function that is compiled once, however many images a batch holds.
 
-    It computes in the precision that the model was saved with.
+    The function computes in the precision that the model was saved with.
 
     Args:
         model: From images to probabilities.
-        recipe: What the model is fed with.
+        recipe: How the images are made.
         batch_size: Images in the largest batch.
 
     Raises:
@@ -33,15 +34,17 @@ def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int)
             f"the model takes images of shape {shape}, its recipe makes {(None, *expected)}"
         )
     if keras.backend.backend() == "tensorflow":
-        return _compile_tensorflow(model, expected)
-    return _compile_padded(model, batch_size)
+        return _quiet_at_first(_compile_tensorflow(model, expected))
+    return _quiet_at_first(_compile_padded(model, batch_size))
 
 
 def compile_volume_predict(model: keras.Model) -> PredictVolume:
     """Wrap a model of whole volumes as a plain function, compiled once."""
     if keras.backend.backend() != "tensorflow":
-        return lambda images: np.asarray(
-            keras.ops.convert_to_numpy(model.predict_on_batch(images)), np.float32
+        return _quiet_at_first(
+            lambda images: np.asarray(
+                keras.ops.convert_to_numpy(model.predict_on_batch(images)), np.float32
+            )
         )
     import tensorflow as tf
 
@@ -49,7 +52,23 @@ def compile_volume_predict(model: keras.Model) -> PredictVolume:
     compiled = tf.function(
         lambda images: model(images, training=False), input_signature=signature, autograph=False
     )
-    return lambda images: np.asarray(compiled(tf.constant(images)), np.float32)
+    return _quiet_at_first(lambda images: np.asarray(compiled(tf.constant(images)), np.float32))
+
+
+def _quiet_at_first(predict: Predict) -> Predict:
+    """Hide what the backend writes as it computes for the first time, and loads its libraries."""
+    is_first = True
+
+    def predict_quietly(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        nonlocal is_first
+        if not is_first:
+            return predict(images)
+        with native_notes_hidden():
+            probabilities = predict(images)
+        is_first = False
+        return probabilities
+
+    return predict_quietly
 
 
 def _compile_tensorflow(model: keras.Model, image_shape: tuple[int, int, int]) -> Predict:

@@ -1,4 +1,4 @@
-"""What a scan must be for the whole-heart network, and when its answer is not to be trusted."""
+"""Whether a scan can be of a heart by MR, and whether its segmentation is plausible."""
 
 from collections.abc import Iterator
 
@@ -11,27 +11,27 @@ from heartseg.scans.volume import Volume
 LEAST_VOXELS = 8
 """Fewer along an axis are slices, not a volume."""
 DOUBTFUL = 0.75
-"""Below this agreement of the views a structure is doubtful: on real hearts it was 0.86 or more."""
+"""A structure of less stability between views is doubtful: on real hearts it was 0.86 or more."""
 SURE = 0.8
-"""Mean agreement of all structures; below, the scan is unlike the training data: on real hearts it
-was 0.89 or more, on hearts upside down, other contrasts and noise 0.77 or less."""
+"""Mean stability of all structures; below, the scan is unlike the training data: on real hearts it
+was 0.89 or more; on hearts upside down, other contrasts and noise 0.77 or less."""
 HOPELESS = 0.68
-"""Mean agreement on noise and shuffled voxels was less."""
+"""Mean stability on noise and shuffled voxels was less."""
 PLAUSIBLE_ML = (20.0, 2500.0)
-"""All structures together: 48 to 1071 mL in 57 patients from newborn to adult, with room."""
+"""All structures together: 48 to 1071 mL in 57 patients from newborn to adult, with a margin."""
 
 
-def check_league(image: Volume) -> None:
-    """Check what can be told of a scan without the network.
+def check_scan(image: Volume) -> None:
+    """Check what is known of a scan before the network sees it.
 
     Raises:
-        DataError: If it is a few slices only, empty, or by CT.
+        DataError: If the scan is a few slices only, holds one intensity only, or is a CT.
     """
     voxels = image.voxels
     if min(voxels.shape) < LEAST_VOXELS:
         raise DataError(
-            f"expected a volume, found {min(voxels.shape)} slices ({voxels.shape}): the packaged "
-            "model needs the whole heart; train a model of slices for single ones"
+            f"expected a volume, found {min(voxels.shape)} slices ({voxels.shape}): this model "
+            "needs the whole heart; for single slices train a model with model.kind: slices"
         )
     sample = voxels[::2, ::2, ::2]
     if sample.max() <= sample.min():
@@ -41,40 +41,51 @@ def check_league(image: Volume) -> None:
     if sample.min() > -5000 and (sample < -500).mean() > 0.01 and tissue > 0.05:
         raise DataError(
             f"looks like CT (intensities from {sample.min():.0f} to {sample.max():.0f}, "
-            f"{(sample < -500).mean():.0%} below -500 as air in Hounsfield units); the packaged "
-            "model knows MR with bright blood only"
+            f"{(sample < -500).mean():.0%} below -500, as air has in Hounsfield units); this model "
+            "knows MR with bright blood only"
         )
 
 
 def find_notices(
-    labels: NDArray[np.uint8], quality: NDArray[np.float64], affine: NDArray[np.float64]
+    labels: NDArray[np.uint8], stability: NDArray[np.float64], affine: NDArray[np.float64]
 ) -> Iterator[str]:
-    """Yield what makes a result doubtful, in words."""
-    agreement = mean_quality(quality)
-    if agreement < SURE:
+    """Yield what makes a segmentation doubtful, in words.
+
+    Args:
+        labels: ``(X, Y, Z)`` label map.
+        stability: ``(structures,)`` stability between views, NaN where absent; one at least is
+            present.
+        affine: ``(4, 4)`` from voxel indices to millimetres.
+    """
+    mean = mean_stability(stability)
+    if mean < SURE:
         yield (
-            f"the looks at this scan agree only to {agreement:.2f} (on hearts of the kind that the "
-            "model knows: 0.89 or more); it may be another body part, contrast or orientation, so "
-            "do not use the result unseen"
+            f"the views of this scan agree only to {mean:.2f} (0.89 or more on hearts of the kind "
+            "that the model knows); it may show another body part, contrast or orientation. Check "
+            "the result before using it"
         )
     volume_ml = np.count_nonzero(labels) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     low, high = PLAUSIBLE_ML
     if not low <= volume_ml <= high:
         yield (
-            f"all structures together have {volume_ml:.4g} mL, no volume of a heart; are the "
-            "spacings in the header in millimetres?"
+            f"all structures together have {volume_ml:.4g} mL; a heart has {low:g} to {high:g} mL. "
+            "Are the spacings in the header in millimetres?"
         )
 
 
-def is_doubtful(quality: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which structures are not to be trusted: all of them where the whole is not.
+def is_doubtful(stability: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Decide which structures are doubtful: all of them where the whole heart is.
 
     Args:
-        quality: ``(structures,)`` agreement, NaN where absent.
+        stability: ``(structures,)`` stability between views, NaN where absent.
+
+    Returns:
+        ``(structures,)``, False where absent.
     """
-    return np.asarray((quality < DOUBTFUL) | (~np.isnan(quality) & (mean_quality(quality) < SURE)))
+    unsure = ~np.isnan(stability) & (mean_stability(stability) < SURE)
+    return np.asarray((stability < DOUBTFUL) | unsure)
 
 
-def mean_quality(quality: NDArray[np.float64]) -> float:
-    """Return the mean agreement of all structures that were found."""
-    return float(np.nanmean(quality))
+def mean_stability(stability: NDArray[np.float64]) -> float:
+    """Return the mean stability of all structures that were found, at least one."""
+    return float(np.nanmean(stability))

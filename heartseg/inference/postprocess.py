@@ -1,4 +1,4 @@
-"""What is known of a heart, applied to a predicted label map."""
+"""What is known of every heart, applied to a predicted label map."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from scipy import ndimage
 
 from heartseg.labels import LabelTable
 
-# There may be a superior vena cava on each side: its second piece is no debris.
+# There may be a superior vena cava on each side: its second component is no debris.
 _BILATERAL = {"SVC": 0.2}
 # Of 57 hearts 6 have no right ventricle and 10 no right atrium; where there is one, it takes less
 # of the heart in one of them only.
-_LEAST_SHARE = {"RV": 0.02, "RA": 0.02}
+_LEAST_FRACTION = {"RV": 0.02, "RA": 0.02}
 TOUCHING = np.ones((3, 3, 3), bool)
-"""Voxels that share a face, an edge or a corner belong to one piece (26-connectivity)."""
+"""Voxels that share a face, an edge or a corner are connected (26-connectivity)."""
 
 
 def clean_up(labels: NDArray[np.uint8], table: LabelTable) -> NDArray[np.uint8]:
@@ -23,75 +23,83 @@ def clean_up(labels: NDArray[np.uint8], table: LabelTable) -> NDArray[np.uint8]:
     Args:
         labels: ``(X, Y, Z)`` label map.
         table: What its values mean.
+
+    Returns:
+        A new label map of the same shape.
     """
     keep, least = (
         {s.value: known[s.key] for s in table.foreground if s.key in known}
-        for known in (_BILATERAL, _LEAST_SHARE)
+        for known in (_BILATERAL, _LEAST_FRACTION)
     )
-    return keep_largest_components(labels, keep_fraction=keep, least_share=least)
+    return keep_largest_components(labels, keep_fraction=keep, least_fraction=least)
 
 
 def keep_largest_components(
     labels: NDArray[np.uint8],
     *,
     keep_fraction: Mapping[int, float] | None = None,
-    least_share: Mapping[int, float] | None = None,
+    least_fraction: Mapping[int, float] | None = None,
 ) -> NDArray[np.uint8]:
-    """Keep the largest connected piece of each structure; the others were named wrongly.
+    """Keep the largest connected component of each structure; the others have the wrong label.
 
-    Another piece takes the name of the structure that it touches most, and becomes background
+    Each of the others takes the label of the structure that it touches most, and becomes background
     where it touches none.
 
     Args:
         labels: ``(X, Y, Z)`` label map.
-        keep_fraction: For structures that may come in several pieces: a piece stays if it has at
-            least this share of the largest one's voxels; 0 keeps every piece.
-        least_share: For structures that may be missing: with a smaller share of all labelled voxels
-            every piece was named wrongly.
+        keep_fraction: For structures that may have several components: a component stays if it
+            has at least this fraction of the largest one's voxels; 0 keeps every component.
+        least_fraction: For structures that may be missing: where all components together have a
+            smaller fraction of all labelled voxels, all of them have the wrong label.
 
     Returns:
-        A new label map of the same shape. Of two largest pieces of equal size the first stays.
+        A new label map of the same shape. Of two largest components of equal size the first stays.
     """
     fractions = keep_fraction or {}
     kept = labels.copy()
-    counts = np.bincount(labels.ravel())
-    for value, share in (least_share or {}).items():
-        if value < len(counts) and counts[value] < share * counts[1:].sum():
-            kept[kept == value] = 0
+    _remove_too_small(kept, least_fraction or {})
     for value, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
         # A view: only the box that holds the structure is searched.
         region = kept[box]
-        pieces, count = ndimage.label(region == value, structure=TOUCHING)
+        components, count = ndimage.label(region == value, structure=TOUCHING)
         if count < 2:
             continue
-        sizes = np.bincount(pieces.ravel())
+        sizes = np.bincount(components.ravel())
         sizes[0] = 0
         stays = np.zeros(count + 1, bool)
         stays[np.argmax(sizes)] = True
         if value in fractions:
             stays |= sizes >= fractions[value] * sizes.max()
         stays[0] = True
-        region[~stays[pieces]] = 0
-    _rename(kept, labels)
+        region[~stays[components]] = 0
+    _relabel(kept, labels)
     return kept
 
 
-def _rename(kept: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-    """Give the pieces of ``labels`` that are gone the names of their neighbours, in place."""
-    pieces, _ = ndimage.label((labels > 0) & (kept == 0), structure=TOUCHING)
-    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+def _remove_too_small(kept: NDArray[np.uint8], least_fraction: Mapping[int, float]) -> None:
+    """Make structures background that are too small to be there, in place."""
+    counts = np.bincount(kept.ravel())
+    for value, fraction in least_fraction.items():
+        if value < len(counts) and counts[value] < fraction * counts[1:].sum():
+            kept[kept == value] = 0
+
+
+def _relabel(kept: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+    """Give the components of ``labels`` that are gone the label of a neighbour, in place."""
+    components, _ = ndimage.label((labels > 0) & (kept == 0), structure=TOUCHING)
+    for number, box in enumerate(ndimage.find_objects(components), start=1):
         around = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
-        piece = pieces[around] == number
-        names = kept[around]
-        touched = names[ndimage.binary_dilation(piece, TOUCHING) & (names > 0)]
+        component = components[around] == number
+        region = kept[around]
+        touched = region[ndimage.binary_dilation(component, TOUCHING) & (region > 0)]
         if touched.size:
-            names[piece] = np.bincount(touched).argmax()
+            region[component] = np.bincount(touched).argmax()
 
 
 def touches_border(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.bool_]:
-    """Tell which classes reach the border of the volume, and so may be cut off by it.
+    """Find the classes that reach the border of the volume, and so may be cut off by it.
 
     Args:
         labels: ``(X, Y, Z)`` label map, values below ``num_classes``.

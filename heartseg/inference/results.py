@@ -1,108 +1,118 @@
-"""The results of segmented volumes: label maps, previews, movies, and rows of ``volumes.csv``."""
+"""What is known of a scan or picture once it is segmented: all that a result file is made from."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.errors import DataError
-from heartseg.inference.plausibility import is_doubtful
-from heartseg.inference.segmenter import Answer, Segmenter
+from heartseg.inference.plausibility import DOUBTFUL, SURE, is_doubtful, mean_stability
+from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.volumetry import VolumeRow, measure_volumes
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import ModelDescription
-from heartseg.pictures.movie import write_movie
-from heartseg.pictures.overlays import overlay_slices
-from heartseg.pictures.previews import preview_sheet, to_true_aspect
-from heartseg.progress import Report
-from heartseg.scans.geometry import SliceLayout
+from heartseg.progress import Report, silent
 from heartseg.scans.intensity import find_window
-from heartseg.scans.volume import Volume, write_label_map
-from heartseg.slices.store import write_color
-
-VOLUMES = "volumes.csv"
-# A GIF keeps the noise of a scan: 120 slices take 12 MB at 384 pixels, 5 MB at 256.
-MOVIE_SIDE = {".mp4": 384, ".gif": 256}
+from heartseg.scans.volume import Volume
+from heartseg.slices.recipe import SliceRecipe
 
 
-@dataclass(frozen=True)
-class Task:
-    """One input and its results.
+@dataclass(frozen=True, eq=False)
+class SegmentedScan:
+    """A scan and its segmentation.
 
     Attributes:
-        file: The input.
-        name: What the names of its results begin with.
-        outputs: Every file that is written for it, the main one first.
+        case: Name of the case; the names of its files begin with it.
+        scan: The scan.
+        labels: ``(X, Y, Z)`` uint8 labels on the scan's grid.
+        stability: ``(structures,)`` stability between views, NaN where absent; None if the model
+            views a scan once.
+        notices: What makes the segmentation doubtful, in words.
+        model: What segmented it.
     """
 
-    file: Path
-    name: str
-    outputs: tuple[Path, ...]
+    case: str
+    scan: Volume
+    labels: NDArray[np.uint8]
+    stability: NDArray[np.float64] | None
+    notices: tuple[str, ...]
+    model: ModelDescription
 
+    @property
+    def table(self) -> LabelTable:
+        """The structures."""
+        return self.model.table
 
-@dataclass(frozen=True)
-class Segmented:
-    """What is told of a segmented volume.
+    @property
+    def recipe(self) -> SliceRecipe:
+        """Plane and window in which slices of the scan are shown."""
+        return self.model.recipe
 
-    Attributes:
-        rows: Its rows of ``volumes.csv``.
-        notices: What makes it doubtful.
-    """
+    @cached_property
+    def window_limits(self) -> tuple[float, float]:
+        """Intensities that pictures show as black and as white."""
+        return find_window(self.scan.voxels, self.recipe.window, self.recipe.window_range)
 
-    rows: list[VolumeRow]
-    notices: list[str]
-
-
-def segment_to_files(
-    task: Task, image: Volume, segmenter: Segmenter, *, report: Report
-) -> Segmented:
-    """Segment a volume and write its results."""
-    with naming(task.file):
-        answer = segmenter.segment(image, report=report)
-    _write_volume(task, image, answer.labels, segmenter.model)
-    return _measure(task, image, answer, segmenter.model.table)
-
-
-def _measure(task: Task, image: Volume, answer: Answer, table: LabelTable) -> Segmented:
-    """Return the rows of a volume, and what makes it doubtful."""
-    doubtful = None if answer.quality is None else is_doubtful(answer.quality)
-    rows = measure_volumes(
-        task.name, answer.labels, image.affine, table, quality=answer.quality, doubtful=doubtful
-    )
-    notices = [f"{task.file}: {notice}" for notice in answer.notices]
-    uncertain = [row.structure for row in rows if "doubtful" in row.flags]
-    if uncertain and not answer.notices:
-        notices.append(
-            f"{task.file}: the looks at the scan agree poorly on {', '.join(uncertain)}; flagged "
-            f"doubtful in {VOLUMES}"
+    @cached_property
+    def rows(self) -> tuple[VolumeRow, ...]:
+        """Its rows of the table of volumes."""
+        doubtful = None if self.stability is None else is_doubtful(self.stability)
+        rows = measure_volumes(
+            self.case,
+            self.labels,
+            self.scan.affine,
+            self.table,
+            stability=self.stability,
+            doubtful=doubtful,
         )
-    return Segmented(rows, notices)
+        return tuple(rows)
 
 
-def _write_volume(
-    task: Task, image: Volume, labels: NDArray[np.uint8], model: ModelDescription
-) -> None:
-    recipe, table = model.recipe, model.table
-    limits = find_window(image.voxels, recipe.window, recipe.window_range)
-    label_file, preview_file, *movie_files = task.outputs
-    write_label_map(label_file, labels, like=image, table=table)
-    sheet = preview_sheet(image, labels, table, plane=recipe.plane, limits=limits)
-    write_color(preview_file, sheet)
-    spacing_mm = SliceLayout.from_affine(image.affine, recipe.plane).spacing_mm(image.affine)
-    for movie_file in movie_files:
-        side = MOVIE_SIDE[movie_file.suffix]
-        pictures = overlay_slices(image, labels, table, plane=recipe.plane, limits=limits)
-        frames = (to_true_aspect(p, spacing_mm, longest_side=side) for p in pictures)
-        write_movie(movie_file, frames)
+@dataclass(frozen=True, eq=False)
+class SegmentedPicture:
+    """A picture of one slice and its segmentation.
+
+    Attributes:
+        image: ``(H, W)`` grey levels.
+        labels: ``(H, W)`` uint8 labels.
+        table: The structures.
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    table: LabelTable
 
 
-@contextmanager
-def naming(file: Path) -> Iterator[None]:
-    """Name the input in the errors of the core, which knows no files."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
+def segment_scan(
+    case: str, scan: Volume, segmenter: Segmenter, *, report: Report = silent
+) -> SegmentedScan:
+    """Segment a scan, and notice the structures that are doubtful.
+
+    Args:
+        case: Name of the case.
+        scan: The scan.
+        segmenter: The model.
+        report: As for ``Segmenter.segment``.
+
+    Raises:
+        DataError: If the scan does not suit the model.
+        ModelError: If the model cannot be used.
+    """
+    found = segmenter.segment(scan, report=report)
+    result = SegmentedScan(
+        case, scan, found.labels, found.stability, found.notices, segmenter.model
+    )
+    return replace(result, notices=(*result.notices, *_notice_structures(result)))
+
+
+def _notice_structures(result: SegmentedScan) -> Iterator[str]:
+    if result.stability is None or mean_stability(result.stability) < SURE:
+        # Either nothing is known, or the whole scan is doubtful and has a notice that says so.
+        return
+    doubtful = [row.structure for row in result.rows if "doubtful" in row.flags]
+    if doubtful:
+        yield (
+            f"the views of this scan agree poorly (stability below {DOUBTFUL:g}) on "
+            f"{', '.join(doubtful)}. Check the result before using it"
+        )

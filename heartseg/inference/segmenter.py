@@ -15,37 +15,37 @@ from heartseg.scans.volume import Volume
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a model makes of a scan.
+class Prediction:
+    """What a model predicts for a scan.
 
     Attributes:
         labels: ``(X, Y, Z)`` labels on the scan's own grid.
-        quality: ``(num_classes - 1,)`` agreement of several looks on each structure, NaN where the
-            answer holds no such structure; None where there was one look only.
-        notices: What makes the answer doubtful, in words.
+        stability: ``(num_classes - 1,)`` stability of each structure between views, 0 to 1; NaN
+            where the prediction holds no such structure; None where the model views a scan once.
+        notices: What makes the prediction doubtful, in words.
     """
 
     labels: NDArray[np.uint8]
-    quality: NDArray[np.float64] | None = None
+    stability: NDArray[np.float64] | None = None
     notices: tuple[str, ...] = ()
 
 
 class Segmenter(Protocol):
-    """A model that segments scans."""
+    """A trained model that segments scans, as many as one likes."""
 
     @property
     def model(self) -> ModelDescription:
         """What the model was trained for."""
 
-    def segment(self, image: Volume, *, report: Report = silent) -> Answer:
+    def segment(self, image: Volume, *, report: Report = silent) -> Prediction:
         """Segment a scan.
 
         Args:
             image: The scan.
-            report: Told after each part.
+            report: Called after each part with (parts done, parts, what was done).
 
         Raises:
-            DataError: If the scan is none for this model.
+            DataError: If the scan does not suit this model.
             ModelError: If the network's answer has another shape than expected.
         """
 
@@ -59,7 +59,8 @@ class SliceSegmenter:
         model: What it was trained for.
         batch_size: Slices predicted at once.
         tile_overlap: Overlap of tiles, for slices larger than the network; None: no tiles.
-        largest_component: Whether only the largest piece of each structure of a volume is kept.
+        largest_component: Whether each structure of a volume keeps its largest connected component
+            only.
     """
 
     predict: Predict
@@ -79,7 +80,7 @@ class SliceSegmenter:
             tile_overlap=self.tile_overlap,
         )
 
-    def segment(self, image: Volume, *, report: Report = silent) -> Answer:
+    def segment(self, image: Volume, *, report: Report = silent) -> Prediction:
         """Segment a scan; see ``predict_volume``."""
         table = self.model.table
         labels = predict_volume(
@@ -93,4 +94,4 @@ class SliceSegmenter:
         )
         if self.largest_component:
             labels = clean_up(labels, table)
-        return Answer(labels)
+        return Prediction(labels)

@@ -1,6 +1,7 @@
-"""Slices and volumes to label maps, with any function that gives probabilities."""
+"""From slices and volumes to label maps, with any function that gives probabilities."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
@@ -18,7 +19,7 @@ Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """``(B, H, W, C)`` images in [0, 1] to ``(B, H, W, K)`` probabilities."""
 
 GRAY_LIMITS = (0.0, 255.0)
-"""A picture is windowed already: its grey levels stay as they are."""
+"""A picture has been windowed before: its grey levels stay as they are."""
 
 
 def predict_volume(
@@ -33,8 +34,8 @@ def predict_volume(
 ) -> NDArray[np.uint8]:
     """Predict the label of every voxel of a scan.
 
-    The probabilities of one batch are all that is held at a time; each slice's are brought back
-    to its native grid before the most probable class is chosen.
+    Only the probabilities of one batch are held at a time; those of each slice are brought back to
+    its native grid before the most probable class is chosen.
 
     Args:
         predict: The network.
@@ -43,8 +44,8 @@ def predict_volume(
         num_classes: Classes that the network tells apart, background included.
         batch_size: Slices predicted at once.
         tile_overlap: Cut slices that are larger than the network into tiles with this overlap
-            (a share of a tile's side); None resizes or crops them as the recipe says.
-        report: Told after each slice.
+            (a fraction of a tile's side); None resizes or crops them as the recipe says.
+        report: Called after each slice with (slices done, slices, what was done).
 
     Returns:
         ``(X, Y, Z)`` labels on the grid of ``image``.
@@ -52,38 +53,12 @@ def predict_volume(
     Raises:
         ModelError: If the network's answer has another shape than expected.
     """
+    network = _SliceNetwork(predict, recipe, num_classes, batch_size, tile_overlap)
     prepared = PreparedVolume(image, recipe)
     labels = np.zeros(image.voxels.shape, np.uint8)
     # A view: what is written to a slice is written to the volume.
     label_slices = prepared.layout.stack(labels)
-    answers: Iterator[tuple[SliceGrid, NDArray[np.float32]]]
-    if tile_overlap is not None and _is_tiled(prepared.grid, recipe):
-        native_slices = prepared.layout.stack(image.voxels)
-        answers = (
-            _predict_tiled(
-                predict,
-                native,
-                prepared.grid,
-                prepared.limits,
-                recipe=recipe,
-                num_classes=num_classes,
-                batch_size=batch_size,
-                overlap=tile_overlap,
-            )
-            for native in native_slices
-        )
-    else:
-        answers = (
-            (prepared.grid, probabilities)
-            for probabilities in _predict_each(
-                predict,
-                (prepared[index] for index in range(len(prepared))),
-                recipe=recipe,
-                num_classes=num_classes,
-                batch_size=batch_size,
-            )
-        )
-    for index, (grid, probabilities) in enumerate(answers):
+    for index, (grid, probabilities) in enumerate(network.predict_volume(image, prepared)):
         label_slices[index] = _most_probable(grid, probabilities)
         report(index + 1, len(prepared), f"slice {index + 1} of {len(prepared)}")
     return labels
@@ -100,9 +75,9 @@ def predict_slices(
 ) -> list[NDArray[np.uint8]]:
     """Predict the labels of pictures, each on its own grid.
 
-    A picture is grey levels that were windowed before, as ``prepare`` writes them; it has no
-    spacing. With ``fit: stretch`` it is resized to the network, with ``fit: pad`` its pixels are
-    taken to be ``recipe.spacing_mm`` wide already. A prepared slice reaches the network as it is.
+    A picture holds grey levels that were windowed before, as ``prepare`` writes them; it has no
+    spacing. With ``fit: stretch`` it is resized to the network; with ``fit: pad`` its pixels are
+    assumed to be ``recipe.spacing_mm`` wide. A prepared slice reaches the network unchanged.
 
     Args:
         predict: The network.
@@ -113,46 +88,33 @@ def predict_slices(
         tile_overlap: As in ``predict_volume``.
 
     Returns:
-        One ``(H, W)`` label map a picture, in their order.
+        One ``(H, W)`` label map per picture, in their order.
 
     Raises:
         DataError: If a picture is too large for the recipe.
         ModelError: If the network's answer has another shape than expected.
     """
+    network = _SliceNetwork(predict, recipe, num_classes, batch_size, tile_overlap)
     grids = [lay_picture(image, recipe) for image in images]
-    labels: dict[int, NDArray[np.uint8]] = {}
-    if tile_overlap is not None:
-        for index, (image, grid) in enumerate(zip(images, grids, strict=True)):
-            if _is_tiled(grid, recipe):
-                canvas, probabilities = _predict_tiled(
-                    predict,
-                    image.astype(np.float32),
-                    grid,
-                    GRAY_LIMITS,
-                    recipe=recipe,
-                    num_classes=num_classes,
-                    batch_size=batch_size,
-                    overlap=tile_overlap,
-                )
-                labels[index] = _most_probable(canvas, probabilities)
-    whole = [index for index in range(len(images)) if index not in labels]
-    answers = _predict_each(
-        predict,
-        (
-            prepare_slice(images[index].astype(np.float32), grids[index], GRAY_LIMITS)
-            for index in whole
-        ),
-        recipe=recipe,
-        num_classes=num_classes,
-        batch_size=batch_size,
+    tiled = [index for index, grid in enumerate(grids) if network.needs_tiles(grid)]
+    whole = [index for index in range(len(images)) if index not in tiled]
+    labels = {
+        index: _most_probable(
+            *network.predict_tiled(images[index].astype(np.float32), grids[index], GRAY_LIMITS)
+        )
+        for index in tiled
+    }
+    prepared = (
+        prepare_slice(images[index].astype(np.float32), grids[index], GRAY_LIMITS)
+        for index in whole
     )
-    for index, probabilities in zip(whole, answers, strict=True):
+    for index, probabilities in zip(whole, network.predict_each(prepared), strict=True):
         labels[index] = _most_probable(grids[index], probabilities)
     return [labels[index] for index in range(len(images))]
 
 
 def lay_picture(image: NDArray[np.uint8], recipe: SliceRecipe) -> SliceGrid:
-    """Lay a picture on the network's grid; ``predict_slices`` says how.
+    """Place a picture on the network's grid; ``predict_slices`` says how.
 
     Raises:
         DataError: If the picture is too large for the recipe.
@@ -161,56 +123,61 @@ def lay_picture(image: NDArray[np.uint8], recipe: SliceRecipe) -> SliceGrid:
     return recipe.grid((height, width), (recipe.spacing_mm, recipe.spacing_mm))
 
 
-def _predict_each(
-    predict: Predict,
-    slices: Iterable[NDArray[np.uint8]],
-    *,
-    recipe: SliceRecipe,
-    num_classes: int,
-    batch_size: int,
-) -> Iterator[NDArray[np.float32]]:
-    """Yield the ``(H, W, K)`` probabilities of each slice on the network's grid."""
-    remaining = iter(slices)
-    while batch := list(islice(remaining, batch_size)):
-        images = to_network_input(np.stack(batch), recipe.image_channels)
-        probabilities = predict(images)
-        expected = (*images.shape[:3], num_classes)
-        if probabilities.shape != expected:
-            raise ModelError(
-                f"expected probabilities of shape {expected} from the model, "
-                f"got {probabilities.shape}"
-            )
-        yield from probabilities
+@dataclass(frozen=True)
+class _SliceNetwork:
+    """A network of slices and how it is applied; see ``predict_volume`` for the attributes."""
 
+    predict: Predict
+    recipe: SliceRecipe
+    num_classes: int
+    batch_size: int
+    tile_overlap: float | None
 
-def _predict_tiled(
-    predict: Predict,
-    native: NDArray[np.float32],
-    grid: SliceGrid,
-    limits: tuple[float, float],
-    *,
-    recipe: SliceRecipe,
-    num_classes: int,
-    batch_size: int,
-    overlap: float,
-) -> tuple[SliceGrid, NDArray[np.float32]]:
-    """Return the canvas of a slice and its blended probabilities there."""
-    canvas = build_canvas(grid, stretched=recipe.fit == "stretch")
-    tiles = TileGrid.cover(canvas.network_shape, grid.network_shape, overlap=overlap)
-    answers = _predict_each(
-        predict,
-        tiles.cut(prepare_slice(native, canvas, limits)),
-        recipe=recipe,
-        num_classes=num_classes,
-        batch_size=batch_size,
-    )
-    return canvas, tiles.blend(list(answers))
+    def predict_volume(
+        self, image: Volume, prepared: PreparedVolume
+    ) -> Iterator[tuple[SliceGrid, NDArray[np.float32]]]:
+        """Yield the probabilities of each slice of a scan, and the grid that they are on."""
+        if self.needs_tiles(prepared.grid):
+            for native in prepared.layout.stack(image.voxels):
+                yield self.predict_tiled(native, prepared.grid, prepared.limits)
+        else:
+            slices = (prepared[index] for index in range(len(prepared)))
+            for probabilities in self.predict_each(slices):
+                yield prepared.grid, probabilities
+
+    def predict_each(self, slices: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Yield the ``(H, W, K)`` probabilities of each slice on the network's grid."""
+        remaining = iter(slices)
+        while batch := list(islice(remaining, self.batch_size)):
+            images = to_network_input(np.stack(batch), self.recipe.image_channels)
+            probabilities = self.predict(images)
+            expected = (*images.shape[:3], self.num_classes)
+            if probabilities.shape != expected:
+                raise ModelError(
+                    f"expected probabilities of shape {expected} from the model, "
+                    f"got {probabilities.shape}"
+                )
+            yield from probabilities
+
+    def predict_tiled(
+        self, native: NDArray[np.float32], grid: SliceGrid, limits: tuple[float, float]
+    ) -> tuple[SliceGrid, NDArray[np.float32]]:
+        """Return the canvas of a slice and its blended probabilities there."""
+        canvas = build_canvas(grid, stretched=self._is_stretched)
+        overlap = 0.0 if self.tile_overlap is None else self.tile_overlap
+        tiles = TileGrid.cover(canvas.network_shape, grid.network_shape, overlap=overlap)
+        parts = self.predict_each(tiles.cut(prepare_slice(native, canvas, limits)))
+        return canvas, tiles.blend(list(parts))
+
+    def needs_tiles(self, grid: SliceGrid) -> bool:
+        """Decide whether a slice on this grid is cut into tiles."""
+        return self.tile_overlap is not None and needs_tiles(grid, stretched=self._is_stretched)
+
+    @property
+    def _is_stretched(self) -> bool:
+        return self.recipe.fit == "stretch"
 
 
 def _most_probable(grid: SliceGrid, probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     native = grid.probabilities_to_native(probabilities)
     return np.asarray(np.argmax(native, axis=-1), np.uint8)
-
-
-def _is_tiled(grid: SliceGrid, recipe: SliceRecipe) -> bool:
-    return needs_tiles(grid, stretched=recipe.fit == "stretch")

@@ -28,12 +28,12 @@ class TileGrid:
     def cover(
         cls, canvas_shape: tuple[int, int], tile_shape: tuple[int, int], *, overlap: float
     ) -> "TileGrid":
-        """Spread as few tiles as cover a canvas with at least this overlap, evenly.
+        """Cover a canvas evenly with as few tiles as this overlap allows.
 
         Args:
             canvas_shape: Height and width, none shorter than a tile's.
             tile_shape: Height and width of a tile.
-            overlap: Least overlap of neighbours, as a share of a tile's side, in [0, 1).
+            overlap: Least overlap of neighbours, as a fraction of a tile's side, in [0, 1).
 
         Raises:
             ValueError: If a side of the canvas is shorter than a tile's, or the overlap is out
@@ -55,7 +55,7 @@ class TileGrid:
         """Average the probabilities of overlapping tiles; a tile counts least at its border.
 
         Args:
-            tiles: ``(*tile_shape, K)`` probabilities, one array a tile, in the order of ``cut``.
+            tiles: ``(*tile_shape, K)`` probabilities, one array per tile, in the order of ``cut``.
 
         Returns:
             ``(*canvas_shape, K)`` probabilities.
@@ -77,7 +77,7 @@ class TileGrid:
 
 
 def needs_tiles(grid: SliceGrid, *, stretched: bool) -> bool:
-    """Tell whether a slice at its own resolution is larger than the network.
+    """Decide whether a slice at its own resolution is larger than the network.
 
     Args:
         grid: How the slice would lie on the network's grid without tiles.
@@ -89,7 +89,7 @@ def needs_tiles(grid: SliceGrid, *, stretched: bool) -> bool:
 
 
 def build_canvas(grid: SliceGrid, *, stretched: bool) -> SliceGrid:
-    """Lay a slice at its own resolution on a canvas that is at least as large as the network.
+    """Place a slice at its own resolution on a canvas that is at least as large as the network.
 
     Args:
         grid: How the slice would lie on the network's grid without tiles.

@@ -1,8 +1,8 @@
-"""How a network looks at a scan: where the heart is, and several looks at it, averaged.
+"""How a network views a scan: where the heart is, and the average of several views of it.
 
 Hearts of newborns and of adults look alike to the network, which was trained on boxes around them,
 stretched to one grid whatever their size in mm. Arrays here have the axes toward posterior,
-inferior and right ("PIR"), as the training data.
+inferior and right ("PIR"), like the training data.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,23 +27,23 @@ FINE_GRID = (80, 112, 96)
 """Where views are averaged: finer than what the network sees, coarser than most scans."""
 WORKING_SIDE = 192
 """Longer axes are shrunk once before the views are cut: four times what the network sees."""
-HEART_SHARE = (0.83, 0.87, 0.92)
-"""Median share of the box that the heart takes, along each axis, in the training data."""
+HEART_FRACTION = (0.83, 0.87, 0.92)
+"""Median fraction of the box that the heart takes, along each axis, in the training data."""
 SHRINKS_BELOW = 0.8
 """A box is cut only where the heart would fill much less of it than in training: 0.85 of the
 median is the least that occurs there."""
 SMALLEST_STEP = 0.6
-"""No step cuts more: the first look at a large scan is a rough one."""
+"""No step cuts more: the first view of a large scan is a rough one."""
 MOST_STEPS = 6
 
 
 @dataclass(frozen=True)
 class View:
-    """One look at a box: the window that the network sees.
+    """One view of a box: the window that the network sees.
 
     Attributes:
-        zoom: Extent of the window along each axis, as a share of the box's.
-        shift: Offset of its centre from that of the box, as a share of the box's extent.
+        zoom: Extent of the window along each axis, as a fraction of the box's.
+        shift: Offset of its centre from that of the box, as a fraction of the box's extent.
     """
 
     zoom: Triple = (1.0, 1.0, 1.0)
@@ -64,11 +64,17 @@ VIEWS = (
     View((1.0, 0.95, 1.06), (0.02, -0.02, 0.015)),
     View((1.05, 1.0, 0.95), (-0.02, 0.015, -0.02)),
 )
-"""The looks that are averaged."""
+"""The views that are averaged."""
 
 
-class Look:
-    """The network and the volume that it looks at."""
+class ViewedScan:
+    """A scan, and the network that views it.
+
+    Attributes:
+        shape: Voxels of the scan.
+        grid: Voxels that the network sees of each view.
+        num_classes: Classes that the network tells apart, background included.
+    """
 
     def __init__(
         self,
@@ -87,7 +93,11 @@ class Look:
         self._floor = self._floor if self._floor < -1e-2 * self._voxels.max() else 0.0
 
     def probabilities(self, view: View) -> NDArray[np.float32]:
-        """Return the ``(*grid, K)`` probabilities of what a view of the volume shows."""
+        """Return the ``(*grid, K)`` probabilities of what a view of the scan shows.
+
+        Raises:
+            ModelError: If the network's answer has another shape.
+        """
         seen = resample(
             self._voxels,
             [
@@ -106,21 +116,21 @@ class Look:
         return softmax(logits[0])
 
 
-def find_box(look: Look, *, start: View | None = None, report: Report = silent) -> Box | None:
-    """Find the box around the heart: look, cut around what is found, look again.
+def find_box(scan: ViewedScan, *, start: View | None = None, report: Report = silent) -> Box | None:
+    """Find the box around the heart: view the scan, cut around what is found, view again.
 
     Args:
-        look: The scan.
-        start: Where to look first; None: the whole volume.
-        report: Told after each look.
+        scan: The scan.
+        start: The first view; None: the whole scan.
+        report: Called after each view.
 
     Returns:
-        The box in voxels, the whole volume where the heart fills it as in training; None where
+        The box in voxels, the whole scan where the heart fills it as in training; None where
         nothing is found.
     """
     view = start or View()
     for step in range(MOST_STEPS):
-        found = look.probabilities(view)[..., 0] < 0.5
+        found = scan.probabilities(view)[..., 0] < 0.5
         report(step, MOST_STEPS, "looking for the heart")
         if not found.any():
             return None
@@ -128,20 +138,20 @@ def find_box(look: Look, *, start: View | None = None, report: Report = silent) 
         if around == View():
             break
         view = _inside(around.within(view))
-    return _to_box(view, look.shape)
+    return _to_box(view, scan.shape)
 
 
 def _view_around(found: NDArray[np.bool_]) -> View:
     """Return the view in which a heart has the place that it has in training."""
-    # The largest piece: what else is taken for blood far away must not widen the box.
-    pieces, count = ndimage.label(found)
+    # The largest component: what else is taken for blood far away must not widen the box.
+    components, count = ndimage.label(found)
     if count > 1:
-        found = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+        found = components == np.bincount(components.ravel())[1:].argmax() + 1
     zooms, shifts = [], []
-    for axis, share in enumerate(HEART_SHARE):
+    for axis, fraction in enumerate(HEART_FRACTION):
         places = np.flatnonzero(found.any(axis=tuple(a for a in range(3) if a != axis)))
         low, high = places[0] / found.shape[axis], (places[-1] + 1) / found.shape[axis]
-        zoom = max((high - low) / share, SMALLEST_STEP)
+        zoom = max((high - low) / fraction, SMALLEST_STEP)
         # Where the heart fills the box as in training, nothing is cut.
         keeps = zoom >= SHRINKS_BELOW
         zooms.append(1.0 if keeps else zoom)
@@ -181,24 +191,31 @@ def _to_view(box: Box, shape: tuple[int, int, int]) -> View:
 
 
 def average_views(
-    look: Look, box: Box, views: Sequence[View] = VIEWS, *, report: Report = silent
+    scan: ViewedScan, box: Box, views: Sequence[View] = VIEWS, *, report: Report = silent
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Average the probabilities of several views of a box, and tell how far the views agree.
+    """Average the probabilities of several views of a box, and measure how far the views agree.
+
+    Args:
+        scan: The scan.
+        box: The box around the heart, in voxels.
+        views: The views, each relative to the box.
+        report: Called after each view.
 
     Returns:
-        ``(*FINE_GRID, K)`` probabilities over the box, and the agreement as in ``WholeHeart``.
+        ``(*FINE_GRID, K)`` probabilities over the box, and the stability as in
+        ``measure_stability``.
     """
-    whole = _to_view(box, look.shape)
-    total = np.zeros((*FINE_GRID, look.num_classes), np.float32)
+    whole = _to_view(box, scan.shape)
+    total = np.zeros((*FINE_GRID, scan.num_classes), np.float32)
     weight = np.zeros(FINE_GRID, np.float32)
     seen = []
     for index, view in enumerate(views):
         probabilities = resample(
-            look.probabilities(view.within(whole)),
+            scan.probabilities(view.within(whole)),
             [
                 sampling_matrix(fine, side, zoom=1 / zoom, shift=-shift / zoom)
                 for fine, side, zoom, shift in zip(
-                    FINE_GRID, look.grid, view.zoom, view.shift, strict=True
+                    FINE_GRID, scan.grid, view.zoom, view.shift, strict=True
                 )
             ],
         )
@@ -213,23 +230,26 @@ def average_views(
         seen.append((probabilities.argmax(axis=-1).astype(np.uint8), inside))
         report(index + 1, len(views), f"view {index + 1} of {len(views)}")
     total /= np.maximum(weight, 1)[..., np.newaxis]
-    return total, measure_agreement(total.argmax(axis=-1), seen, look.num_classes)
+    return total, measure_stability(total.argmax(axis=-1), seen, scan.num_classes)
 
 
-def measure_agreement(
+def measure_stability(
     average: NDArray[np.integer],
     seen: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
     num_classes: int,
 ) -> NDArray[np.float64]:
-    """Return the mean Dice of each view's labels with the average's, within the view.
+    """Measure how stable each structure is between views.
+
+    The stability of a structure is the mean, over the views, of the Dice coefficient of the view's
+    labels with those of the average, within the view.
 
     Args:
         average: ``(P, I, R)`` labels.
-        seen: Of each view its labels and where it looked.
+        seen: For each view its ``(P, I, R)`` labels, and a mask of the voxels that it saw.
         num_classes: Number of classes, background included.
 
     Returns:
-        ``(num_classes - 1,)``; NaN where the average holds no such structure.
+        ``(num_classes - 1,)`` values in [0, 1]; NaN where the average holds no such structure.
     """
     scores = np.full((len(seen), num_classes - 1), np.nan)
     for row, (labels, inside) in enumerate(seen):
@@ -239,9 +259,9 @@ def measure_agreement(
         total = (confusion.sum(axis=0) + confusion.sum(axis=1))[1:]
         np.divide(2.0 * np.diagonal(confusion)[1:], total, out=scores[row], where=total > 0)
     present = np.isin(np.arange(1, num_classes), np.unique(average))
-    quality = np.full(num_classes - 1, np.nan)
-    quality[present] = np.nanmean(scores[:, present], axis=0)
-    return quality
+    stability = np.full(num_classes - 1, np.nan)
+    stability[present] = np.nanmean(scores[:, present], axis=0)
+    return stability
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
-"""How much of each structure a label map holds, and the table that collects it."""
+"""The volume of each structure of a label map, and the table of volumes, ``volumes.csv``."""
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -13,6 +14,10 @@ from heartseg.files import natural_key, replacing
 from heartseg.inference.postprocess import touches_border
 from heartseg.labels import LabelTable
 
+VOLUMES = "volumes.csv"
+OLD_STABILITY = "quality"
+"""What the column ``stability`` was called in earlier versions."""
+
 
 @dataclass(frozen=True)
 class VolumeRow:
@@ -24,10 +29,10 @@ class VolumeRow:
         volume_ml: Its volume.
         voxels: Its number of voxels.
         flags: ``absent`` without a voxel; ``truncated`` where it reaches the border of the scan,
-            so that part of it may lie outside; ``doubtful`` where the model does not trust its
-            own answer; joined by semicolons.
-        quality: How far the model's looks at the structure agree, 0 to 1; None where it is absent
-            or the model looks once only.
+            so that part of it may lie outside; ``doubtful`` where the views of the model disagree;
+            joined by semicolons.
+        stability: Stability of the structure between views, 0 to 1; None where it is absent or the
+            model views a scan once.
     """
 
     case: str
@@ -35,7 +40,7 @@ class VolumeRow:
     volume_ml: float
     voxels: int
     flags: str
-    quality: float | None = None
+    stability: float | None = None
 
 
 def measure_volumes(
@@ -44,7 +49,7 @@ def measure_volumes(
     affine: NDArray[np.float64],
     table: LabelTable,
     *,
-    quality: NDArray[np.float64] | None = None,
+    stability: NDArray[np.float64] | None = None,
     doubtful: NDArray[np.bool_] | None = None,
 ) -> list[VolumeRow]:
     """Measure each structure of a label map, background left out.
@@ -54,8 +59,11 @@ def measure_volumes(
         labels: ``(X, Y, Z)`` label map.
         affine: ``(4, 4)`` from voxel indices to millimetres.
         table: The structures.
-        quality: ``(structures,)`` what stands in the column ``quality``; NaN leaves it empty.
-        doubtful: ``(structures,)`` which structures are flagged.
+        stability: ``(structures,)`` stability between views; NaN where there is none.
+        doubtful: ``(structures,)``, True where a structure is flagged.
+
+    Returns:
+        One row per structure, in the order of their values.
     """
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     counts = np.bincount(labels.ravel(), minlength=table.num_classes)
@@ -63,14 +71,13 @@ def measure_volumes(
     rows = []
     for index, structure in enumerate(table.foreground):
         voxels = int(counts[structure.value])
-        flags = []
-        if not voxels:
-            flags.append("absent")
-        elif truncated[structure.value]:
-            flags.append("truncated")
-        if voxels and doubtful is not None and doubtful[index]:
-            flags.append("doubtful")
-        known = voxels > 0 and quality is not None and not np.isnan(quality[index])
+        flags = ["absent"]
+        known = None
+        if voxels:
+            is_doubtful = doubtful is not None and bool(doubtful[index])
+            flags = ["truncated"] if truncated[structure.value] else []
+            flags += ["doubtful"] if is_doubtful else []
+            known = None if stability is None else float(stability[index])
         rows.append(
             VolumeRow(
                 case,
@@ -78,25 +85,30 @@ def measure_volumes(
                 round(voxels * voxel_ml, 4),
                 voxels,
                 ";".join(flags),
-                round(float(quality[index]), 3) if known and quality is not None else None,
+                None if known is None or math.isnan(known) else round(known, 3),
             )
         )
     return rows
 
 
 def read_volumes(file: Path) -> list[VolumeRow]:
-    """Read a table of volumes; a missing file gives no rows.
+    """Read a table of volumes, of this or an earlier version; a missing file gives no rows.
 
     Raises:
         DataError: If the file is something else.
     """
     names = [field.name for field in fields(VolumeRow)]
+    # Earlier versions had the last column under another name, or not at all.
+    known_headers = (names, [*names[:-1], OLD_STABILITY], names[:-1])
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.DictReader(stream)
-            # Tables of earlier versions end before the quality.
-            if list(rows.fieldnames or ()) not in (names, names[:-1]):
-                raise DataError(f"{file}: expected the columns {', '.join(names)}")
+            header = list(rows.fieldnames or ())
+            if header not in known_headers:
+                raise DataError(
+                    f"{file}: expected the columns {', '.join(names)}; found "
+                    f"{', '.join(header) or 'an empty file'}"
+                )
             return [
                 VolumeRow(
                     row["case"],
@@ -104,9 +116,10 @@ def read_volumes(file: Path) -> list[VolumeRow]:
                     float(row["volume_ml"]),
                     int(row["voxels"]),
                     row["flags"],
-                    float(row["quality"]) if row.get("quality") else None,
+                    float(cell) if cell else None,
                 )
                 for row in rows
+                for cell in [row.get("stability") or row.get(OLD_STABILITY)]
             ]
     except FileNotFoundError:
         return []
@@ -124,6 +137,6 @@ def write_volumes(file: Path, rows: Iterable[VolumeRow]) -> None:
 
 
 def merge_volumes(known: Sequence[VolumeRow], new: Sequence[VolumeRow]) -> list[VolumeRow]:
-    """Return all rows; those of a case that was measured again are replaced."""
+    """Combine the rows of two tables; where both have a case, the new rows stay."""
     again = {row.case for row in new}
     return [*(row for row in known if row.case not in again), *new]

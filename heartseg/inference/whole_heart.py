@@ -1,8 +1,8 @@
-"""A scan of any size and orientation to a label map, with a network that sees a heart at once.
+"""From a scan of any size and orientation to a label map, with a network of whole hearts.
 
-The box around the heart is found first, and the network looks at it several times, each time
-through a slightly different window. The average is the answer; how far the looks agree tells how
-much each structure is to be trusted.
+The box around the heart is found first. Then the network views it several times, each time through
+a slightly different window. The average of the views is the prediction; how far they agree, the
+stability, says how far each structure depends on the window.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
-from heartseg.inference.plausibility import HOPELESS, SURE, check_league, find_notices, mean_quality
+from heartseg.inference.plausibility import (
+    HOPELESS,
+    SURE,
+    check_scan,
+    find_notices,
+    mean_stability,
+)
 from heartseg.inference.postprocess import clean_up
-from heartseg.inference.segmenter import Answer
+from heartseg.inference.segmenter import Prediction
 from heartseg.inference.views import (
     VIEWS,
     WORKING_SIDE,
     Box,
-    Look,
     PredictVolume,
     View,
+    ViewedScan,
     average_views,
     find_box,
 )
@@ -35,21 +41,21 @@ from heartseg.scans.resampling import resample, sampling_matrix
 from heartseg.scans.volume import Volume
 
 MOST_OBLIQUE_DEG = 20.0
-"""Training turned hearts by less; a scan that is turned further is laid straight first."""
+"""Training turned hearts by less; a scan that is turned further is resampled straight first."""
 STARTS = (0.65, 0.45)
-"""Shares of the volume's middle where the search begins anew if nothing sure was found."""
+"""Fractions of the scan's middle where the search starts again if nothing sure was found."""
 _CHUNK_VOXELS = 1 << 21
 
 
 @dataclass(frozen=True)
 class WholeHeartSegmenter:
-    """A network that sees a heart at once, and what its classes are.
+    """A network that sees a whole heart at once, and how it is applied.
 
     Attributes:
         predict: The network.
         grid: Voxels that it sees.
         table: The classes.
-        views: The looks that are averaged.
+        views: The views that are averaged.
     """
 
     predict: PredictVolume
@@ -62,70 +68,73 @@ class WholeHeartSegmenter:
         """What the network was trained for."""
         return ModelDescription(WHOLE_HEART_VIEW, self.table, WHOLE_HEART, self.grid)
 
-    def segment(self, image: Volume, *, report: Report = silent) -> Answer:
+    def segment(self, image: Volume, *, report: Report = silent) -> Prediction:
         """Segment a scan of a heart.
 
         Args:
             image: The scan, of any orientation, spacing and intensities.
-            report: Told after each look.
+            report: Called after each view with (views done, views, what was done).
 
         Raises:
             DataError: If the scan cannot be of a heart by MR.
             ModelError: If the network's answer has another shape than expected.
         """
-        check_league(image)
+        check_scan(image)
         if obliqueness_deg(image.affine) > MOST_OBLIQUE_DEG:
-            # Finer than the views can use would be work for nothing.
+            # A finer grid would cost time and show the views no more.
             straight = straighten(image, WORKING_SIDE)
-            result = self.segment(straight, report=report)
+            found = self.segment(straight, report=report)
             labels = resample_labels(
-                result.labels, straight.affine, to_affine=image.affine, shape=image.voxels.shape
+                found.labels, straight.affine, to_affine=image.affine, shape=image.voxels.shape
             )
-            return Answer(labels, result.quality, result.notices)
+            return Prediction(labels, found.stability, found.notices)
 
         turned = to_trained_axes(image.voxels, image.affine)
-        look = Look(self.predict, turned, self.grid, self.table.num_classes)
-        box, probabilities, quality = _find_and_average(look, self.views, report)
+        scan = ViewedScan(self.predict, turned, self.grid, self.table.num_classes)
+        box, probabilities, stability = _find_and_average(scan, self.views, report)
         labels = np.zeros(turned.shape, np.uint8)
         write_labels(labels[box], probabilities)
         labels = clean_up(labels, self.table)
         labels = from_trained_axes(labels, image.affine)
-        return Answer(labels, quality, tuple(find_notices(labels, quality, image.affine)))
+        return Prediction(labels, stability, tuple(find_notices(labels, stability, image.affine)))
 
 
 def _find_and_average(
-    look: Look, views: Sequence[View], report: Report
+    scan: ViewedScan, views: Sequence[View], report: Report
 ) -> tuple[Box, NDArray[np.float32], NDArray[np.float64]]:
-    """Return the box around the heart with the averaged probabilities and their agreement.
+    """Return the box around the heart with the averaged probabilities and their stability.
 
     Raises:
         DataError: If there is no heart.
     """
     best = None
     for start in (1.0, *STARTS):
-        box = find_box(look, start=View((start, start, start)), report=report)
+        box = find_box(scan, start=View((start, start, start)), report=report)
         if box is None:
             continue
-        probabilities, quality = average_views(look, box, views, report=report)
-        if np.isnan(quality).all():
+        probabilities, stability = average_views(scan, box, views, report=report)
+        if np.isnan(stability).all():
             continue
-        if best is None or mean_quality(quality) > mean_quality(best[2]):
-            best = box, probabilities, quality
-        if mean_quality(quality) >= SURE:
+        if best is None or mean_stability(stability) > mean_stability(best[2]):
+            best = box, probabilities, stability
+        if mean_stability(stability) >= SURE:
             break
-    if best is None or mean_quality(best[2]) < HOPELESS:
-        found = "nothing like a heart" if best is None else f"agreement {mean_quality(best[2]):.2f}"
+    if best is None or mean_stability(best[2]) < HOPELESS:
+        found = (
+            "nothing like a heart"
+            if best is None
+            else f"its views agree only to {mean_stability(best[2]):.2f}"
+        )
         raise DataError(
-            f"found no heart ({found}): the packaged model knows MR of the heart with bright "
-            "blood only"
+            f"found no heart ({found}); this model knows MR of the heart with bright blood only"
         )
     return best
 
 
 def write_labels(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
-    """Bring probabilities to a finer grid and write the likeliest class of each voxel.
+    """Bring probabilities to a finer grid and write the most probable class of each voxel.
 
-    Some layers at a time: all classes at full resolution would be far larger than the scan.
+    A few layers at a time: all classes at full resolution would be far larger than the scan.
 
     Args:
         labels: ``(P, I, R)``, written in place.

@@ -89,19 +89,72 @@ def read_image(file: Path) -> Volume:
         DataError: If the file is missing, broken, not 3D, or not of real numbers.
     """
     volume = _read(file, np.float32)
-    voxels = volume.voxels
-    finite = (voxels > -MAX_INTENSITY) & (voxels < MAX_INTENSITY)
-    if not finite.all():
-        if not finite.any():
-            raise DataError(f"{file}: expected finite intensities, found no finite voxel")
-        logger.warning(
-            "%s: voxels that are not finite are set to 0: %d of %d",
-            file,
-            (~finite).sum(),
-            finite.size,
-        )
-        voxels[~finite] = 0
+    zero_non_finite(volume.voxels, source=str(file))
     return volume
+
+
+def zero_non_finite(voxels: NDArray[np.float32], *, source: str) -> None:
+    """Set voxels that are not finite, or beyond ``MAX_INTENSITY``, to 0, in place, with a warning.
+
+    Args:
+        voxels: Intensities of any shape.
+        source: What to call the image in messages, usually its file.
+
+    Raises:
+        DataError: If no voxel is finite.
+    """
+    finite = (voxels > -MAX_INTENSITY) & (voxels < MAX_INTENSITY)
+    if finite.all():
+        return
+    if not finite.any():
+        raise DataError(f"{source}: expected finite intensities, found no finite voxel")
+    logger.warning(
+        "%s: voxels that are not finite are set to 0: %d of %d",
+        source,
+        (~finite).sum(),
+        finite.size,
+    )
+    voxels[~finite] = 0
+
+
+def build_volume(voxels: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
+    """Return a volume that was not read from NIfTI, with the header that NIfTI gives it.
+
+    Args:
+        voxels: ``(X, Y, Z)`` array of any real type.
+        affine: ``(4, 4)`` from voxel indices to millimetres, axes right, anterior, superior. The
+            volume's own is rounded to float32, as the header stores it.
+    """
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(voxels.dtype)
+    header.set_data_shape(voxels.shape)
+    header.set_qform(affine, code=1)
+    header.set_sform(affine, code=1)
+    header.set_xyzt_units("mm", "sec")
+    return Volume(voxels, np.array(header.get_best_affine(), np.float64), header)
+
+
+def as_labels(voxels: NDArray[Any], *, source: str) -> NDArray[Any]:
+    """Return voxels as whole numbers, whatever type they were stored with.
+
+    Args:
+        voxels: Label map of any shape.
+        source: What to call the label map in an error, usually its file.
+
+    Raises:
+        DataError: If a value is not within ``WHOLE_TOLERANCE`` of a whole number.
+    """
+    if voxels.dtype.kind != "f":
+        return voxels
+    whole: NDArray[Any] = np.rint(voxels)
+    wrong = ~np.isfinite(voxels) | ~np.isclose(whole, voxels, rtol=0, atol=WHOLE_TOLERANCE)
+    if wrong.any():
+        fraction = voxels[wrong][0]
+        raise DataError(
+            f"{source}: expected whole numbers as labels, found {fraction:.6g}; was the label "
+            "map interpolated?"
+        )
+    return whole
 
 
 def read_label_map(
@@ -126,17 +179,7 @@ def read_label_map(
         DataError: If the file is missing, broken, not 3D, or holds a value that is not a label.
     """
     volume = _read(file)
-    voxels = volume.voxels
-    if voxels.dtype.kind == "f":
-        whole = np.rint(voxels)
-        wrong = ~np.isfinite(voxels) | ~np.isclose(whole, voxels, rtol=0, atol=WHOLE_TOLERANCE)
-        if wrong.any():
-            fraction = voxels[wrong][0]
-            raise DataError(
-                f"{file}: expected whole numbers as labels, found {fraction:.6g}; was the label "
-                "map interpolated?"
-            )
-        voxels = whole
+    voxels = as_labels(volume.voxels, source=str(file))
     if mapping:
         given = voxels
         voxels = voxels.copy()
@@ -215,10 +258,7 @@ def write_image(
 def write_label_map(
     file: Path, labels: NDArray[np.uint8], *, like: Volume, table: LabelTable
 ) -> None:
-    """Write a label map on the grid of another volume.
-
-    The affine, qform and sform with their codes, and the units are those of ``like``; the texts of
-    its header are left out. A comment extension lists the values and names of the structures.
+    """Write a label map on the grid of another volume; see ``build_label_image``.
 
     Args:
         file: The new file; ``.nii.gz`` is compressed.
@@ -228,6 +268,25 @@ def write_label_map(
 
     Raises:
         DataError: If the file cannot be written.
+        ValueError: If the shapes differ.
+    """
+    _write(build_label_image(labels, like=like, table=table), file)
+
+
+def build_label_image(
+    labels: NDArray[np.uint8], *, like: Volume, table: LabelTable
+) -> nibabel.Nifti1Image:
+    """Build the NIfTI image of a label map on the grid of another volume.
+
+    Affine, qform and sform with their codes, and units are those of ``like``, but none of the texts
+    of its header; the values and names of the structures stand in a comment extension.
+
+    Args:
+        labels: ``(X, Y, Z)`` labels, the shape of ``like``.
+        like: The volume that was segmented.
+        table: The names of the labels.
+
+    Raises:
         ValueError: If the shapes differ.
     """
     if labels.shape != like.voxels.shape:
@@ -247,7 +306,7 @@ def write_label_map(
     ]
     is_nifti2 = isinstance(header, nibabel.Nifti2Header)
     image_class = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
-    _write(image_class(labels.astype(np.uint8, copy=False), like.affine, header), file)
+    return image_class(labels.astype(np.uint8, copy=False), like.affine, header)
 
 
 def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
@@ -263,16 +322,18 @@ def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
             stream: IO[bytes] = igzip.open(content) if packed else content
             header = _read_header(stream)
             affine = np.array(header.get_best_affine(), np.float64)
-            _check_header(header, file, packed=packed)
-            _check_affine(affine, file)
-            # Not mapped into memory: if a mapped file shrinks later, the process is killed.
+            most = file.stat().st_size * (MAX_DEFLATE_RATIO if packed else 1)
+            shape, stored = header.get_data_shape(), header.get_data_dtype()
+            check_grid(shape, stored, source=str(file), most=most)
+            check_affine(affine, source=str(file))
+            # Not mapped into memory: a file that shrinks later would kill the process.
             proxy = ArrayProxy(stream, header, mmap=False)
             with np.errstate(all="ignore"):
                 voxels: NDArray[Any] = np.asanyarray(proxy, dtype)
             # gzip checks the checksum when the end of its stream is read.
             stream.read(1)
     except (HeaderDataError, OSError, EOFError, IsalError, ValueError, OverflowError) as error:
-        raise DataError(f"{file}: not a readable NIfTI file ({_reason(error)})") from error
+        raise DataError(f"{file}: not a readable NIfTI file ({reason_of(error)})") from error
     return Volume(voxels, affine, header)
 
 
@@ -299,38 +360,49 @@ def _read_header(stream: IO[bytes]) -> nibabel.Nifti1Header:
     return header_class.from_fileobj(io.BytesIO(start))
 
 
-def _check_header(header: nibabel.Nifti1Header, file: Path, *, packed: bool) -> None:
-    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+def check_grid(shape: tuple[int, ...], dtype: np.dtype[Any], *, source: str, most: int) -> None:
+    """Check what a header claims about its voxels, before memory is set aside for them.
+
+    Args:
+        shape: Claimed number of voxels along each axis.
+        dtype: Claimed type of a voxel.
+        source: What to call the image in an error, usually its file.
+        most: Bytes of voxels that the file can hold.
+
+    Raises:
+        DataError: If the image is not 3D, not of real numbers, unexpectedly large, or truncated.
+    """
     if len(shape) != 3 or min(shape) < 1:
-        raise DataError(f"{file}: expected a 3D volume, found the shape {shape}")
+        raise DataError(f"{source}: expected a 3D volume, found the shape {shape}")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise DataError(
-            f"{file}: expected real numbers of at most 64 bits, found the voxel type {dtype}"
+            f"{source}: expected real numbers of at most 64 bits, found the voxel type {dtype}"
         )
     voxels = math.prod(shape)
     if voxels > MAX_VOXELS or voxels * dtype.itemsize > MAX_BYTES:
         raise DataError(
-            f"{file}: the header claims {shape} voxels of {dtype}, which is too large (at most "
+            f"{source}: the header claims {shape} voxels of {dtype}, which is too large (at most "
             f"{MAX_VOXELS:,} voxels and {MAX_BYTES:,} bytes are read)"
         )
     # Checked before memory is allocated for them.
-    if voxels * dtype.itemsize > file.stat().st_size * (MAX_DEFLATE_RATIO if packed else 1):
+    if voxels * dtype.itemsize > most:
         raise DataError(
-            f"{file}: truncated; the file is too short for the {shape} voxels it claims"
+            f"{source}: truncated; the file is too short for the {shape} voxels it claims"
         )
 
 
-def _check_affine(affine: NDArray[np.float64], file: Path) -> None:
+def check_affine(affine: NDArray[np.float64], *, source: str) -> None:
+    """Raise ``DataError`` if an affine maps nowhere, or its voxels have an impossible size."""
     with np.errstate(all="ignore"):
         spacing = spacing_of(affine)
         # Near 0 if the three axes nearly lie in one plane; NaN if any entry is not finite.
         solidity = abs(np.linalg.det(affine[:3, :3])) / np.prod(spacing)
     if not (np.isfinite(affine).all() and solidity > 1e-6):
-        raise DataError(f"{file}: the affine {_one_line(affine)} is singular or not finite")
+        raise DataError(f"{source}: the affine {_one_line(affine)} is singular or not finite")
     if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
         claimed = " x ".join(f"{step:.6g}" for step in spacing)
         raise DataError(
-            f"{file}: the header claims a spacing of {claimed} mm, expected "
+            f"{source}: the header claims a spacing of {claimed} mm, expected "
             f"{MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm"
         )
 
@@ -346,7 +418,8 @@ def _write(image: nibabel.Nifti1Image, file: Path) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return what a library's error says, in one line of at most 160 characters."""
     text = " ".join(str(error).split())
     return text[:160] or type(error).__name__
 

@@ -78,7 +78,7 @@ def surface_distances(
     the arrays both masks are empty.
 
     Args:
-        prediction: ``(X, Y, Z)`` mask that is not empty.
+        prediction: ``(X, Y, Z)`` mask that is not empty, in any memory order.
         reference: ``(X, Y, Z)`` mask that is not empty.
         spacing_mm: Distance between neighbouring voxels along each axis.
 
@@ -117,9 +117,9 @@ def _distances(
     those that the search does not find within its budget.
     """
     padded = np.pad(other, REACH)
-    # Of a boolean array the strides in bytes are strides in elements too.
-    strides = padded.strides
+    # Places are counted in C order, whatever the order in memory: NIfTI arrays have another one.
     looked_up = padded.ravel()
+    strides = (padded.shape[1] * padded.shape[2], padded.shape[2], 1)
     places = np.flatnonzero(np.pad(surface, REACH))
     distances = np.full(len(places), np.nan)
     open_ = np.arange(len(places))

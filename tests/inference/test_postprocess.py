@@ -4,7 +4,7 @@ from heartseg.inference.postprocess import clean_up, keep_largest_components, to
 from heartseg.labels import HVSMR
 
 
-def test_only_the_largest_piece_of_each_structure_stays():
+def test_only_the_largest_component_of_each_structure_stays():
     labels = np.zeros((10, 12, 14), np.uint8)
     labels[1:4, 1:4, 1:4] = 1
     labels[8, 8, 8] = 1
@@ -18,13 +18,13 @@ def test_only_the_largest_piece_of_each_structure_stays():
     assert labels[8, 8, 8] == 1  # the argument is not changed
 
 
-def test_a_piece_of_another_name_takes_that_of_the_structure_it_touches_most():
+def test_a_component_with_a_wrong_label_takes_that_of_the_structure_it_touches_most():
     labels = np.zeros((10, 6, 6), np.uint8)
     labels[0:8] = 1
     labels[9, 0:5] = 2
     labels[8, 0:2, 0] = 2
     labels[3:5, 2:4, 2:4] = 2  # inside of 1
-    labels[5, 2:4, 2:4] = 3  # beside it, and the largest of its name is elsewhere
+    labels[5, 2:4, 2:4] = 3  # beside it, and the largest of its label is elsewhere
     labels[9, 5, 0:5] = 3
     expected = labels.copy()
     expected[3:6, 2:4, 2:4] = 1
@@ -46,14 +46,14 @@ def test_a_chamber_too_small_to_be_one_is_part_of_its_neighbour():
     np.testing.assert_array_equal(clean_up(labels, HVSMR), labels)
 
 
-def test_pieces_that_share_only_a_corner_are_one():
+def test_voxels_that_share_only_a_corner_are_one_component():
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[0, 0, 0] = labels[1, 1, 1] = labels[2, 2, 2] = 5
 
     np.testing.assert_array_equal(keep_largest_components(labels), labels)
 
 
-def test_a_structure_that_may_be_bilateral_keeps_its_second_piece_but_no_debris():
+def test_a_structure_that_may_be_bilateral_keeps_its_second_component_but_no_debris():
     labels = np.zeros((12, 5, 5), np.uint8)
     labels[0:4, 0, 0] = 7
     labels[6:8, 4, 4] = 7  # half of the largest
@@ -67,7 +67,7 @@ def test_a_structure_that_may_be_bilateral_keeps_its_second_piece_but_no_debris(
     np.testing.assert_array_equal(keep_largest_components(labels, keep_fraction={7: 0}), labels)
 
 
-def test_of_two_equal_pieces_one_stays():
+def test_of_two_equal_components_one_stays():
     labels = np.zeros((5, 1, 1), np.uint8)
     labels[[0, 1, 3, 4]] = 1
 

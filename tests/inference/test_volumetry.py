@@ -44,10 +44,10 @@ def test_a_table_is_read_as_it_was_written_with_cases_in_natural_order(tmp_path)
     write_volumes(file, rows)
 
     assert read_volumes(file) == rows[::-1]
-    assert file.read_text().splitlines()[0] == "case,structure,volume_ml,voxels,flags,quality"
+    assert file.read_text().splitlines()[0] == "case,structure,volume_ml,voxels,flags,stability"
 
 
-def test_quality_and_doubt_stand_beside_the_volume_and_are_read_back(tmp_path):
+def test_stability_and_doubt_stand_beside_the_volume_and_are_read_back(tmp_path):
     labels = np.zeros((4, 5, 6), np.uint8)
     labels[0, 2, 2] = 1
     labels[2, 2, 2] = 2
@@ -57,18 +57,33 @@ def test_quality_and_doubt_stand_beside_the_volume_and_are_read_back(tmp_path):
         labels,
         np.eye(4),
         TABLE,
-        quality=np.array([0.51234, 0.9, np.nan]),
+        stability=np.array([0.51234, 0.9, np.nan]),
         doubtful=np.array([True, False, True]),
     )
     write_volumes(tmp_path / "v.csv", rows)
 
-    told = [(row.flags, row.quality) for row in read_volumes(tmp_path / "v.csv")]
-    assert told == [("truncated;doubtful", 0.512), ("", 0.9), ("absent", None)]
+    read = [(row.flags, row.stability) for row in read_volumes(tmp_path / "v.csv")]
+    assert read == [("truncated;doubtful", 0.512), ("", 0.9), ("absent", None)]
 
 
-def test_a_table_of_an_earlier_version_is_read(tmp_path):
-    (tmp_path / "v.csv").write_text("case,structure,volume_ml,voxels,flags\na,LV,1.5,3,truncated\n")
-    assert read_volumes(tmp_path / "v.csv") == [VolumeRow("a", "LV", 1.5, 3, "truncated")]
+@pytest.mark.parametrize(
+    ("content", "stability"),
+    [
+        ("case,structure,volume_ml,voxels,flags\na,LV,1.5,3,truncated\n", None),
+        ("case,structure,volume_ml,voxels,flags,quality\na,LV,1.5,3,truncated,0.9\n", 0.9),
+        ("case,structure,volume_ml,voxels,flags,quality\na,LV,1.5,3,truncated,\n", None),
+    ],
+)
+def test_a_table_of_an_earlier_version_is_read_and_extended(tmp_path, content, stability):
+    file = tmp_path / "v.csv"
+    file.write_text(content)
+    old, new = VolumeRow("a", "LV", 1.5, 3, "truncated", stability), VolumeRow("b", "LV", 2, 4, "")
+
+    assert read_volumes(file) == [old]
+    write_volumes(file, merge_volumes(read_volumes(file), [new]))
+
+    assert read_volumes(file) == [old, new]
+    assert file.read_text().startswith("case,structure,volume_ml,voxels,flags,stability\n")
 
 
 def test_a_missing_table_has_no_rows(tmp_path):
@@ -82,7 +97,7 @@ def test_another_table_is_refused(tmp_path, content):
     file = tmp_path / "volumes.csv"
     file.write_text(content)
 
-    with pytest.raises(DataError, match=r"volumes\.csv"):
+    with pytest.raises(DataError, match=r"volumes\.csv: (expected the columns|not a table)"):
         read_volumes(file)
 
 

@@ -14,7 +14,7 @@ from heartseg.errors import DataError, ModelError
 from heartseg.evaluation.overlap import dice_per_label
 from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.plausibility import is_doubtful
-from heartseg.inference.views import View, measure_agreement, softmax
+from heartseg.inference.views import View, measure_stability, softmax
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.modelfile.packaged import describe_packaged, is_installed, load_packaged
@@ -78,7 +78,7 @@ def test_labels_lie_where_the_image_says():
     assert result.labels.shape == SHAPE
     assert result.labels.dtype == np.uint8
     assert dice_per_label(result.labels, expected_labels(image), 4).min() > 0.8
-    assert result.quality.min() > 0.7
+    assert result.stability.min() > 0.7
     assert result.notices == ()
 
 
@@ -94,7 +94,7 @@ def test_every_orientation_gives_the_same_labels_for_the_same_anatomy(axes):
     plain, result = segment(volume), segment(turned)
 
     np.testing.assert_array_equal(result.labels, apply_orientation(plain.labels, turn))
-    np.testing.assert_allclose(result.quality, plain.quality, atol=1e-6)
+    np.testing.assert_allclose(result.stability, plain.stability, atol=1e-6)
 
 
 @pytest.mark.parametrize("degrees", [(8, -6, 5), (40, 10, -30)])
@@ -137,7 +137,7 @@ def test_a_heart_in_a_larger_scan_is_found():
 
     found, wanted = (result.labels > 0), (image > 0.3)
     assert dice_per_label(found.astype(np.uint8), wanted.astype(np.uint8), 2)[0] > 0.9
-    # The place in the heart's own box decides the names, not the place in the scan.
+    # The place in the heart's own box decides the labels, not the place in the scan.
     middle = round(0.4 * 70)
     assert (result.labels[middle - 8] == 2).sum() > (result.labels[middle - 8] == 1).sum()
     assert (result.labels[middle + 8] == 1).sum() > (result.labels[middle + 8] == 2).sum()
@@ -149,17 +149,17 @@ def test_a_scan_without_anything_is_refused():
         logits[..., 0] = 9
         return logits
 
-    with pytest.raises(DataError, match="found no heart"):
+    with pytest.raises(DataError, match=r"found no heart \(nothing like a heart\)"):
         segment(make_volume(make_heart()), find_nothing)
 
 
-def test_looks_that_disagree_are_refused_or_noticed():
+def test_a_scan_whose_views_disagree_is_refused():
     rng = np.random.default_rng(0)
 
     def guess(images):
         return rng.normal(0, 5, (*images.shape[:4], 4)).astype(np.float32)
 
-    with pytest.raises(DataError, match="found no heart"):
+    with pytest.raises(DataError, match=r"found no heart \(its views agree only to 0\.\d\d\)"):
         segment(make_volume(make_heart()), guess)
 
 
@@ -176,7 +176,7 @@ def test_ct_single_slices_and_constant_images_are_refused_in_words():
 
 def test_a_volume_that_no_heart_has_is_noticed():
     result = segment(make_volume(make_heart(), make_affine("PIR", (0.0016, 0.0012, 0.0014))))
-    assert "no volume of a heart" in result.notices[0]
+    assert "mL; a heart has 20 to 2500 mL" in result.notices[0]
 
 
 def test_a_network_of_other_classes_is_an_error():
@@ -184,7 +184,7 @@ def test_a_network_of_other_classes_is_an_error():
         segment(make_volume(make_heart()), num_classes=5)
 
 
-def test_agreement_is_the_mean_dice_of_each_view_with_the_average():
+def test_stability_is_the_mean_dice_of_each_view_with_the_average():
     average = np.array([[[1, 1, 0, 2]]])
     everywhere = np.ones(average.shape, bool)
     same = (average.astype(np.uint8), everywhere)
@@ -192,9 +192,9 @@ def test_agreement_is_the_mean_dice_of_each_view_with_the_average():
     other = (np.array([[[1, 0, 0, 3]]], np.uint8), everywhere)
     blind = (average.astype(np.uint8), np.zeros(average.shape, bool))
 
-    quality = measure_agreement(average, [same, other, blind], num_classes=4)
+    stability = measure_stability(average, [same, other, blind], num_classes=4)
 
-    np.testing.assert_allclose(quality, [(1 + 2 / 3) / 2, 0.5, np.nan])
+    np.testing.assert_allclose(stability, [(1 + 2 / 3) / 2, 0.5, np.nan])
 
 
 def test_all_structures_are_doubtful_where_the_whole_is():
@@ -232,9 +232,9 @@ def test_the_packaged_model_segments_a_real_heart(packaged, pat4):
 
     result = packaged.segment(image)
 
-    # The first weights, which saw no real image, had 0.724 and a quality of 0.91.
+    # The first weights, which saw no real image, had 0.724 and a stability of 0.91.
     assert np.nanmean(dice_per_label(result.labels, reference, 9)) >= 0.65
-    assert np.nanmean(result.quality) >= 0.85
+    assert np.nanmean(result.stability) >= 0.85
     assert result.notices == ()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from heartseg.config.schema import Config
-from heartseg.errors import BatchError, DataError
+from heartseg.errors import BatchError, ConfigError, DataError
 from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import save_model
 from heartseg.networks.unet import build_unet
@@ -137,16 +137,28 @@ def test_a_volume_becomes_a_label_map_on_its_grid_with_preview_and_volumes(confi
     assert reports[-2:] == [(0, 1, "pat4: slice 9 of 9"), (1, 1, "pat4")]
 
 
+def test_the_files_of_a_volume_are_chosen_by_name(run_dir, tmp_path):
+    scan = write_scan(tmp_path / "x.nii")
+    config = make_config(run_dir, {"outputs": ["preview"], "movie": "gif"})
+
+    run_infer(config, [scan], output_dir=tmp_path / "out")
+
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"x_preview.png", "x_overlay.gif", "volumes.csv"}
+    with pytest.raises(ConfigError, match=r"infer\.outputs: .*label_map.*found label-map"):
+        run_infer(make_config(run_dir, {"outputs": ["label-map"]}), [scan], output_dir=tmp_path)
+
+
 @pytest.mark.parametrize("movie", ["mp4", "gif"])
-def test_a_film_shows_every_slice(run_dir, tmp_path, movie):
+def test_a_movie_shows_every_slice(run_dir, tmp_path, movie):
     scan = write_scan(tmp_path / "x.nii")
     config = make_config(run_dir, {"movie": movie})
 
     run_infer(config, [scan], output_dir=tmp_path / "out")
 
-    film = cv2.VideoCapture(str(tmp_path / "out" / f"x_overlay.{movie}"))
+    frames = cv2.VideoCapture(str(tmp_path / "out" / f"x_overlay.{movie}"))
     count = 0
-    while film.read()[0]:
+    while frames.read()[0]:
         count += 1
     assert count == 9
 
@@ -196,7 +208,7 @@ def test_without_input_the_configured_folder_is_segmented_into_the_run(run_dir, 
     assert (run_dir / "inference" / "a.png").is_file()
 
 
-def test_bad_files_are_told_at_the_end_and_the_others_are_done(config, tmp_path):
+def test_bad_files_are_reported_at_the_end_and_the_others_are_done(config, tmp_path):
     folder = tmp_path / "in"
     for index in range(4):
         write_picture(folder / f"{index}.png", seed=index)
@@ -208,8 +220,8 @@ def test_bad_files_are_told_at_the_end_and_the_others_are_done(config, tmp_path)
     with pytest.raises(BatchError, match="3 of 7 inputs") as caught:
         run_infer(config, [folder, tmp_path / "missing.png"], output_dir=tmp_path / "out")
 
-    told = "\n".join(caught.value.problems)
-    assert all(name in told for name in ("1.png", "broken.nii.gz", "missing.png"))
+    problems = "\n".join(caught.value.problems)
+    assert all(name in problems for name in ("1.png", "broken.nii.gz", "missing.png"))
     names = {f.name for f in (tmp_path / "out").iterdir()}
     expected = {"0.png", "2.png", "3.png", "good_seg.nii.gz", "good_preview.png", "volumes.csv"}
     assert names == expected
@@ -228,10 +240,10 @@ def test_an_input_that_is_too_large_for_the_recipe_is_named_and_the_others_are_d
     with pytest.raises(BatchError) as caught:
         run_infer(make_config(tmp_path / "run"), [*pictures, scan], output_dir=tmp_path / "out")
 
-    told = caught.value.problems
-    assert len(told) == 2
-    assert "b.png: " in told[0]
-    assert "c.nii.gz: " in told[1]
+    problems = caught.value.problems
+    assert len(problems) == 2
+    assert "b.png: " in problems[0]
+    assert "c.nii.gz: " in problems[1]
     assert [f.name for f in (tmp_path / "out").iterdir()] == ["a.png"]
 
 

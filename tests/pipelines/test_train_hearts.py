@@ -271,7 +271,7 @@ def test_a_trained_run_segments_volumes(trained, source_dir, tmp_path, monkeypat
     assert labels.shape == image.shape
     np.testing.assert_allclose(labels.affine, image.affine, atol=1e-5)
     assert set(np.unique(labels.dataobj)) == {0, 1, 4}
-    assert {row.structure for row in result.volumes if row.quality is not None} >= {"LV", "RA"}
+    assert {row.structure for row in result.volumes if row.stability is not None} >= {"LV", "RA"}
 
 
 def test_pictures_are_refused_by_a_model_of_whole_hearts(trained, source_dir, tmp_path):

@@ -89,11 +89,12 @@ def test_the_area_agrees_with_scikit_image_within_the_ambiguous_cells():
     np.testing.assert_allclose(areas.sum(), mesh_surface_area(vertices, faces), rtol=0.02)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shift", [0, 1, 3, 9])
-def test_distances_are_those_to_the_nearest_corner_of_the_other_surface(shift):
+def test_distances_are_those_to_the_nearest_corner_of_the_other_surface(shift, order):
     # 9 voxels are beyond the reach of the search: the distance transform measures them.
-    reference = ball((22, 14, 12), (7, 7, 5), 4)
-    prediction = ball((22, 14, 12), (7 + shift, 6, 6), 4.5)
+    reference = np.asarray(ball((22, 14, 12), (7, 7, 5), 4), order=order)
+    prediction = np.asarray(ball((22, 14, 12), (7 + shift, 6, 6), 4.5), order=order)
 
     found = surface_distances(prediction, reference, spacing_mm=SPACING_MM)
 

@@ -1,0 +1,1 @@
+"""Result files: one module per output format, and the registry in which they have their names."""

@@ -1,0 +1,22 @@
+"""Evenly spaced slices of a scan with their labels on one sheet: ``CASE_preview.png``."""
+
+from pathlib import Path
+
+from heartseg.inference.outputs.output_format import one_file
+from heartseg.inference.results import SegmentedScan
+from heartseg.pictures.previews import preview_sheet
+from heartseg.slices.store import write_color
+
+
+def _write(file: Path, result: SegmentedScan) -> None:
+    sheet = preview_sheet(
+        result.scan,
+        result.labels,
+        result.table,
+        plane=result.recipe.plane,
+        limits=result.window_limits,
+    )
+    write_color(file, sheet)
+
+
+PREVIEW = one_file("_preview.png", _write)

@@ -1,0 +1,77 @@
+"""The output formats by name. To add one, write a module that defines it, and name it here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heartseg.errors import ConfigError
+from heartseg.inference.outputs.label_map import LABEL_MAP
+from heartseg.inference.outputs.mask import MASK
+from heartseg.inference.outputs.movie import MOVIE_GIF, MOVIE_MP4
+from heartseg.inference.outputs.output_format import OutputFormat
+from heartseg.inference.outputs.overlay import OVERLAY
+from heartseg.inference.outputs.preview import PREVIEW
+from heartseg.inference.results import SegmentedPicture, SegmentedScan
+from heartseg.labels import LabelTable
+
+SCAN_FORMATS: Mapping[str, OutputFormat[SegmentedScan]] = {
+    "label_map": LABEL_MAP,
+    "preview": PREVIEW,
+    "movie_mp4": MOVIE_MP4,
+    "movie_gif": MOVIE_GIF,
+}
+PICTURE_FORMATS: Mapping[str, OutputFormat[SegmentedPicture]] = {
+    "mask": MASK,
+    "overlay": OVERLAY,
+}
+DEFAULT_SCAN_FORMATS = ("label_map", "preview")
+"""What is written of a scan unless one asks for something else."""
+
+Files = Mapping[str, tuple[Path, ...]]
+"""The files of one case, by the name of their format."""
+_Result = TypeVar("_Result")
+
+
+def name_files(
+    formats: Mapping[str, OutputFormat[Any]],
+    chosen: Iterable[str],
+    *,
+    folder: Path,
+    case: str,
+    table: LabelTable,
+    option: str = "formats",
+) -> Files:
+    """Name the files of a case.
+
+    Args:
+        formats: ``SCAN_FORMATS`` or ``PICTURE_FORMATS``.
+        chosen: Names of the wanted formats.
+        folder: Where the files go.
+        case: What their names begin with.
+        table: The structures.
+        option: Where the names of the formats come from, for the error.
+
+    Raises:
+        ConfigError: If a name is of no format.
+    """
+    wanted = list(dict.fromkeys(chosen))
+    unknown = [name for name in wanted if name not in formats]
+    if unknown:
+        raise ConfigError(
+            f"{option}: expected output formats ({', '.join(formats)}), found {', '.join(unknown)}"
+        )
+    return {name: formats[name].name_files(folder, case, table) for name in wanted}
+
+
+def write_files(
+    formats: Mapping[str, OutputFormat[_Result]],
+    files: Mapping[str, Sequence[Path]],
+    result: _Result,
+) -> None:
+    """Write the files that ``name_files`` named.
+
+    Raises:
+        DataError: If a file cannot be written.
+    """
+    for name, paths in files.items():
+        formats[name].write(paths, result)

@@ -1,0 +1,157 @@
+"""What is to be segmented, under which names, and whether the results may be written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heartseg.errors import DataError
+from heartseg.files import UNFINISHED, image_stem, remove_unfinished, replacing
+from heartseg.inference.outputs.output_format import OutputFormat
+from heartseg.inference.outputs.registry import (
+    PICTURE_FORMATS,
+    SCAN_FORMATS,
+    Files,
+    name_files,
+)
+from heartseg.labels import LabelTable
+from heartseg.scans.reading import is_scan
+
+
+@dataclass(frozen=True)
+class Task:
+    """One input and the files of its results.
+
+    Attributes:
+        file: The scan or picture.
+        case: What the names of its results begin with.
+        files: Its results by output format.
+    """
+
+    file: Path
+    case: str
+    files: Files
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether the input is a scan, not a picture."""
+        return is_scan(self.file)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """All files of its results."""
+        return [file for files in self.files.values() for file in files]
+
+    def absolute(self) -> "Task":
+        """Return the task with absolute paths, for a process with another working directory."""
+        files = {name: tuple(f.absolute() for f in files) for name, files in self.files.items()}
+        return Task(self.file.absolute(), self.case, files)
+
+
+def name_case(scan_file: Path, *, image_suffix: str = "") -> str:
+    """Return the name of the case that a scan is of, so that results pair with references.
+
+    Args:
+        scan_file: Path of the scan.
+        image_suffix: What a data set puts behind the name of a case; it is left out.
+    """
+    stem = image_stem(scan_file)
+    return stem.removesuffix(image_suffix) or stem
+
+
+def plan_tasks(
+    inputs: Sequence[Path],
+    output_dir: Path,
+    *,
+    table: LabelTable,
+    scan_formats: Sequence[str],
+    picture_formats: Sequence[str],
+    image_suffix: str = "",
+    formats_option: str = "formats",
+) -> list[Task]:
+    """Name the results of every input.
+
+    Args:
+        inputs: Scans and pictures.
+        output_dir: Where the results go.
+        table: The structures.
+        scan_formats: Output formats of a scan, by name.
+        picture_formats: Output formats of a picture, by name.
+        image_suffix: As for ``name_case``.
+        formats_option: Where the names of the formats come from, for an error.
+
+    Raises:
+        ConfigError: If there is no format of a name.
+        DataError: If two inputs would have the same results.
+    """
+    tasks = []
+    for file in inputs:
+        formats: Mapping[str, OutputFormat[Any]]
+        if is_scan(file):
+            formats, chosen = SCAN_FORMATS, scan_formats
+            case = name_case(file, image_suffix=image_suffix)
+        else:
+            formats, chosen = PICTURE_FORMATS, picture_formats
+            case = image_stem(file)
+        files = name_files(
+            formats, chosen, folder=output_dir, case=case, table=table, option=formats_option
+        )
+        tasks.append(Task(file, case, files))
+    _check_distinct(tasks)
+    return tasks
+
+
+def _check_distinct(tasks: Sequence[Task]) -> None:
+    # Some file systems do not tell capital letters from small ones.
+    sources: dict[str, Path] = {}
+    for task in tasks:
+        for output in task.outputs:
+            key = output.name.casefold()
+            if key in sources:
+                raise DataError(
+                    f"{task.file}: its result {output.name} would have the same name as a result "
+                    f"of {sources[key]}; segment them into different folders"
+                )
+            sources[key] = task.file
+
+
+def check_outputs(output_dir: Path, tasks: Sequence[Task], *, overwrite: bool) -> None:
+    """Make sure that no result replaces an input, or a file that is to be kept.
+
+    Results that an interrupted call was about to write may be replaced.
+
+    Raises:
+        DataError: If one would.
+    """
+    unfinished = _read_unfinished(output_dir)
+    inputs = {task.file.resolve() for task in tasks}
+    for task in tasks:
+        for output in task.outputs:
+            if output.resolve() in inputs:
+                raise DataError(f"{output}: is an input and would be replaced; choose --output")
+            if output.exists() and not overwrite and output.name not in unfinished:
+                raise DataError(
+                    f"{output}: already exists; pass --overwrite to replace it, or choose --output"
+                )
+
+
+def mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
+    """Note in a folder which results are about to be written, for a call that follows."""
+    names = sorted(output.name for task in tasks for output in task.outputs)
+    with replacing(output_dir / UNFINISHED) as temporary:
+        temporary.write_text("\n".join(names) + "\n", encoding="utf-8")
+    remove_unfinished(output_dir)
+
+
+def mark_finished(output_dir: Path) -> None:
+    """Remove the note, and whatever a worker left that was killed while it wrote."""
+    remove_unfinished(output_dir)
+    (output_dir / UNFINISHED).unlink(missing_ok=True)
+
+
+def _read_unfinished(output_dir: Path) -> set[str]:
+    marker = output_dir / UNFINISHED
+    try:
+        return set(marker.read_text(encoding="utf-8").splitlines()) if marker.is_file() else set()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{marker}: cannot be read ({error})") from error

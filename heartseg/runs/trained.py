@@ -1,0 +1,51 @@
+"""Trained models, the packaged one and those of runs: known before they are loaded, and loaded."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heartseg.config.schema import Config
+from heartseg.labels import HVSMR
+from heartseg.modelfile.checkpoint import load_model, read_metadata
+from heartseg.modelfile.description import WHOLE_HEART, WHOLE_HEART_VIEW, ModelDescription
+from heartseg.modelfile.packaged import describe_packaged, load_packaged
+from heartseg.runs.kind import find_kind
+
+if TYPE_CHECKING:
+    from heartseg.inference.segmenter import Segmenter
+
+
+def describe_model(model_file: Path | None) -> ModelDescription:
+    """Return what a model was trained for, without loading it.
+
+    Args:
+        model_file: A ``.keras`` file; None: the packaged model.
+
+    Raises:
+        ModelError: If it is missing or damaged.
+    """
+    if model_file is None:
+        return ModelDescription(WHOLE_HEART_VIEW, HVSMR, WHOLE_HEART, describe_packaged().grid)
+    return ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
+
+
+def load_segmenter(model_file: Path | None, config: Config) -> "Segmenter":
+    """Load a model that segments scans; TensorFlow takes seconds to load.
+
+    Args:
+        model_file: A ``.keras`` file; None: the packaged model.
+        config: Its section ``infer`` says how a network of slices is applied.
+
+    Raises:
+        ModelError: If it is missing, damaged, or no model of heartseg.
+    """
+    model = describe_model(model_file)
+    network = load_packaged() if model_file is None else load_model(model_file)
+    return find_kind(model.kind).build_segmenter(network, model, config)
+
+
+def stamp_model(model_file: Path | None) -> str:
+    """Return a text that changes when a file gets another model."""
+    if model_file is None:
+        return "packaged"
+    stat = model_file.stat()
+    return f"{stat.st_size}:{stat.st_mtime_ns}"

@@ -1,0 +1,52 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from builders import make_scan
+
+from heartseg.inference.results import segment_scan
+from heartseg.inference.segmenter import Prediction
+from heartseg.labels import HVSMR, LabelTable
+from heartseg.modelfile.description import WHOLE_HEART, WHOLE_HEART_VIEW, ModelDescription
+from heartseg.scans.volume import build_volume
+
+TABLE = LabelTable(HVSMR.structures[:4])
+SCAN = make_scan(num_classes=4)
+VOLUME = build_volume(SCAN.image.astype(np.float32), SCAN.affine)
+
+
+@dataclass(frozen=True)
+class FixedSegmenter:
+    """Stands in for a model; it predicts the same for every scan."""
+
+    stability: np.ndarray | None
+    notices: tuple[str, ...] = ()
+    model: ModelDescription = ModelDescription(WHOLE_HEART_VIEW, TABLE, WHOLE_HEART)  # noqa: RUF009
+
+    def segment(self, image, *, report=None):
+        return Prediction(SCAN.labels.astype(np.uint8), self.stability, self.notices)
+
+
+@pytest.mark.parametrize(
+    ("stability", "notices", "expected", "flags"),
+    [
+        # Mean 0.87, one below 0.75.
+        ([0.95, 0.7, 0.96], (), ["on RV. Check the result before using it"], ["", "doubtful", ""]),
+        # What is noticed of the whole scan does not hide what is noticed of a structure.
+        ([0.95, 0.7, 0.96], ("size?",), ["size?", "on RV"], ["", "doubtful", ""]),
+        ([0.95, 0.9, 0.96], (), [], ["", "", ""]),
+        # Mean below 0.8: the model notices it, and every structure is doubtful.
+        ([0.85, 0.7, 0.8], ("unsure",), ["unsure"], ["doubtful"] * 3),
+        (None, (), [], ["", "", ""]),
+    ],
+)
+def test_doubtful_structures_are_flagged_and_noticed(stability, notices, expected, flags):
+    stability = None if stability is None else np.array(stability)
+
+    result = segment_scan("pat4", VOLUME, FixedSegmenter(stability, notices))
+
+    assert len(result.notices) == len(expected)
+    assert all(part in notice for part, notice in zip(expected, result.notices, strict=True))
+    kept = [";".join({"doubtful"} & set(row.flags.split(";"))) for row in result.rows]
+    assert kept == flags
+    assert [row.case for row in result.rows] == ["pat4"] * 3

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from heartseg.errors import DataError
+from heartseg.inference.tasks import Task, check_outputs, mark_unfinished, name_case, plan_tasks
+from heartseg.labels import HVSMR
+
+
+def plan(inputs, output_dir, scan_formats=("label_map", "preview")):
+    return plan_tasks(
+        [Path(file) for file in inputs],
+        output_dir,
+        table=HVSMR,
+        scan_formats=scan_formats,
+        picture_formats=["mask"],
+        image_suffix="_cropped_norm",
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "case"),
+    [
+        ("in/pat4_cropped_norm.nii.gz", "pat4"),
+        ("in/pat4.nii", "pat4"),
+        # Something must be left.
+        ("in/_cropped_norm.nii.gz", "_cropped_norm"),
+    ],
+)
+def test_a_case_is_named_by_its_file(file, case):
+    assert name_case(Path(file), image_suffix="_cropped_norm") == case
+
+
+def test_results_of_scans_and_pictures_are_named_by_their_formats(tmp_path):
+    scan, picture = plan(["in/pat4_cropped_norm.nii.gz", "in/pat4_012.png"], tmp_path)
+
+    assert scan.is_scan
+    assert [file.name for file in scan.outputs] == ["pat4_seg.nii.gz", "pat4_preview.png"]
+    assert not picture.is_scan
+    assert picture.outputs == [tmp_path / "pat4_012.png"]
+
+
+def test_two_inputs_with_one_result_are_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"b/pat4\.nii: its result pat4_seg.* a/pat4_cropped_norm"):
+        plan(["a/pat4_cropped_norm.nii.gz", "b/pat4.nii"], tmp_path)
+
+
+def test_results_are_replaced_only_if_asked_or_unfinished(tmp_path):
+    tasks = plan(["in/pat4.nii"], tmp_path)
+    (tmp_path / "pat4_preview.png").touch()
+
+    with pytest.raises(DataError, match=r"pat4_preview\.png: already exists; pass --overwrite"):
+        check_outputs(tmp_path, tasks, overwrite=False)
+    check_outputs(tmp_path, tasks, overwrite=True)
+    mark_unfinished(tmp_path, tasks)
+    check_outputs(tmp_path, tasks, overwrite=False)
+
+
+def test_no_result_replaces_an_input(tmp_path):
+    [task] = plan([tmp_path / "a.png"], tmp_path)
+
+    with pytest.raises(DataError, match=r"a\.png: is an input and would be replaced"):
+        check_outputs(tmp_path, [task], overwrite=True)
+
+
+def test_a_task_for_another_process_has_absolute_paths(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    task = Task(Path("in/a.nii"), "a", {"label_map": (Path("out/a_seg.nii.gz"),)})
+
+    assert task.absolute() == Task(
+        tmp_path / "in/a.nii", "a", {"label_map": (tmp_path / "out/a_seg.nii.gz",)}
+    )
