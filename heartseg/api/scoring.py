@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from heartseg.api.inputs import LabelMapLike, NamedLabelMap, take_label_map
 from heartseg.errors import DataError, MissingPackageError
-from heartseg.evaluation.scores import COLUMNS, CaseScores, LabelPair
+from heartseg.evaluation.label_pair import LabelPair
+from heartseg.evaluation.scores import COLUMNS, CaseScores
 from heartseg.evaluation.scoring import score_case
 from heartseg.files import image_stem
 from heartseg.labels import HVSMR, LabelTable
