@@ -1,4 +1,4 @@
-"""Small inputs for tests: anisotropic volumes with three distinct axis lengths, and their files."""
+"""Small inputs for tests: anisotropic volumes with three distinct axis lengths, slices, files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ SPACING_MM = (0.8, 1.5, 1.1)
 
 @dataclass(frozen=True)
 class Scan:
-    """An image, its label map and where their voxels lie."""
+    """An image, its label map and their affine."""
 
     image: np.ndarray
     labels: np.ndarray
@@ -42,7 +42,7 @@ class Scan:
 
 
 def make_affine(axes="PIR", spacing_mm=SPACING_MM, origin_mm=(-20.0, 35.0, 10.0)):
-    """Return the affine of an array whose axes run towards the named sides of the patient."""
+    """Return the affine of an array whose axes run toward the given sides of the patient."""
     affine = np.eye(4)
     affine[:3, 3] = origin_mm
     for column, (side, spacing) in enumerate(zip(axes, spacing_mm, strict=True)):
@@ -76,7 +76,7 @@ def make_scan(shape=SHAPE, *, axes="PIR", spacing_mm=SPACING_MM, seed=0, num_cla
 
 
 def write_nifti(file, voxels, affine, **header):
-    """Write an array with nibabel alone, not with the code under test."""
+    """Write an array with nibabel alone, without the code under test."""
     image = nibabel.Nifti1Image(voxels, affine, dtype=voxels.dtype)
     for key, value in header.items():
         image.header[key] = value

@@ -43,7 +43,7 @@ def build(folder):
 
 
 def check_content(wheel, sdist):
-    """Make sure that what runs is in both, and that neither holds tests or leftovers."""
+    """Check that the wheel holds all of the package and nothing else, and the sdist its basics."""
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
         f"heartseg/{file.relative_to(REPOSITORY / 'heartseg').as_posix()}"
@@ -58,7 +58,7 @@ def check_content(wheel, sdist):
     with tarfile.open(sdist) as packed:
         held = {name.partition("/")[2] for name in packed.getnames()}
     if not {"LICENSE", "README.md", "pyproject.toml"} <= held:
-        sys.exit(f"{sdist.name} lacks what a source distribution holds")
+        sys.exit(f"{sdist.name} lacks LICENSE, README.md or pyproject.toml")
 
 
 def use(folder, wheel):
@@ -75,7 +75,7 @@ def use(folder, wheel):
         wheel,
         cwd=folder,
     )
-    # A path alone: what is installed there in editable form stays unknown.
+    # A plain path, so that packages installed there in editable form are not found.
     dependencies = sysconfig.get_path("purelib")
     (site,) = folder.glob("fresh/**/site-packages")
     (site / "dependencies.pth").write_text(f"{dependencies}\n")

@@ -1,4 +1,4 @@
-"""The licences of everything that heartseg is installed with, as the packages themselves state.
+"""The licences of everything that is installed with heartseg, as the packages state them.
 
 ``python tests/licences.py`` writes docs/licences.md again.
 """
@@ -30,7 +30,7 @@ STATED = {
     "License :: OSI Approved :: Python Software Foundation License": "PSF-2.0",
 }
 ONLY_IN_A_FILE = {"namex": "Licensed under the Apache License, Version 2.0"}
-"""Packages whose metadata say nothing, and what stands in the licence file they ship."""
+"""Packages without a licence in their metadata, and a sentence of their licence file."""
 HEAD = """# Licences of the dependencies
 
 Written by `python tests/licences.py` from what the packages themselves state; a test fails where a
@@ -44,7 +44,7 @@ are proprietary and free to use.
 
 
 def find_dependencies(extras=()):
-    """Return every distribution that heartseg needs, itself left out, by canonical name."""
+    """Return every distribution that heartseg needs, except itself, by canonical name."""
     seen, pending = set(), [("heartseg", extra) for extra in ("", *extras)]
     while pending:
         name, extra = pending.pop()
@@ -60,7 +60,7 @@ def find_dependencies(extras=()):
 
 
 def licence_of(package: Distribution):
-    """Return the licence that a package states; None if it states none that is known."""
+    """Return the licence that a package states; None if that is missing or unknown."""
     facts = package.metadata
     stated = [facts.get("License-Expression"), (facts.get("License") or "").partition("\n")[0]]
     stated += [c for c in facts.get_all("Classifier") or () if c.startswith("License ::")]
@@ -76,13 +76,13 @@ def licence_of(package: Distribution):
 
 
 def is_allowed(expression):
-    """Tell whether every part of a licence expression is allowed, or one of its choices."""
+    """Return whether all parts of a licence expression are allowed, or of one of its choices."""
     choices = (choice.split(" AND ") for choice in expression.split(" OR "))
     return any(all(part.strip("() ") in ALLOWED for part in parts) for parts in choices)
 
 
 def write_table():
-    """Write one row a package."""
+    """Write one row per package."""
     everywhere, testing = find_dependencies(), find_dependencies(("test",))
     rows = [
         f"| {name} | {licence_of(package)} | {'running' if name in everywhere else 'tests'} |\n"

@@ -17,7 +17,7 @@ SMOKE = Path(__file__).parents[1] / "configs/smoke.yaml"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Run a command in a folder of its own; returns what it printed."""
+    """Run a command in a folder of its own; return the finished process."""
     folder = tmp_path_factory.mktemp("user")
 
     def run_command(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -97,7 +97,7 @@ def test_volumes_become_slices_a_model_label_maps_and_scores(run):
     assert labels.shape == image.shape
     np.testing.assert_array_equal(labels.affine, image.affine)
     assert (folder / f"results/{test_case}_preview.png").is_file()
-    # The evaluation scored the very label map that infer gives.
+    # The evaluation scored the same label map that infer writes.
     scored = nibabel.load(folder / f"run/evaluation/predictions/{test_case}_seg.nii.gz")
     np.testing.assert_array_equal(np.asarray(labels.dataobj), np.asarray(scored.dataobj))
 
@@ -117,9 +117,9 @@ def test_volumes_become_slices_a_model_label_maps_and_scores(run):
 
 
 @pytest.mark.slow
-def test_nothing_is_replaced_without_being_asked(run):
+def test_nothing_is_replaced_without_overwrite(run):
     if not (run.folder / "run/best.keras").is_file():
-        pytest.skip("needs what the test before made")
+        pytest.skip("needs the results of the test before")
     for command in ("prepare", "split", "train", "evaluate"):
         refused = run(command, *WITH_CONFIG, code=1)
         assert "--overwrite" in refused.stderr

@@ -1,8 +1,8 @@
 """Run a command over and over in child processes that are killed at random moments.
 
 Usage: ``python kill_loop.py COMMAND FOLDER KILLS SEED``. The folder holds what the command reads,
-as ``test_kill.py`` lays it. Everything is imported once; each child is a fork, so a kill falls
-into the work and not into the start. Prints the number of kills that hit a running child.
+as prepared by ``test_kill.py``. Everything is imported once and each child is a fork, so that a
+kill hits the work, not the start. Prints the number of kills that hit a running child.
 """
 
 import gzip
@@ -36,7 +36,7 @@ TINY = {
 
 
 def find_work(command, folder):
-    """Return the function of a command and its output folder, with only its imports done."""
+    """Import a command; return it as a function of its output folder."""
     if command == "prepare":
         from heartseg.pipelines.prepare import run_prepare as run
     elif command == "split":
@@ -73,7 +73,7 @@ def run_child(work, output):
     try:
         work(output)
     except DataError as error:
-        # The child before was killed after its last write: nothing is left to do.
+        # The previous child was killed after its last write, so nothing is left to do.
         finished = "already " in str(error)
         if not finished:
             print(repr(error), file=sys.stderr)  # noqa: T201
@@ -85,7 +85,7 @@ def run_child(work, output):
 
 
 def is_whole(file):
-    """Read a file to its end, by its format."""
+    """Return whether a file can be read to its end."""
     try:
         if file.suffix == ".png":
             return file.read_bytes().endswith(PNG_END)
@@ -107,13 +107,13 @@ def is_whole(file):
 
 
 def main():
-    """Kill, look for half-written files, and at last let a child run to its end."""
+    """Kill children, look for half-written files, and finally let a child run to its end."""
     command, folder, kills, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     rng = random.Random(f"{command} {seed}")  # noqa: S311 - moments, not secrets
     work, output = find_work(command, folder), folder / "killed"
     start = time.monotonic()
-    # A first run elsewhere tells how long the work takes here and now.
-    _, status = os.waitpid(run_child(work, folder / "undisturbed"), 0)
+    # A first run into another folder measures how long the work takes.
+    _, status = os.waitpid(run_child(work, folder / "uninterrupted"), 0)
     if status:
         return os.waitstatus_to_exitcode(status)
     longest = time.monotonic() - start
@@ -132,7 +132,7 @@ def main():
                 print(f"half-written: {file}", file=sys.stderr)  # noqa: T201
                 return 5
         if os.WIFEXITED(status):
-            # It was faster than the kill: the next one starts from nothing.
+            # The child ended before the kill: the next one starts from an empty folder.
             shutil.rmtree(output)
     _, status = os.waitpid(run_child(work, output), 0)
     print(hits)  # noqa: T201

@@ -1,10 +1,11 @@
-"""The whole data set's length, from volumes to a trained epoch: memory, file handles, progress.
+"""A run of the length of the whole data set: memory, file handles, and whether progress is true.
 
-Usage: ``python tests/robustness/long_run.py FOLDER LABEL_MAPS_FOLDER [SLICES]``. Makes volumes of
-so many slices that hold a label (8329, as many as HVSMR-2.0 has) from the label maps, with made-up
-intensities, and runs ``prepare``, ``split`` and an epoch of a tiny network at 512 x 512, each in a
-process of its own that is measured, workers included, whenever it tells its progress. Prints a
-table; ends with an error where memory or file handles grew, or progress told what was not so.
+Usage: ``python tests/robustness/long_run.py FOLDER LABEL_MAPS_FOLDER [SLICES]``. Makes volumes from
+the label maps, with random intensities, until the given number of slices hold a label (8329 by
+default, as in HVSMR-2.0). Then it runs ``prepare``, ``split`` and one epoch of a tiny network at
+512 x 512. Each is a process of its own, which is measured with its workers whenever it reports its
+progress. Prints a table; ends with an error if memory or file handles grew, or if the reported
+progress differed from the files on disk.
 """
 
 import json
@@ -29,9 +30,9 @@ MEASURED_EVERY = 20
 
 
 def make_volumes(folder, label_maps, num_slices):
-    """Write cases until so many slices along array axis 2 hold a label; return their number.
+    """Write cases until enough slices along array axis 2 hold a label; return their number.
 
-    The label maps are taken again, mirrored, when there are too few.
+    If there are too few label maps, they are used again, mirrored.
     """
     rng, made, case = np.random.default_rng(137), 0, 0
     while made < num_slices:
@@ -50,7 +51,7 @@ def make_volumes(folder, label_maps, num_slices):
 
 
 class Witness:
-    """A progress listener that measures the process, and compares what is told with the disk."""
+    """A progress callback that measures the process, and compares the progress with the disk."""
 
     def __init__(self, count_done):
         self._process, self._count_done = psutil.Process(), count_done
@@ -61,7 +62,7 @@ class Witness:
         if done < self._last or done > total:
             self.lies.append(f"{done} of {total} after {self._last} ({item})")
         if self._count_done is not None and self._count_done() < done:
-            self.lies.append(f"{done} of {total} told, {self._count_done()} on disk ({item})")
+            self.lies.append(f"{done} of {total} reported, {self._count_done()} on disk ({item})")
         self._last = done
         self.measure(done, total)
 
@@ -78,7 +79,7 @@ class Witness:
 
 
 def find_growth(samples):
-    """Say what grew between the second quarter of a run and its last; None if nothing did."""
+    """Describe what grew from the second to the last quarter of a run; None if nothing did."""
     quarter = max(1, len(samples) // 4)
     for what, slack in (("bytes", SLACK_BYTES), ("handles", 8)):
         early = median(sample[what] for sample in samples[quarter : 2 * quarter] or samples)
@@ -115,7 +116,7 @@ def count_filled_parts(dataset_dir):
 
 
 def run_step(step, folder, side):
-    """Run a command in this process; write what was measured to ``STEP.json``."""
+    """Run a command in this process; write its measurements to ``STEP.json``."""
     config = configure(folder, side)
     if step == "prepare":
         from heartseg.pipelines.prepare import run_prepare
@@ -151,7 +152,7 @@ def run_step(step, folder, side):
 
 
 def measure_steps(folder, side):
-    """Run each command in a process of its own; return what was measured, by command."""
+    """Run each command in a process of its own; return the measurements by command."""
     measured = {}
     for step in STEPS:
         command = [sys.executable, __file__, "--step", step, folder, str(side)]

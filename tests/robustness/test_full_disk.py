@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: a clear error, nothing damaged, and the next run completes.
+"""A full or read-only disk: a clear error, no damaged file, and the next run completes the work.
 
 Needs the right to mount a small tmpfs.
 """
@@ -34,7 +34,7 @@ def mounted(folder, options):
 
 
 @pytest.mark.parametrize("options", ["size=64k", "ro"], ids=["full", "read-only"])
-def test_prepare_says_what_cannot_be_written_and_is_completed_later(tmp_path, options):
+def test_prepare_reports_what_cannot_be_written_and_is_completed_later(tmp_path, options):
     for index in range(3):
         write_case(tmp_path / "volumes", f"pat{index}", make_scan((18, 15, 13), seed=index))
     disk = tmp_path / "disk"
@@ -72,7 +72,7 @@ def tiny_config(folder):
 
 @pytest.mark.parametrize("options", ["size=20k", "ro"], ids=["full", "read-only"])
 @pytest.mark.parametrize("command", ["train", "evaluate", "infer"])
-def test_other_commands_complete_when_there_is_room(trained, tmp_path, command, options):
+def test_other_commands_complete_once_the_disk_has_space(trained, tmp_path, command, options):
     config, output = tiny_config(trained), tmp_path / "disk" / "out"
 
     def run():

@@ -1,4 +1,4 @@
-"""Broken and hostile files: an error of ours in one line that names the file, or a right result.
+"""Broken and hostile files: a DataError of one line that begins with the file, or a right result.
 
 ``HEARTSEG_FUZZ=50 pytest tests/robustness/test_fuzz.py`` runs 50 times as many cases.
 """
@@ -36,7 +36,7 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def fuzz(cases):
-    """Run a test for so many cases, the same ones each time unless more are asked for."""
+    """Run a test for this number of cases, which are always the same unless more are requested."""
     return settings(
         max_examples=max(1, int(cases * FACTOR)),
         deadline=None,
@@ -53,9 +53,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def little_memory():
-    """Let no case of this module take 2 GB beyond what the process held before."""
+    """Check that no case of this module takes 2 GB more than the process held before."""
     try:
-        CLEAR_REFS.write_text("5")  # the high-water mark begins anew
+        CLEAR_REFS.write_text("5")  # resets the high-water mark
     except OSError:  # another system, or not permitted
         yield
         return
@@ -71,16 +71,16 @@ def high_water_bytes():
 
 @contextmanager
 def only_our_errors(file):
-    """Let a block end well or with our error, in one line that starts with the file."""
+    """Check that a block raises nothing but a DataError of one line that begins with the file."""
     try:
-        # Libraries may warn about odd files; a user sees that as a notice.
+        # Libraries may warn about odd files; the command line logs these warnings.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             yield
     except DataError as error:
         text = str(error)
         if not text.startswith(f"{file}: ") or "\n" in text or len(text) > 1000:
-            raise AssertionError(f"not one line that names the file: {text}") from error
+            raise AssertionError(f"not one line that begins with the file: {text}") from error
 
 
 def nifti_bytes(voxels, endian="<", nifti2=False):
@@ -97,7 +97,7 @@ SOUND = [
     nifti_bytes(SCAN.labels, ">"),
     nifti_bytes(SCAN.labels.astype(np.uint8), nifti2=True),
 ]
-# Where NIfTI-1 keeps what programs trust: sizes, type, spacing, offset, scaling, affines, magic.
+# Offsets of the fields of NIfTI-1: sizes, type, spacing, offset, scaling, affines, magic.
 FIELDS = {
     0: "i", 40: "h", 42: "h", 44: "h", 46: "h", 48: "h", 70: "h", 72: "h", 76: "f", 80: "f",
     84: "f", 88: "f", 108: "f", 112: "f", 116: "f", 123: "b", 252: "h", 254: "h", 256: "f",
@@ -125,17 +125,17 @@ byte_changes = st.tuples(st.integers(0, 600), st.binary(min_size=1, max_size=8))
 @st.composite
 def broken_nifti(draw):
     content = bytearray(draw(st.sampled_from(SOUND)))
-    for offset, piece in draw(
+    for offset, value in draw(
         st.lists(st.one_of(header_changes(), byte_changes), min_size=1, max_size=4)
     ):
-        content[offset : offset + len(piece)] = piece
+        content[offset : offset + len(value)] = value
     if draw(st.booleans()):
         content = content[: draw(st.integers(0, len(content)))]
     return bytes(content)
 
 
 def check_volume(file):
-    """Read a file as image and as label map, and prepare a slice of what comes of it."""
+    """Read a file as an image and as a label map; prepare a slice of the image."""
     with only_our_errors(file):
         volume = read_image(file)
         assert volume.voxels.dtype == np.float32
@@ -218,9 +218,9 @@ PICTURES = [
 )
 def test_broken_pictures(folder, content, changes, keep):
     changed = bytearray(content)
-    for offset, piece in changes:
-        changed[offset % len(changed) : offset % len(changed) + len(piece)] = piece
-    # The content tells the format, so one name serves for all.
+    for offset, value in changes:
+        changed[offset % len(changed) : offset % len(changed) + len(value)] = value
+    # Readers recognise the format by the content, so one name serves for all.
     file = folder / "a.png"
     file.write_bytes(changed[:keep])
     for read, axes in ((read_gray, 2), (read_color, 3), (read_index, 2)):
@@ -232,15 +232,15 @@ def test_broken_pictures(folder, content, changes, keep):
 
 def change(content, changes, keep):
     changed = bytearray(content)
-    for place, piece in changes:
-        at = int(place * (len(changed) - len(piece)))
-        changed[at : at + len(piece)] = piece
+    for place, value in changes:
+        at = int(place * (len(changed) - len(value)))
+        changed[at : at + len(value)] = value
     return bytes(changed[: int(keep * len(changed))])
 
 
 real_changes = {
     "changes": st.lists(
-        # Half of the changes fall into the first bytes, where headers are.
+        # Half of the changes are in the first bytes, which hold the header.
         st.tuples(
             st.one_of(st.floats(0, 1), st.floats(0, 0.002)), st.binary(min_size=1, max_size=8)
         ),
@@ -277,7 +277,7 @@ def test_mutated_real_pictures(hvsmr2, folder, which, changes, keep):
 @seed(4)
 @fuzz(100)
 @given(content=st.binary(max_size=200))
-def test_bytes_that_are_no_file_of_ours(folder, content):
+def test_random_bytes(folder, content):
     for name in ("b.nii", "b.nii.gz", "b.png"):
         (folder / name).write_bytes(content)
     check_volume(folder / "b.nii")
@@ -322,7 +322,7 @@ def check_config(file, overrides=()):
         source = "--set" if overrides else str(file)
         assert text.startswith((str(file), source))
         assert len(text) < 20_000
-        # One line, or a headline and a line a problem.
+        # One line, or a headline and one line per problem.
         assert all(line.startswith("  - ") for line in text.splitlines()[1:])
     else:
         file.write_text(dump_config(config), encoding="utf-8")

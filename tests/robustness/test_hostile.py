@@ -1,7 +1,7 @@
 """Folders full of hostile and odd files, given to the real commands.
 
-One line names each bad file, the others are done, little memory is used, and nothing is written
-anywhere but to the output folder.
+Each bad file is reported in one line, all others are done, little memory is used, and nothing is
+written outside the output folder.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from PIL import Image
 
 SCAN = make_scan((9, 8, 7))
 MAX_BYTES = 2 * 10**9
-# Prints the largest memory of the process: ru_maxrss would be that of the process that forked it.
+# Prints the peak memory of the process; ru_maxrss would include that of its parent.
 RUN = """
 import atexit, sys
 from pathlib import Path
@@ -62,7 +62,7 @@ QFORM = nifti(SCAN.image.astype(np.float32), sform_code=0, qform_code=1)
 RGB = np.zeros(SCAN.labels.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
 PACKED = gzip.compress(FLOATS)
 DIM, PIXDIM, SROW = 40, 76, 280
-# What must be said of each image; None where the right result must come of it.
+# The expected error of each image; None if it must be prepared correctly.
 VOLUMES = {
     "claims": (patched(FLOATS, DIM, "<4h", 3, 30000, 30000, 30000), "which is too large"),
     "zero_slices": (patched(FLOATS, DIM, "<4h", 3, 9, 8, 0), "not a readable NIfTI|3D volume"),
@@ -107,16 +107,16 @@ def run(folder, *arguments):
         timeout=240,
     )
     assert "Traceback" not in done.stderr
-    *told, peak = done.stdout.splitlines()
+    *printed, peak = done.stdout.splitlines()
     assert int(peak.removeprefix("VmHWM ")) * 1024 < MAX_BYTES
-    return done.returncode, told, done.stderr
+    return done.returncode, printed, done.stderr
 
 
 def lines_about(name, stderr):
     return [line for line in stderr.splitlines() if line.startswith("  - ") and name in line]
 
 
-def test_prepare_names_each_bad_volume_and_does_the_others(tmp_path):
+def test_prepare_reports_each_bad_volume_and_does_the_others(tmp_path):
     for name, (content, _) in VOLUMES.items():
         suffix = ".nii.gz" if content[:2] == b"\x1f\x8b" else ".nii"
         write_nifti(tmp_path / f"in/{name}_cropped_seg.nii", SCAN.labels, SCAN.affine)
@@ -131,9 +131,9 @@ def test_prepare_names_each_bad_volume_and_does_the_others(tmp_path):
     )
     before = read_tree(tmp_path)
 
-    code, told, stderr = run(tmp_path, "prepare", "config.yaml")
+    code, printed, stderr = run(tmp_path, "prepare", "config.yaml")
 
-    assert (code, told) == (1, [])
+    assert (code, printed) == (1, [])
     after = read_tree(tmp_path)
     for name, (_, problem) in VOLUMES.items():
         lines = lines_about(f"in/{name}_cropped_norm.nii", stderr)
@@ -143,21 +143,21 @@ def test_prepare_names_each_bad_volume_and_does_the_others(tmp_path):
     for shown in (r"'.hidden'", r"'..'", r"'new\nline'", r"'red\x1b[31m'"):
         assert len(lines_about(f"the case name {shown}", stderr)) == 1
     assert "\x1b" not in stderr
-    # Only what belongs there was written, and nothing that was there has changed.
+    # Only the output folder was written to, and no earlier file has changed.
     assert {file: after[file] for file in before} == before
     outputs = after.keys() - before.keys()
     assert all(file.startswith("out/master/") for file in outputs)
     good = {name for name, (_, problem) in VOLUMES.items() if problem is None} | {"Häschen"}
     slices = {Path(file).name.rpartition("_")[0] for file in outputs if "/masks/" in file}
     assert slices == good
-    # The same scan in other clothes gives the same pictures.
+    # The same scan in another encoding gives the same pictures.
     for name in ("big_endian", "doubled_gz", "long_bomb"):
         pictures = [after[f"out/master/images/{n}_003.png"] for n in (name, "float64")]
         assert pictures[0] == pictures[1]
 
 
 def png_claim(width, height):
-    """Return the header of a picture of that size, and hardly any content."""
+    """Return a PNG whose header claims a size, with hardly any content."""
 
     def chunk(kind, content):
         checked = kind + content
@@ -188,7 +188,7 @@ PICTURES = {
 }
 
 
-def test_colorize_names_each_bad_picture_and_does_the_others(tmp_path):
+def test_colorize_reports_each_bad_picture_and_does_the_others(tmp_path):
     (tmp_path / "in").mkdir()
     for name, (content, _) in PICTURES.items():
         (tmp_path / f"in/{name}.png").write_bytes(content)
@@ -197,9 +197,9 @@ def test_colorize_names_each_bad_picture_and_does_the_others(tmp_path):
     palette.save(tmp_path / "in/palette.png")
     before = read_tree(tmp_path)
 
-    code, told, stderr = run(tmp_path, "colorize", "in", "--output", "out")
+    code, printed, stderr = run(tmp_path, "colorize", "in", "--output", "out")
 
-    assert (code, told) == (1, [])
+    assert (code, printed) == (1, [])
     after = read_tree(tmp_path)
     for name, (_, problem) in {**PICTURES, "palette": (b"", "expected one channel")}.items():
         lines = lines_about(f"in/{name}.png: ", stderr)

@@ -1,4 +1,4 @@
-"""Processes killed at random moments: the next run ends as an undisturbed one would have.
+"""Processes killed at random moments: the next run ends as an uninterrupted one would have.
 
 ``HEARTSEG_KILLS=200 pytest tests/robustness/test_kill.py`` kills each command more often.
 """
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 def kill_again_and_again(command, folder):
-    """Kill a command in many runs; return what it left, and what an undisturbed run leaves."""
+    """Kill a command in many runs; return its output folder and that of an uninterrupted run."""
     ran = subprocess.run(
         [sys.executable, TESTS / "robustness/kill_loop.py", command, folder, str(KILLS), "1"],
         capture_output=True,
@@ -34,7 +34,7 @@ def kill_again_and_again(command, folder):
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert int(ran.stdout) == KILLS
-    return folder / "killed", folder / "undisturbed"
+    return folder / "killed", folder / "uninterrupted"
 
 
 def write_cases(folder):
@@ -44,47 +44,47 @@ def write_cases(folder):
 
 def test_a_killed_prepare_is_completed_to_the_same_bytes(tmp_path):
     write_cases(tmp_path)
-    killed, undisturbed = kill_again_and_again("prepare", tmp_path)
-    assert read_tree(killed) == read_tree(undisturbed)
+    killed, uninterrupted = kill_again_and_again("prepare", tmp_path)
+    assert read_tree(killed) == read_tree(uninterrupted)
 
 
 def test_a_killed_split_is_completed_to_the_same_bytes(tmp_path):
     write_cases(tmp_path)
     run_prepare(make_config(tmp_path))
-    killed, undisturbed = kill_again_and_again("split", tmp_path)
-    assert read_tree(killed) == read_tree(undisturbed)
+    killed, uninterrupted = kill_again_and_again("split", tmp_path)
+    assert read_tree(killed) == read_tree(uninterrupted)
 
 
 @pytest.mark.slow
-def test_killed_train_evaluate_and_infer_end_as_undisturbed_ones(tmp_path):
+def test_killed_train_evaluate_and_infer_end_as_uninterrupted_ones(tmp_path):
     write_cases(tmp_path)
     run_prepare(make_config(tmp_path))
     run_split(make_config(tmp_path))
 
-    killed, undisturbed = kill_again_and_again("train", tmp_path)
-    assert read_epochs(killed) == read_epochs(undisturbed)
+    killed, uninterrupted = kill_again_and_again("train", tmp_path)
+    assert read_epochs(killed) == read_epochs(uninterrupted)
     for name in ("train_losses.csv", "train_metrics.csv"):
-        assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
-    one, other = (read_metadata(run / "best.keras")["training"] for run in (killed, undisturbed))
+        assert (killed / name).read_bytes() == (uninterrupted / name).read_bytes()
+    one, other = (read_metadata(run / "best.keras")["training"] for run in (killed, uninterrupted))
     assert (one["epoch"], one["val_loss"]) == (other["epoch"], other["val_loss"])
-    for left, right in zip(weights(killed), weights(undisturbed), strict=True):
+    for left, right in zip(weights(killed), weights(uninterrupted), strict=True):
         np.testing.assert_array_equal(left, right)
 
     killed.rename(tmp_path / "run")
-    undisturbed.rename(tmp_path / "undisturbed_run")
-    killed, undisturbed = kill_again_and_again("evaluate", tmp_path)
+    uninterrupted.rename(tmp_path / "uninterrupted_run")
+    killed, uninterrupted = kill_again_and_again("evaluate", tmp_path)
     names = {"cases.csv", "evaluation.csv"}
-    assert names <= read_tree(killed).keys() == read_tree(undisturbed).keys()
+    assert names <= read_tree(killed).keys() == read_tree(uninterrupted).keys()
     for name in names:
-        assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
+        assert (killed / name).read_bytes() == (uninterrupted / name).read_bytes()
 
     killed.rename(tmp_path / "evaluated")
-    undisturbed.rename(tmp_path / "undisturbed_evaluated")
+    uninterrupted.rename(tmp_path / "uninterrupted_evaluated")
     for index in range(3):
         scan = make_scan((18, 15, 13), seed=10 + index)
         write_nifti(tmp_path / "scans" / f"new{index}.nii.gz", scan.image, scan.affine)
-    killed, undisturbed = kill_again_and_again("infer", tmp_path)
-    assert read_tree(killed) == read_tree(undisturbed)
+    killed, uninterrupted = kill_again_and_again("infer", tmp_path)
+    assert read_tree(killed) == read_tree(uninterrupted)
 
 
 def read_epochs(run_dir):

@@ -1,4 +1,4 @@
-"""A short version of the long run: some hundred slices, and proof that growth and lies are seen."""
+"""A short version of the long run, and tests that it notices growth and untrue progress."""
 
 import pytest
 from builders import make_scan
@@ -24,14 +24,14 @@ def samples(amounts, what):
 
 def test_growth_is_noticed():
     assert find_growth(samples([10**9] * 40, "bytes")) is None
-    # Memory that is set aside in the beginning is no leak.
+    # Memory that is allocated in the beginning is not a leak.
     assert find_growth(samples([10**8] * 5 + [10**9] * 35, "bytes")) is None
     leak = [10**9 + 2 * 10**7 * step for step in range(40)]
     assert "bytes grew" in find_growth(samples(leak, "bytes"))
     assert "handles grew" in find_growth(samples(range(20, 60), "handles"))
 
 
-def test_progress_that_is_not_so_is_noticed():
+def test_untrue_progress_is_noticed():
     on_disk = [0]
     witness = Witness(lambda: on_disk[0])
     witness(0, 3, "begin")
@@ -39,7 +39,7 @@ def test_progress_that_is_not_so_is_noticed():
     witness(1, 3, "a")
     assert witness.lies == []
     witness(2, 3, "b")
-    assert witness.lies == ["2 of 3 told, 1 on disk (b)"]
+    assert witness.lies == ["2 of 3 reported, 1 on disk (b)"]
     witness(1, 3, "c")
     witness(4, 3, "d")
     assert len(witness.lies) == 4

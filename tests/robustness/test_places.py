@@ -1,4 +1,4 @@
-"""Places in the patient survive every way through the program, whatever the scan's geometry."""
+"""Positions in the patient are kept by every command, whatever the geometry of the scan."""
 
 import csv
 import re
@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
 @repeatable(max_examples=20)
 @given(
     affine=affines,
-    # As large as the slices of the data set are; the network is as small as makes sense for them.
+    # Slices as large as those of the data set, and a network as small as is useful for them.
     shape=st.tuples(*[st.integers(128, 330)] * 2),
     side=st.integers(192, 512),
     coarseness=st.one_of(st.none(), st.floats(0.7, 1.25)),
@@ -76,7 +76,7 @@ def test_99_percent_of_a_smooth_label_map_survive_the_networks_grid(
     if coarseness is not None:
         recipe = replace(recipe, fit="pad", spacing_mm=coarseness * min(spacing))
         grid = recipe.grid(shape, spacing)
-        # Room for the whole slice: what is cropped away does not come back.
+        # Large enough for the whole slice, because a cropped border would be lost.
         grid = replace(grid, network_shape=tuple(max(side, size) for size in grid.resized_shape))
 
     rebuilt = np.full_like(labels, 255)
@@ -87,9 +87,9 @@ def test_99_percent_of_a_smooth_label_map_survive_the_networks_grid(
 
 
 def make_landmark(affine, shape, place):
-    """Return a scan that is dark but for a cube of three voxels, and where its centre lies."""
+    """Return labels with a cube of three voxels, and the position of its centre in mm."""
     index = np.array(
-        [1 + round(share * (size - 3)) for share, size in zip(place, shape, strict=True)]
+        [1 + round(fraction * (size - 3)) for fraction, size in zip(place, shape, strict=True)]
     )
     labels = np.zeros(shape, np.int16)
     labels[tuple(slice(i - 1, i + 2) for i in index)] = LANDMARK
@@ -127,7 +127,7 @@ def test_a_landmark_is_found_again_from_the_slices_on_disk(
         fit=fit,
         image_height=160,
         image_width=128,
-        # No side is longer than 128 pixels then, and no voxel shorter than half of one.
+        # Then no side is longer than 128 pixels, and no voxel is shorter than half a pixel.
         spacing_mm=max(size * step for size, step in zip(shape, finest, strict=True)) / 128,
     )
     done = prepare_case(case, master_dir=folder, recipe=recipe, table=HVSMR, keep_empty=False)
@@ -139,12 +139,12 @@ def test_a_landmark_is_found_again_from_the_slices_on_disk(
         if row.foreground
     ]
     found = to_world(source, plane, np.mean(places, axis=0))
-    # A voxel, or the pixel it became where that is larger.
+    # One voxel, or the pixel that it became if that is larger.
     assert np.linalg.norm(found - world) <= max(*finest, recipe.spacing_mm)
 
 
 def center(mask, recipe, row):
-    """Return where the labelled pixels of a mask lie, in rows and columns of the scan's slice."""
+    """Return the centre of the labelled pixels of a mask, in rows and columns of the scan."""
     pixels = np.argwhere(mask.any(axis=-1)).mean(axis=0)
     native = np.array([row.height, row.width])
     network = np.array([recipe.image_height, recipe.image_width])
@@ -156,7 +156,7 @@ def center(mask, recipe, row):
 
 
 def to_world(source, plane, place):
-    """Return the point of a slice's pixel by nibabel's reorientation alone."""
+    """Return the position in mm of a pixel of a slice, by nibabel's reorientation alone."""
     turned = nibabel.as_closest_canonical(source)
     index, row, col = place
     stack = {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}[plane]
@@ -173,7 +173,7 @@ def to_world(source, plane, place):
 
 
 def write_model(run_dir, recipe):
-    """Write a network that labels what is at least half as bright as the landmark."""
+    """Write a network that labels pixels at least half as bright as the landmark."""
     weights, biases = np.zeros((1, 1, 1, 9)), np.full(9, -100.0)
     weights[..., LANDMARK], biases[[0, LANDMARK]] = 100, (0, -100 * LANDMARK / 8 / 2)
     image = keras.Input((recipe.image_height, recipe.image_width, 1))
@@ -210,21 +210,21 @@ def test_a_landmark_lies_in_the_label_map_of_infer_where_it_lies_in_the_scan(
     np.testing.assert_allclose(answer.affine, affine, atol=1e-4)
     found = np.argwhere(np.asarray(answer.dataobj) == LANDMARK)
     center_mm = nibabel.affines.apply_affine(answer.affine, found.mean(axis=0))
-    # Half a voxel, or half of the pixel that it became where that is larger.
+    # Half a voxel, or half of the pixel that it became if that is larger.
     assert np.linalg.norm(center_mm - world) <= max(*spacing_of(affine), recipe.spacing_mm) / 2
     row = next(row for row in result.volumes if row.structure == "AO")
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
-    # Told to a tenth of a cubic millimetre.
+    # Reported to a tenth of a cubic millimetre.
     assert row.volume_ml == pytest.approx(len(found) * voxel_ml, abs=5.1e-5)
 
 
 @repeatable(max_examples=10)
 @given(**landmarks, axes=st.sampled_from(ORIENTATIONS), along=st.integers(0, 2))
-def test_scores_and_report_tell_places_in_the_patient_however_a_label_map_is_stored(
+def test_scores_and_report_do_not_depend_on_how_a_label_map_is_stored(
     folder, affine, shape, place, axes, along
 ):
     reference, world = make_landmark(affine, shape, place)
-    # Two voxels further, into the scan, by what the affine says and not by where voxels lie.
+    # Moved by two voxels, toward the inside of the scan, by its affine alone.
     step = 2 * affine[:3, along] * (1 if place[along] < 0.5 else -1)
     moved = affine.copy()
     moved[:3, 3] += step
@@ -237,10 +237,10 @@ def test_scores_and_report_tell_places_in_the_patient_however_a_label_map_is_sto
 
     same, other = (score(folder, folder / kind, folder / "true") for kind in ("same", "moved"))
     assert [float(same[name]) for name in ("dice", "hd95_mm", "assd_mm")] == [1, 0, 0]
-    # A cube of three voxels that is moved by two along its side: a third is shared.
+    # A cube of three voxels that is moved by two along its side keeps a third in common.
     assert float(other["dice"]) == pytest.approx(1 / 3)
-    # The face that is left lies so far off, and what is next to it half as far; which of them 95 %
-    # of the surface reach depends on the shape of a voxel.
+    # The outer face is moved by this distance, and the surface beside it by half of it. Which of
+    # them the 95th percentile is depends on the shape of a voxel.
     assert 0.499 < float(other["hd95_mm"]) / np.linalg.norm(step) < 1.001
 
     pictures = read_pictures(folder / "moved/evaluation/report.html")
@@ -275,7 +275,7 @@ def read_pictures(report_file):
 
 
 def find_in_pictures(pictures, side, label_map, world):
-    """Compare where a report shows the landmark with where it lies, by nibabel alone."""
+    """Compare the landmark in a report with its position, by nibabel alone."""
     turned = nibabel.as_closest_canonical(label_map)
     voxel = nibabel.affines.apply_affine(np.linalg.inv(turned.affine), world)
     for axis, plane in enumerate(("sagittal", "coronal", "axial")):
@@ -288,11 +288,11 @@ def find_in_pictures(pictures, side, label_map, world):
             assert not len(pixels)
             continue
         across, up = (other for other in range(3) if other != axis)
-        share_up, share_across = (pixels.mean(axis=0) + 0.5) / panel.shape[:2]
-        # Radiologists look at coronal and axial slices with the patient's right on the left.
-        share_across = share_across if axis == 0 else 1 - share_across
+        down, right = (pixels.mean(axis=0) + 0.5) / panel.shape[:2]
+        # Coronal and axial slices have the patient's right on the left.
+        right = right if axis == 0 else 1 - right
         expected = [(voxel[a] + 0.5) / turned.shape[a] for a in (across, up)]
         pixel = [1 / size for size in panel.shape[1::-1]]
         np.testing.assert_array_less(
-            np.abs(np.array([share_across, 1 - share_up]) - expected), np.array(pixel)
+            np.abs(np.array([right, 1 - down]) - expected), np.array(pixel)
         )

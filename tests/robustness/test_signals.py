@@ -1,4 +1,4 @@
-"""Signals to processes that were started by the command line, on a terminal as a user sees it."""
+"""Signals to processes of the command line, on a terminal as a user sees it."""
 
 import os
 import pty
@@ -15,7 +15,7 @@ from builders import make_scan, read_tree, write_case
 SETTINGS = {
     "run_dir": "run",
     "data": {"source_dir": "volumes", "master_dir": "master", "dataset_dir": "dataset"},
-    # Large slices, so that a signal falls into the work.
+    # Large slices, so that a signal arrives during the work.
     "prepare": {"image_width": 768, "image_height": 768},
     "model": {"image_channels": 1, "base_filters": 2, "num_layers": 2},
     "train": {
@@ -49,13 +49,13 @@ def start(folder, *arguments, stream=None):
         stdout=stream or subprocess.PIPE,
         stderr=stream or subprocess.STDOUT,
         env={**os.environ, "COLUMNS": "150", "TERM": "xterm"},
-        # A group of its own, as a shell makes one for each job.
+        # A process group of its own, as a shell creates for each job.
         start_new_session=True,
     )
 
 
 class Terminal:
-    """A process on a pseudo-terminal, and what it has shown."""
+    """A process on a pseudo-terminal, and its output so far."""
 
     def __init__(self, folder, *arguments):
         self._control, shown = pty.openpty()
@@ -68,12 +68,12 @@ class Terminal:
         while text not in self.shown and time.monotonic() < end:
             if select.select([self._control], [], [], 0.05)[0]:
                 try:
-                    piece = os.read(self._control, 65536)
-                except OSError:  # Linux's way to say that nobody holds the other end
-                    piece = b""
-                if not piece:
+                    chunk = os.read(self._control, 65536)
+                except OSError:  # raised by Linux if the other end is closed
+                    chunk = b""
+                if not chunk:
                     break
-                self.shown += piece
+                self.shown += chunk
         return text in self.shown
 
     def close(self):
@@ -82,7 +82,7 @@ class Terminal:
         os.close(self._control)
 
 
-# What is shown once work has begun, and what must be said in the end.
+# Arguments, a text that is shown once work has begun, and the advice at the end.
 BUSY = {
     "prepare": (("prepare", "config.yaml"), b"pat", b"the same command does what is missing"),
     "train": (("train", "config.yaml"), b"epoch ", b"the same command with --resume goes on"),
@@ -114,7 +114,7 @@ def test_ctrl_c_ends_soon_with_130_a_clean_terminal_and_advice(folder, tmp_path,
     finally:
         terminal.close()
     assert code == 130
-    # Patience is 1.5 s; the rest is for a busy machine.
+    # The program waits up to 1.5 s; the rest allows for a busy machine.
     assert seconds < 6
     last_line = terminal.shown.rstrip().splitlines()[-1]
     assert advice in last_line
@@ -127,12 +127,12 @@ def test_ctrl_c_ends_soon_with_130_a_clean_terminal_and_advice(folder, tmp_path,
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_command_with_workers_is_completed_to_the_same_bytes(folder, tmp_path, number):
     """The workers outlive their parent for a moment; the next run begins at once."""
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
 
     def prepare(output):
         return start(folder, "prepare", "config.yaml", "--set", f"data.master_dir={output}")
 
-    whole = prepare(undisturbed)
+    whole = prepare(uninterrupted)
     assert whole.wait(timeout=120) == 0, whole.stdout.read()
     whole.stdout.close()
     hits = 0
@@ -149,9 +149,9 @@ def test_a_killed_command_with_workers_is_completed_to_the_same_bytes(folder, tm
     time.sleep(2)
     assert read_tree(killed) == before, "a worker of a killed command goes on writing"
     last = prepare(killed)
-    told = last.communicate(timeout=120)[0].decode()
-    assert last.returncode == 0 or "already prepared and complete" in told, told
-    assert read_tree(killed) == read_tree(undisturbed)
+    output = last.communicate(timeout=120)[0].decode()
+    assert last.returncode == 0 or "already prepared and complete" in output, output
+    assert read_tree(killed) == read_tree(uninterrupted)
 
 
 def count_slices(master_dir):

@@ -1,4 +1,4 @@
-"""Files that vanish midway, or may not be read: named in the error, and nothing else is lost."""
+"""Files that disappear during a command or must not be read: an error, and nothing else is lost."""
 
 import shutil
 import subprocess
@@ -33,7 +33,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
-    """A folder in which every command has what it needs."""
+    """A folder with the inputs of every command."""
     folder = tmp_path_factory.mktemp("ready")
     write_volumes(folder / "volumes")
     config = make_config(folder, TINY)
@@ -50,7 +50,7 @@ def write_volumes(folder):
 
 
 class Thief:
-    """A progress listener that takes a file away once so many items are done."""
+    """A progress callback that takes a file away after some items."""
 
     def __init__(self, file, after=1):
         self.file, self._after, self._kept = file, after, file.with_name("taken-away")
@@ -64,7 +64,7 @@ class Thief:
 
 
 def copy(ready, tmp_path):
-    """Copy the ready folder, so that a theft harms one test only."""
+    """Copy the ready folder, so that no test changes the input of another."""
     shutil.copytree(ready, tmp_path / "work")
     return tmp_path / "work"
 
@@ -80,28 +80,28 @@ def test_prepare_does_the_other_cases_and_is_completed_later(ready, tmp_path, su
     assert len(list((folder / "master/images").glob("pat4_*.png"))) > 0
     thief.bring_back()
     run_prepare(config)
-    # The state holds the time of the sources, which are copies.
+    # The record holds the times of the sources, which are copies.
     state = {"prepare.json"}
-    undisturbed, completed = read_tree(ready / "master"), read_tree(folder / "master")
-    assert completed.keys() == undisturbed.keys()
-    assert all(completed[file] == undisturbed[file] for file in completed.keys() - state)
+    uninterrupted, completed = read_tree(ready / "master"), read_tree(folder / "master")
+    assert completed.keys() == uninterrupted.keys()
+    assert all(completed[file] == uninterrupted[file] for file in completed.keys() - state)
 
 
-def test_split_names_the_slice_and_starts_over(ready, tmp_path):
+def test_split_reports_the_slice_and_starts_over(ready, tmp_path):
     folder = copy(ready, tmp_path)
     config = make_config(folder, {**TINY, "data": {"dataset_dir": folder / "again"}})
-    undisturbed = read_tree(folder / "dataset")
+    uninterrupted = read_tree(folder / "dataset")
     victim = sorted((folder / "dataset/test/images").iterdir())[-1].name
     thief = Thief(folder / "master/images" / victim)
     with pytest.raises(HeartsegError, match=rf"{thief.file}: is named in the manifest"):
         run_split(config, report=thief)
     thief.bring_back()
     run_split(config)
-    assert read_tree(folder / "again") == undisturbed
+    assert read_tree(folder / "again") == uninterrupted
 
 
 @pytest.mark.parametrize("part", ["images", "masks"])
-def test_train_names_the_slice_and_goes_on_later(ready, tmp_path, part):
+def test_train_reports_the_slice_and_can_be_resumed(ready, tmp_path, part):
     folder = copy(ready, tmp_path)
     shutil.rmtree(folder / "run")
     config = make_config(folder, TINY)
@@ -160,7 +160,7 @@ def test_infer_segments_the_other_pictures(ready, tmp_path):
     assert len(list((folder / "again").glob("*.png"))) == len(list(pictures.iterdir())) - 1
 
 
-def test_scoring_and_colorizing_go_on_with_the_others(ready, tmp_path):
+def test_scoring_and_colorizing_continue_with_the_others(ready, tmp_path):
     folder = copy(ready, tmp_path)
     config = make_config(folder, TINY)
     thief = Thief(folder / "found/pat6_seg.nii.gz")
@@ -174,8 +174,8 @@ def test_scoring_and_colorizing_go_on_with_the_others(ready, tmp_path):
     assert len(list((folder / "colors").iterdir())) == len(maps) - 1
 
 
-# The superuser reads what it likes, until it gives up the rights CAP_DAC_OVERRIDE and
-# CAP_DAC_READ_SEARCH for itself and all that it becomes.
+# The superuser may read every file unless it drops CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, for
+# itself and for the programs that it executes.
 WITHOUT_PRIVILEGE = """
 import ctypes, os, sys
 if sys.platform == "linux":
@@ -212,7 +212,7 @@ FORBIDDEN = [
 @pytest.mark.parametrize(
     ("forbidden", "arguments"), FORBIDDEN, ids=[f"{a[0]} {f}" for f, a in FORBIDDEN]
 )
-def test_what_may_not_be_read_or_written_is_one_error_that_names_it(
+def test_a_file_that_must_not_be_read_or_written_is_one_error_with_its_path(
     ready, tmp_path, forbidden, arguments
 ):
     folder = copy(ready, tmp_path)
@@ -237,7 +237,7 @@ def test_what_may_not_be_read_or_written_is_one_error_that_names_it(
     assert forbidden in problems[0]
 
 
-def test_a_folder_or_a_dangling_link_in_place_of_a_file_is_named(ready, tmp_path):
+def test_a_folder_or_a_dangling_link_in_place_of_a_file_is_reported(ready, tmp_path):
     folder = tmp_path / "work"
     shutil.copytree(ready / "volumes", folder / "volumes")
     names = [folder / f"volumes/pat{index}_cropped_norm.nii.gz" for index in (1, 2)]

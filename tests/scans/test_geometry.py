@@ -15,7 +15,7 @@ ORIENTATIONS = [
 
 
 def nearest(labels, shape):
-    """Resize by nearest neighbour with aligned pixel centres, in plain numpy."""
+    """Resize by nearest neighbour with aligned pixel centres, in plain NumPy."""
     rows, cols = (
         np.floor((np.arange(new) + 0.5) * old / new + 1e-9).astype(int)
         for new, old in zip(shape, labels.shape, strict=True)
@@ -24,7 +24,7 @@ def nearest(labels, shape):
 
 
 def bilinear(image, shape):
-    """Resize bilinearly with aligned pixel centres, one axis after the other, in plain numpy."""
+    """Resize bilinearly with aligned pixel centres, one axis after the other, in plain NumPy."""
     for axis, new in enumerate(shape):
         old = image.shape[axis]
         position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
@@ -35,7 +35,7 @@ def bilinear(image, shape):
     return image
 
 
-def test_a_pir_volume_is_cut_as_the_published_pictures_lie():
+def test_a_pir_volume_is_cut_as_in_the_published_pictures():
     layout = SliceLayout.from_affine(SCAN.affine, Plane.SAGITTAL)
     slices = layout.stack(SCAN.image)
     assert slices.shape == (9, 11, 14)
@@ -53,7 +53,7 @@ def test_every_orientation_gives_the_same_pictures(axes, plane):
 
     slices, wanted = layout.stack(turned.image), expected.stack(SCAN.image)
 
-    # Slices are counted as the file counts them, so a flipped stacking axis flips their order.
+    # Slices keep the order of the file, so a flipped stacking axis reverses them.
     if not np.array_equal(slices, wanted):
         slices = slices[::-1]
     np.testing.assert_array_equal(slices, wanted)
@@ -69,8 +69,8 @@ def test_there_are_48_orientations():
     [("sagittal", "I", "A", "LR"), ("coronal", "I", "L", "PA"), ("axial", "P", "L", "IS")],
 )
 @pytest.mark.parametrize("axes", ["PIR", "RAS", "LPS", "SAL"])
-def test_rows_and_columns_run_to_the_named_sides(plane, down, right, stacked, axes):
-    """A voxel that lies further to a side of the patient lies further along the picture."""
+def test_rows_and_columns_run_toward_the_sides_of_the_convention(plane, down, right, stacked, axes):
+    """Check that a voxel nearer to a side of the patient is further along the picture."""
     layout = SliceLayout.from_affine(make_affine(axes, (1, 1, 1)), plane)
     shape = (6, 7, 8)
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
@@ -85,13 +85,13 @@ def test_rows_and_columns_run_to_the_named_sides(plane, down, right, stacked, ax
     assert np.all(np.abs(np.diff(layout.stack(world[..., stack_axis]), axis=0)) == 1)
 
 
-def test_an_oblique_volume_takes_the_nearest_axes():
+def test_slices_of_an_oblique_volume_follow_the_nearest_axes():
     for plane in Plane:
         straight = SliceLayout.from_affine(SCAN.affine, plane)
         assert SliceLayout.from_affine(rotate(SCAN.affine), plane) == straight
 
 
-def test_what_is_written_to_the_slices_is_written_to_the_volume():
+def test_writing_to_the_slices_changes_the_volume():
     layout = SliceLayout.from_affine(make_affine("LSA"), "coronal")
     rebuilt = np.zeros_like(SCAN.labels)
     for index, labels in enumerate(layout.stack(SCAN.labels)):
@@ -137,7 +137,7 @@ def test_labels_take_the_nearest_pixel_at_every_size(new):
 
 @given(native=st.tuples(*[st.integers(1, 70)] * 2), larger=st.tuples(*[st.integers(0, 90)] * 2))
 @settings(deadline=None, max_examples=100, derandomize=True)
-def test_labels_survive_enlarging_and_shrinking_again(native, larger):
+def test_enlarging_and_shrinking_labels_restores_them(native, larger):
     network = (native[0] + larger[0], native[1] + larger[1])
     grid = SliceGrid(native, network, network)
     labels = np.random.default_rng(0).integers(0, 9, native, dtype=np.uint8)
@@ -155,7 +155,7 @@ def test_a_stretched_image_is_bilinear_with_aligned_centres(native, network):
     np.testing.assert_allclose(resized, bilinear(image, network), atol=1e-5)
 
 
-def test_a_padded_slice_lies_in_the_middle_and_a_large_one_is_cropped_around_it():
+def test_a_small_slice_is_padded_and_a_large_one_cropped_around_its_centre():
     labels = np.arange(1, 13, dtype=np.uint8).reshape(3, 4)
     grid = SliceGrid((3, 4), (3, 4), (5, 2))
     expected = np.zeros((5, 2), np.uint8)
@@ -189,7 +189,7 @@ def test_probabilities_of_many_classes_keep_their_sum():
     np.testing.assert_allclose(native.sum(axis=-1), 1, atol=1e-5)
 
 
-def test_nothing_changes_where_the_sizes_agree():
+def test_a_slice_of_the_size_of_the_network_is_not_changed():
     image = np.random.default_rng(0).normal(size=(7, 9)).astype(np.float32)
     grid = SliceGrid((7, 9), (7, 9), (7, 9))
     np.testing.assert_array_equal(grid.image_to_network(image), image)
