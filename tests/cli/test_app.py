@@ -24,19 +24,34 @@ COMMANDS = (
     "infer",
     "colorize",
     "inspect",
+    "info",
 )
 
 
-def test_version_is_the_packages():
+def test_the_version_is_that_of_the_package():
     result = runner.invoke(app, ["--version"])
     assert (result.exit_code, result.stdout.strip()) == (0, f"heartseg {__version__}")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command):
-    result = runner.invoke(app, [command, "--help"], env={"COLUMNS": "120"})
-    assert result.exit_code == 0
-    assert "Usage" in result.stdout
+def test_every_command_has_a_help(command):
+    long, short = (
+        runner.invoke(app, [command, option], env={"COLUMNS": "120"}) for option in ("--help", "-h")
+    )
+    assert long.exit_code == short.exit_code == 0
+    assert long.stdout == short.stdout
+    assert "Usage" in long.stdout
+
+
+def test_the_help_of_the_program_lists_every_command_in_the_order_of_use():
+    long, short = (
+        runner.invoke(app, [option], env={"COLUMNS": "120"}) for option in ("--help", "-h")
+    )
+    assert long.exit_code == short.exit_code == 0
+    assert long.stdout == short.stdout
+    assert "Whole-heart segmentation of cardiovascular MR" in long.stdout
+    listed = re.findall(r"^\W+(\w+) +[A-Z]", long.stdout.partition("Commands")[2], re.MULTILINE)
+    assert tuple(listed) == COMMANDS
 
 
 def test_wrong_usage_is_exit_code_2():
@@ -46,7 +61,7 @@ def test_wrong_usage_is_exit_code_2():
     assert runner.invoke(app, ["evaluate", "--predictions", "x"]).exit_code == 2
 
 
-def test_what_the_user_can_mend_is_one_message_on_stderr(tmp_path):
+def test_an_error_that_the_user_can_fix_is_one_message_on_stderr(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text("train:\n  reduer_patience: 3\n")
     result = runner.invoke(app, ["train", str(config)])
@@ -64,7 +79,7 @@ def test_settings_on_the_command_line_win_over_the_file(tmp_path):
     assert "on_the_line" in result.stderr
 
 
-def test_every_problem_of_a_batch_is_told(monkeypatch, tmp_path):
+def test_every_problem_of_a_batch_is_reported(monkeypatch, tmp_path):
     def fail(*_arguments, **_options):
         raise BatchError("2 of 3 cases failed", ["a.nii.gz: [broken]", "b.nii.gz: truncated"])
 
@@ -78,7 +93,7 @@ def test_every_problem_of_a_batch_is_told(monkeypatch, tmp_path):
         assert text in result.stderr
 
 
-def test_what_the_system_refuses_is_told_in_its_words():
+def test_an_error_of_the_system_is_reported_in_its_words():
     too_long = f"{'a' * 300}.nii"
     result = runner.invoke(app, ["colorize", too_long])
     assert (result.exit_code, result.stdout) == (1, "")
@@ -88,8 +103,8 @@ def test_what_the_system_refuses_is_told_in_its_words():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
-@pytest.mark.parametrize("heeds", [True, False], ids=["heeded", "lost in a callback"])
-def test_interruption_is_exit_code_130_and_says_how_to_go_on(tmp_path, heeds):
+@pytest.mark.parametrize("heeds", [True, False], ids=["raised", "lost in a callback"])
+def test_interruption_is_exit_code_130_and_says_how_to_continue(tmp_path, heeds):
     (tmp_path / "config.yaml").write_text("")
     script = f"""
 import os, signal, sys, time
@@ -120,10 +135,10 @@ app.main()
     assert ran.returncode == 130
     assert ran.stderr.count("interrupted") == 1
     assert "Traceback" not in ran.stderr
-    assert "--resume" in cli._how_to_go_on("train")
+    assert "--resume" in cli._how_to_continue("train")
 
 
-def test_a_log_file_keeps_what_is_told(tmp_path):
+def test_a_log_file_keeps_quiet_messages_too(tmp_path):
     log_file = tmp_path / "logs/run.log"
     result = runner.invoke(
         app,
@@ -133,7 +148,7 @@ def test_a_log_file_keeps_what_is_told(tmp_path):
         ],
     )
     assert (result.exit_code, result.stdout) == (0, "")
-    assert re.search(r"INFO 1 phantom patients in", log_file.read_text())
+    assert re.search(r"INFO 1 phantom patient in", log_file.read_text())
 
 
 def test_a_backend_that_is_not_installed_is_named(tmp_path):
@@ -157,7 +172,7 @@ def test_a_backend_that_is_not_installed_is_named(tmp_path):
     assert "Traceback" not in ran.stderr
 
 
-def test_no_time_goes_into_garbage_while_modules_load_and_when_all_is_done():
+def test_no_time_is_spent_on_garbage_while_modules_load_and_at_exit():
     script = (
         "import gc, sys; sys.argv = ['heartseg', '--version']\n"
         "from heartseg.cli.app import main\n"

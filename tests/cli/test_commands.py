@@ -1,4 +1,4 @@
-"""What each command promises alike: exit codes, stdout and stderr, --quiet, --log-file, privacy."""
+"""What all commands have in common: exit codes, stdout, stderr, --quiet, --log-file, privacy."""
 
 import getpass
 import gzip
@@ -33,7 +33,7 @@ SETTINGS = {
     "infer": {"overlay": True, "movie": "gif"},
     "parallel": {"jobs": 1},
 }
-# In the order of a user's day: each finds what those before it made.
+# In the order of use: each command needs the results of those before it.
 COMMANDS = {
     "synth": ("synth", "phantoms", "--patients", "1", "--size", "32"),
     "prepare": ("prepare", "config.yaml"),
@@ -79,7 +79,7 @@ BROKEN = {
 
 @dataclass(frozen=True)
 class Day:
-    """All commands, run with notices and then quietly over their earlier results."""
+    """All commands, run with notices, then again, then quietly over their earlier results."""
 
     folder: Path
     first: dict
@@ -124,7 +124,7 @@ def write_scans(folder):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_that_is_done_ends_with_0_and_tells_its_result_on_stdout(day, name):
+def test_a_command_that_succeeds_has_exit_code_0_and_its_result_on_stdout(day, name):
     result = day.first[name]
     assert result.exit_code == 0, result.output
     assert result.stdout.strip()
@@ -132,7 +132,7 @@ def test_a_command_that_is_done_ends_with_0_and_tells_its_result_on_stdout(day, 
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_quietly_only_warnings_are_told(day, name):
+def test_a_quiet_command_prints_only_warnings(day, name):
     result = day.quiet[name]
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
@@ -140,20 +140,20 @@ def test_quietly_only_warnings_are_told(day, name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_log_file_keeps_everything_that_is_told(day, name):
+def test_the_log_file_keeps_every_message(day, name):
     log = (day.folder / f"logs/{name}.log").read_text()
-    told = day.first[name]
-    lines = [line for line in told.stderr.splitlines() if not line.startswith("Warning: ")]
-    # Tables are drawn with frames on the terminal; the last line says where results are.
-    lines += told.stdout.splitlines()[-1:]
+    printed = day.first[name]
+    lines = [line for line in printed.stderr.splitlines() if not line.startswith("Warning: ")]
+    # Tables have frames on the terminal only; the last line names the folder of the results.
+    lines += printed.stdout.splitlines()[-1:]
     assert lines
     assert [line for line in lines if line not in log] == []
     quiet_log = (day.folder / f"logs/quiet/{name}.log").read_text()
-    assert told.stdout.splitlines()[-1] in quiet_log
+    assert printed.stdout.splitlines()[-1] in quiet_log
 
 
 @pytest.mark.parametrize("name", FILLED)
-def test_results_are_not_replaced_unasked(day, name):
+def test_results_are_replaced_only_with_overwrite(day, name):
     result = day.again[name]
     assert (result.exit_code, result.stdout) == (1, "")
     assert "--overwrite" in result.stderr
@@ -161,7 +161,7 @@ def test_results_are_not_replaced_unasked(day, name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_what_the_user_can_mend_is_exit_code_1_and_one_message_on_stderr(
+def test_an_error_that_the_user_can_fix_is_exit_code_1_and_one_message_on_stderr(
     name, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -188,7 +188,7 @@ def test_wrong_usage_is_exit_code_2_on_stderr(command):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_log_file_that_cannot_be_is_an_error(name, tmp_path, monkeypatch):
+def test_a_log_file_that_cannot_be_written_is_an_error(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a-file").touch()
     Path("config.yaml").touch()
@@ -200,7 +200,7 @@ def test_a_log_file_that_cannot_be_is_an_error(name, tmp_path, monkeypatch):
 
 
 def test_nothing_private_is_in_any_result(day):
-    """Neither the header's words, nor the user, nor the home folder, nor the machine's name."""
+    """Not the texts of the header, the user, the home folder or the name of the machine."""
     inputs = {"volumes", "scans", "references"}
     secrets = [PATIENT, HOME.encode(), b"jane-q-user"]
     # A short name, such as root, is part of many words.

@@ -1,0 +1,113 @@
+"""``heartseg evaluate``: scoring a model, scoring label maps of any tool, comparing two runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from heartseg.cli.options import (
+    LogFile,
+    OptionalConfigFile,
+    OutputDir,
+    Overrides,
+    Overwrite,
+    Quiet,
+    begin,
+    path_option,
+)
+
+if TYPE_CHECKING:
+    from heartseg.config.schema import Config
+
+
+def evaluate(
+    config_file: OptionalConfigFile = None,
+    predictions: Annotated[
+        Optional[Path],  # noqa: UP045
+        path_option(metavar="DIR", help="Label maps of any tool, to score without a model."),
+    ] = None,
+    references: Annotated[
+        Optional[Path],  # noqa: UP045
+        path_option(metavar="DIR", help="Reference label maps, matched by case name."),
+    ] = None,
+    endpoints: Annotated[
+        Optional[Path],  # noqa: UP045
+        path_option(metavar="DIR", help="Endpoint maps, for the scope `required`."),
+    ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Resample predictions to the references' grids.")
+    ] = False,
+    compare: Annotated[
+        Optional[tuple[Path, Path]],  # noqa: UP045
+        path_option(metavar="RUN_A RUN_B", help="Compare two evaluations of the same patients."),
+    ] = None,
+    output_dir: OutputDir = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Score a model on its test cases, or label maps of any tool, or compare two runs."""
+    if (predictions is None) != (references is None):
+        raise typer.BadParameter("--predictions and --references must be given together")
+    if config_file is None and predictions is None and compare is None:
+        raise typer.BadParameter(
+            "expected a CONFIG, or --predictions and --references, or --compare"
+        )
+    config = begin(config_file, overrides, quiet, log_file)
+    if compare is not None:
+        _compare(config, compare, output_dir, overwrite)
+    elif predictions is not None and references is not None:
+        _score_label_maps(
+            config, (predictions, references, endpoints), output_dir, resample, overwrite
+        )
+    else:
+        _score_model(config, output_dir, overwrite)
+
+
+def _compare(
+    config: "Config", runs: tuple[Path, Path], output_dir: Path | None, overwrite: bool
+) -> None:
+    from heartseg.cli import tables
+    from heartseg.pipelines.compare import run_comparison
+
+    compared = run_comparison(config, *runs, output_dir=output_dir, overwrite=overwrite)
+    tables.show_comparison(compared.comparison, compared.output_dir)
+
+
+def _score_label_maps(
+    config: "Config",
+    folders: tuple[Path, Path, Path | None],
+    output_dir: Path | None,
+    resample: bool,
+    overwrite: bool,
+) -> None:
+    from heartseg.cli import console, tables
+    from heartseg.pipelines.score_label_maps import run_scoring
+
+    predictions, references, endpoints = folders
+    with console.progress("evaluate") as report:
+        scored = run_scoring(
+            config,
+            predictions,
+            references,
+            endpoints_dir=endpoints,
+            output_dir=output_dir,
+            resample=resample,
+            overwrite=overwrite,
+            report=report,
+        )
+    tables.show_scores(scored.summary, scored.output_dir)
+
+
+def _score_model(config: "Config", output_dir: Path | None, overwrite: bool) -> None:
+    from heartseg.cli import console, tables
+
+    with console.progress("evaluate") as report:
+        report(0, 0, "loading TensorFlow")
+        from heartseg.pipelines.score_model import run_evaluation
+
+        result = run_evaluation(config, output_dir=output_dir, overwrite=overwrite, report=report)
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in result.published.items())
+    console.say(f"published measures over the test slices: {figures}")
+    tables.show_scores(result.summary, result.output_dir)

@@ -1,0 +1,132 @@
+"""The commands that train, use and describe a model.
+
+Modules that take long to import are imported inside a command, after its configuration is known to
+be valid.
+"""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from heartseg.cli.options import (
+    ConfigFile,
+    LogFile,
+    OutputDir,
+    Overrides,
+    Overwrite,
+    Quiet,
+    begin,
+    path_argument,
+    split_config,
+)
+from heartseg.errors import HeartsegError
+from heartseg.native_notes import native_notes_hidden
+from heartseg.plurals import counted
+
+
+def train(
+    config_file: ConfigFile,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue after the last finished epoch.")
+    ] = False,
+    init: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="packaged|FILE",
+            help="Start from the packaged weights or those of a .keras file; sets train.init.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Fit the network to the training part of the split and keep the best checkpoint."""
+    chosen = [] if init is None else [f"train.init={init}"]
+    config = begin(config_file, [*(overrides or ()), *chosen], quiet, log_file)
+    from heartseg.cli import console
+
+    with console.training() as (track, report):
+        from heartseg.pipelines.train import run_training
+
+        try:
+            result = run_training(
+                config, resume=resume, overwrite=overwrite, track=track, report=report
+            )
+        except HeartsegError as error:
+            if config.parallel.num_processes == 1:
+                raise
+            # At a normal exit JAX would wait one or two minutes for processes that are lost.
+            console.leave_at_once(str(error), console.EXIT_FAILED)
+    console.say(
+        f"best loss {result.best_loss:.4f} in epoch {result.best_epoch} of "
+        f"{len(result.history)}: {result.best_file}"
+    )
+
+
+def infer(
+    inputs: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        path_argument(
+            metavar="[CONFIG] [INPUT]...",
+            help="Pictures, NIfTI volumes, or folders of them. A first argument that ends in .yaml "
+            "is the configuration of a trained run. Without one, heartseg uses the packaged model, "
+            "which takes volumes only and writes to ./heartseg_output.",
+        ),
+    ] = None,
+    output_dir: OutputDir = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Segment slices, folders of slices and NIfTI volumes."""
+    config_file, files = split_config(inputs or [])
+    config = begin(config_file, overrides, quiet, log_file)
+    packaged = config_file is None and not any(
+        override.startswith("run_dir=") for override in overrides or ()
+    )
+    from heartseg.cli import console
+    from heartseg.pipelines.infer import run_infer
+
+    with console.progress("infer") as report:
+        result = run_infer(
+            config,
+            files,
+            output_dir=output_dir,
+            packaged=packaged,
+            overwrite=overwrite,
+            report=report,
+        )
+    counts = ((result.num_volumes, "volume"), (result.num_pictures, "picture"))
+    segmented = " and ".join(counted(number, noun) for number, noun in counts if number)
+    console.say(f"{segmented} segmented in {result.output_dir}")
+
+
+def inspect(
+    config_file: ConfigFile,
+    output_dir: OutputDir = None,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Show the network that a configuration describes: its layers, size and shape."""
+    config = begin(config_file, overrides, quiet, log_file)
+    from heartseg.cli import console
+
+    with native_notes_hidden(console.show_notes):
+        from heartseg.pipelines.inspect import run_inspect
+
+        summary, diagram = run_inspect(config, output_dir=output_dir)
+    console.say(summary)
+    if diagram is not None:
+        console.say(f"diagram: {diagram}")
+
+
+def info() -> None:
+    """Print the card of the packaged model: its purpose, limits, scores and licence."""
+    from heartseg.cli import console
+    from heartseg.modelfile.packaged import render_card
+
+    console.say(render_card())
