@@ -31,7 +31,7 @@ CORE = {
     "synthesis": {"scans", "slices"},
     "modelfile": {"cohort", "networks", "slices"},
     "training": {"modelfile", "networks", "pictures"},
-    "inference": {"modelfile", "pictures", "scans", "slices", "surfaces"},
+    "inference": {"cohort", "modelfile", "pictures", "scans", "slices", "surfaces"},
     "evaluation": {"pictures", "surfaces"},
 }
 MAY_IMPORT = {

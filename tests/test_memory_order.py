@@ -90,11 +90,17 @@ def segment_by_slices(voxels):
 
 
 def segment_whole(voxels):
-    return WholeHeartSegmenter(as_logits, (12, 16, 14), TABLE).segment(volume_of(voxels)).labels
+    return (
+        WholeHeartSegmenter(as_logits, ModelDescription.for_whole_heart((12, 16, 14), TABLE))
+        .segment(volume_of(voxels))
+        .labels
+    )
 
 
 def segment_from_python(voxels):
-    segmenter = WholeHeartSegmenter(as_logits, (12, 16, 14), TABLE)
+    segmenter = WholeHeartSegmenter(
+        as_logits, ModelDescription.for_whole_heart((12, 16, 14), TABLE)
+    )
     return heartseg.segment((voxels, AFFINE), model=segmenter).labels
 
 

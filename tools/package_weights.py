@@ -181,9 +181,8 @@ def _gather_facts(layout: RunLayout, notes: Mapping[str, Any]) -> dict[str, Any]
 
 def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dict[str, Any]]:
     """Return the scores of every scan, with the weights as they are read back."""
-    segmenter = WholeHeartSegmenter(
-        compile_volume_predict(load_packaged(folder)), packaged.grid, HVSMR
-    )
+    predict = compile_volume_predict(load_packaged(folder))
+    segmenter = WholeHeartSegmenter(predict, packaged.description)
     learned = {name for _, record in packaged.record.lineage() for name in _cases_of(record)}
     scores = []
     data = DataConfig()

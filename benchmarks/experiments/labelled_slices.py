@@ -26,6 +26,7 @@ from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import load_model
+from heartseg.modelfile.description import ModelDescription
 from heartseg.pipelines.train import run_training
 from heartseg.scans.volume import UNLABELLED, read_image, read_label_map
 
@@ -81,7 +82,10 @@ def train(folder: Path, run_dir: Path, case: str, *, init: str | None, steps: in
 
 def score(model_file: Path, source: Path, case: str, labelled: np.ndarray) -> float:
     """Return the macro Dice over the slices that were not labelled; 0 without an answer."""
-    segmenter = WholeHeartSegmenter(compile_volume_predict(load_model(model_file)), GRID, HVSMR)
+    segmenter = WholeHeartSegmenter(
+        compile_volume_predict(load_model(model_file)),
+        ModelDescription.for_whole_heart(GRID, HVSMR),
+    )
     try:
         answer = segmenter.segment(read_image(source / f"{case}_cropped_norm.nii.gz")).labels
     except DataError as error:

@@ -17,9 +17,11 @@ from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.inference.slice_prediction import lay_picture
 from heartseg.inference.tasks import Task
 from heartseg.inference.volumetry import VolumeRow
+from heartseg.labels import LabelTable
 from heartseg.progress import Report, silent
+from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.reading import read_scan
-from heartseg.scans.volume import Volume
+from heartseg.scans.volume import Volume, read_label_map
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.slices.store import read_gray
 
@@ -101,9 +103,20 @@ def segment_to_files(
         ModelError: If the model cannot be used.
     """
     with _naming(task.file):
-        result = segment_scan(task.case, scan, segmenter, report=report)
+        label_hash = None
+        if task.label_map is not None:
+            label_hash = _fingerprint(task.label_map, segmenter.model.table)
+        result = segment_scan(task.case, scan, segmenter, label_hash=label_hash, report=report)
     write_files(SCAN_FORMATS, task.files, result)
     return WrittenScan(result.rows, tuple(f"{task.file}: {notice}" for notice in result.notices))
+
+
+def _fingerprint(label_map: Path, table: LabelTable) -> str | None:
+    """Return the fingerprint of a label map; None if it cannot be read: it is not needed here."""
+    try:
+        return fingerprint_labels(read_label_map(label_map, table, partial=True))
+    except DataError:
+        return None
 
 
 def log_notices(written: WrittenScan) -> None:

@@ -6,17 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
+from heartseg.modelfile.description import Calibration
 from heartseg.scans.volume import Volume
 
 LEAST_VOXELS = 8
 """Fewer along an axis are slices, not a volume."""
-DOUBTFUL = 0.75
-"""A structure of less stability between views is doubtful: on real hearts it was 0.86 or more."""
-SURE = 0.8
-"""Mean stability of all structures; below, the scan is unlike the training data: on real hearts it
-was 0.89 or more; on hearts upside down, other contrasts and noise 0.77 or less."""
-HOPELESS = 0.68
-"""Mean stability on noise and shuffled voxels was less."""
 PLAUSIBLE_ML = (20.0, 2500.0)
 """All structures together: 48 to 1071 mL in 57 patients from newborn to adult, with a margin."""
 
@@ -47,7 +41,10 @@ def check_scan(image: Volume) -> None:
 
 
 def find_notices(
-    labels: NDArray[np.uint8], stability: NDArray[np.float64], affine: NDArray[np.float64]
+    labels: NDArray[np.uint8],
+    stability: NDArray[np.float64],
+    affine: NDArray[np.float64],
+    calibration: Calibration | None,
 ) -> Iterator[str]:
     """Yield what makes a segmentation doubtful, in words.
 
@@ -56,13 +53,14 @@ def find_notices(
         stability: ``(structures,)`` stability between views, NaN where absent; one at least is
             present.
         affine: ``(4, 4)`` from voxel indices to millimetres.
+        calibration: What the stability means; None if that was not measured for the model.
     """
     mean = mean_stability(stability)
-    if mean < SURE:
+    if calibration is not None and mean < calibration.sure:
         yield (
-            f"the views of this scan agree only to {mean:.2f} (0.89 or more on hearts of the kind "
-            "that the model knows); it may show another body part, contrast or orientation. Check "
-            "the result before using it"
+            f"the views of this scan agree only to {mean:.2f} ({calibration.usual:g} or more on "
+            "hearts of the kind that the model knows); it may show another body part, contrast or "
+            "orientation. Check the result before using it"
         )
     volume_ml = np.count_nonzero(labels) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     low, high = PLAUSIBLE_ML
@@ -73,17 +71,22 @@ def find_notices(
         )
 
 
-def is_doubtful(stability: NDArray[np.float64]) -> NDArray[np.bool_]:
+def is_doubtful(
+    stability: NDArray[np.float64], calibration: Calibration | None
+) -> NDArray[np.bool_]:
     """Decide which structures are doubtful: all of them where the whole heart is.
 
     Args:
         stability: ``(structures,)`` stability between views, NaN where absent.
+        calibration: What the stability means; None calls no structure doubtful.
 
     Returns:
         ``(structures,)``, False where absent.
     """
-    unsure = ~np.isnan(stability) & (mean_stability(stability) < SURE)
-    return np.asarray((stability < DOUBTFUL) | unsure)
+    if calibration is None:
+        return np.zeros(stability.shape, bool)
+    unsure = ~np.isnan(stability) & (mean_stability(stability) < calibration.sure)
+    return np.asarray((stability < calibration.doubtful) | unsure)
 
 
 def mean_stability(stability: NDArray[np.float64]) -> float:

@@ -7,13 +7,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.inference.plausibility import DOUBTFUL, SURE, is_doubtful, mean_stability
+from heartseg.cohort.training_record import find_learned
+from heartseg.inference.plausibility import is_doubtful, mean_stability
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.volumetry import VolumeRow, measure_volumes
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import ModelDescription
 from heartseg.progress import Report, silent
+from heartseg.scans.fingerprint import fingerprint_scan
 from heartseg.scans.intensity import find_window
+from heartseg.scans.provenance import Provenance, abbreviate
 from heartseg.scans.volume import Volume
 from heartseg.slices.recipe import SliceRecipe
 
@@ -30,6 +33,7 @@ class SegmentedScan:
             views a scan once.
         notices: What makes the segmentation doubtful, in words.
         model: What segmented it.
+        learned: In what way the model has seen this scan in training; None if it has not.
     """
 
     case: str
@@ -38,6 +42,14 @@ class SegmentedScan:
     stability: NDArray[np.float64] | None
     notices: tuple[str, ...]
     model: ModelDescription
+    learned: str | None = None
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the label map says of the model."""
+        known = [] if self.model.record is None else self.model.record.lineage()
+        hashes = (digest for _, r in known for digest in r.train.case_hashes.values())
+        return Provenance(self.model.identity, frozenset(map(abbreviate, hashes)))
 
     @property
     def table(self) -> LabelTable:
@@ -57,7 +69,9 @@ class SegmentedScan:
     @cached_property
     def rows(self) -> tuple[VolumeRow, ...]:
         """Its rows of the table of volumes."""
-        doubtful = None if self.stability is None else is_doubtful(self.stability)
+        doubtful = None
+        if self.stability is not None:
+            doubtful = is_doubtful(self.stability, self.model.calibration)
         rows = measure_volumes(
             self.case,
             self.labels,
@@ -65,6 +79,7 @@ class SegmentedScan:
             self.table,
             stability=self.stability,
             doubtful=doubtful,
+            learned=self.learned is not None,
         )
         return tuple(rows)
 
@@ -85,7 +100,12 @@ class SegmentedPicture:
 
 
 def segment_scan(
-    case: str, scan: Volume, segmenter: Segmenter, *, report: Report = silent
+    case: str,
+    scan: Volume,
+    segmenter: Segmenter,
+    *,
+    label_hash: str | None = None,
+    report: Report = silent,
 ) -> SegmentedScan:
     """Segment a scan, and notice the structures that are doubtful.
 
@@ -93,6 +113,8 @@ def segment_scan(
         case: Name of the case.
         scan: The scan.
         segmenter: The model.
+        label_hash: Fingerprint of the scan's own label map, where there is one, to find out
+            whether the model learned from it.
         report: As for ``Segmenter.segment``.
 
     Raises:
@@ -100,19 +122,30 @@ def segment_scan(
         ModelError: If the model cannot be used.
     """
     found = segmenter.segment(scan, report=report)
-    result = SegmentedScan(
-        case, scan, found.labels, found.stability, found.notices, segmenter.model
-    )
-    return replace(result, notices=(*result.notices, *_notice_structures(result)))
+    model = segmenter.model
+    learned = None
+    if model.record is not None:
+        image_hash = fingerprint_scan(scan)
+        learned = find_learned(model.record, image_hash=image_hash, label_hash=label_hash)
+    result = SegmentedScan(case, scan, found.labels, found.stability, found.notices, model, learned)
+    return replace(result, notices=(*result.notices, *_find_more_notices(result)))
 
 
-def _notice_structures(result: SegmentedScan) -> Iterator[str]:
-    if result.stability is None or mean_stability(result.stability) < SURE:
-        # Either nothing is known, or the whole scan is doubtful and has a notice that says so.
+def _find_more_notices(result: SegmentedScan) -> Iterator[str]:
+    if result.learned is not None:
+        yield (
+            f"the model has seen this patient: {result.learned}. A score of this result says "
+            "nothing about new patients"
+        )
+    calibration = result.model.calibration
+    if result.stability is None or calibration is None:
+        return
+    if mean_stability(result.stability) < calibration.sure:
+        # The whole scan is doubtful and has a notice that says so.
         return
     doubtful = [row.structure for row in result.rows if "doubtful" in row.flags]
     if doubtful:
         yield (
-            f"the views of this scan agree poorly (stability below {DOUBTFUL:g}) on "
+            f"the views of this scan agree poorly (stability below {calibration.doubtful:g}) on "
             f"{', '.join(doubtful)}. Check the result before using it"
         )

@@ -26,11 +26,13 @@ class Task:
         file: The scan or picture.
         case: What the names of its results begin with.
         files: Its results by output format.
+        label_map: The label map beside a scan of the data set, if there is one.
     """
 
     file: Path
     case: str
     files: Files
+    label_map: Path | None = None
 
     @property
     def is_scan(self) -> bool:
@@ -45,7 +47,8 @@ class Task:
     def absolute(self) -> "Task":
         """Return the task with absolute paths, for a process with another working directory."""
         files = {name: tuple(f.absolute() for f in files) for name, files in self.files.items()}
-        return Task(self.file.absolute(), self.case, files)
+        label_map = self.label_map and self.label_map.absolute()
+        return Task(self.file.absolute(), self.case, files, label_map)
 
 
 def name_case(scan_file: Path, *, image_suffix: str = "") -> str:
@@ -67,6 +70,7 @@ def plan_tasks(
     scan_formats: Sequence[str],
     picture_formats: Sequence[str],
     image_suffix: str = "",
+    label_suffix: str = "",
     formats_option: str = "formats",
 ) -> list[Task]:
     """Name the results of every input.
@@ -78,6 +82,7 @@ def plan_tasks(
         scan_formats: Output formats of a scan, by name.
         picture_formats: Output formats of a picture, by name.
         image_suffix: As for ``name_case``.
+        label_suffix: What a data set puts behind the case name of a label map.
         formats_option: Where the names of the formats come from, for an error.
 
     Raises:
@@ -85,20 +90,33 @@ def plan_tasks(
         DataError: If two inputs would have the same results.
     """
     tasks = []
+    label_map: Path | None
     for file in inputs:
         formats: Mapping[str, OutputFormat[Any]]
         if is_scan(file):
             formats, chosen = SCAN_FORMATS, scan_formats
             case = name_case(file, image_suffix=image_suffix)
+            label_map = _find_label_map(file, image_suffix, label_suffix)
         else:
+            label_map = None
             formats, chosen = PICTURE_FORMATS, picture_formats
             case = image_stem(file)
         files = name_files(
             formats, chosen, folder=output_dir, case=case, table=table, option=formats_option
         )
-        tasks.append(Task(file, case, files))
+        tasks.append(Task(file, case, files, label_map))
     _check_distinct(tasks)
     return tasks
+
+
+def _find_label_map(scan_file: Path, image_suffix: str, label_suffix: str) -> Path | None:
+    """Return the label map that a data set keeps beside a scan, if it is there."""
+    stem = image_stem(scan_file)
+    if not label_suffix or not image_suffix or not stem.endswith(image_suffix):
+        return None
+    ending = scan_file.name[len(stem) :]
+    file = scan_file.with_name(f"{stem.removesuffix(image_suffix)}{label_suffix}{ending}")
+    return file if file.is_file() else None
 
 
 def _check_distinct(tasks: Sequence[Task]) -> None:

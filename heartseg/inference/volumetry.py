@@ -30,7 +30,7 @@ class VolumeRow:
         voxels: Its number of voxels.
         flags: ``absent`` without a voxel; ``truncated`` where it reaches the border of the scan,
             so that part of it may lie outside; ``doubtful`` where the views of the model disagree;
-            joined by semicolons.
+            ``learned`` where the model has seen the case in training; joined by semicolons.
         stability: Stability of the structure between views, 0 to 1; None where it is absent or the
             model views a scan once.
     """
@@ -51,6 +51,7 @@ def measure_volumes(
     *,
     stability: NDArray[np.float64] | None = None,
     doubtful: NDArray[np.bool_] | None = None,
+    learned: bool = False,
 ) -> list[VolumeRow]:
     """Measure each structure of a label map, background left out.
 
@@ -61,6 +62,7 @@ def measure_volumes(
         table: The structures.
         stability: ``(structures,)`` stability between views; NaN where there is none.
         doubtful: ``(structures,)``, True where a structure is flagged.
+        learned: Whether the model has seen the case in training.
 
     Returns:
         One row per structure, in the order of their values.
@@ -78,6 +80,7 @@ def measure_volumes(
             flags = ["truncated"] if truncated[structure.value] else []
             flags += ["doubtful"] if is_doubtful else []
             known = None if stability is None else float(stability[index])
+        flags += ["learned"] if learned else []
         rows.append(
             VolumeRow(
                 case,

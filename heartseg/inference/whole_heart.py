@@ -12,13 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
-from heartseg.inference.plausibility import (
-    HOPELESS,
-    SURE,
-    check_scan,
-    find_notices,
-    mean_stability,
-)
+from heartseg.inference.plausibility import check_scan, find_notices, mean_stability
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.segmenter import Prediction
 from heartseg.inference.views import (
@@ -31,8 +25,7 @@ from heartseg.inference.views import (
     average_views,
     find_box,
 )
-from heartseg.labels import LabelTable
-from heartseg.modelfile.description import WHOLE_HEART, WHOLE_HEART_VIEW, ModelDescription
+from heartseg.modelfile.description import Calibration, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
 from heartseg.scans.nearest import resample_labels
@@ -53,20 +46,13 @@ class WholeHeartSegmenter:
 
     Attributes:
         predict: The network.
-        grid: Voxels that it sees.
-        table: The classes.
+        model: What it was trained for.
         views: The views that are averaged.
     """
 
     predict: PredictVolume
-    grid: tuple[int, int, int]
-    table: LabelTable
+    model: ModelDescription
     views: Sequence[View] = VIEWS
-
-    @property
-    def model(self) -> ModelDescription:
-        """What the network was trained for."""
-        return ModelDescription(WHOLE_HEART_VIEW, self.table, WHOLE_HEART, self.grid)
 
     def segment(self, image: Volume, *, report: Report = silent) -> Prediction:
         """Segment a scan of a heart.
@@ -90,17 +76,19 @@ class WholeHeartSegmenter:
             return Prediction(labels, found.stability, found.notices)
 
         turned = to_trained_axes(image.voxels, image.affine)
-        scan = ViewedScan(self.predict, turned, self.grid, self.table.num_classes)
-        box, probabilities, stability = _find_and_average(scan, self.views, report)
+        table, calibration = self.model.table, self.model.calibration
+        scan = ViewedScan(self.predict, turned, self.model.grid, table.num_classes)
+        box, probabilities, stability = _find_and_average(scan, self.views, calibration, report)
         labels = np.zeros(turned.shape, np.uint8)
         write_labels(labels[box], probabilities)
-        labels = clean_up(labels, self.table)
+        labels = clean_up(labels, table)
         labels = from_trained_axes(labels, image.affine)
-        return Prediction(labels, stability, tuple(find_notices(labels, stability, image.affine)))
+        notices = find_notices(labels, stability, image.affine, calibration)
+        return Prediction(labels, stability, tuple(notices))
 
 
 def _find_and_average(
-    scan: ViewedScan, views: Sequence[View], report: Report
+    scan: ViewedScan, views: Sequence[View], calibration: Calibration | None, report: Report
 ) -> tuple[Box, NDArray[np.float32], NDArray[np.float64]]:
     """Return the box around the heart with the averaged probabilities and their stability.
 
@@ -117,9 +105,11 @@ def _find_and_average(
             continue
         if best is None or mean_stability(stability) > mean_stability(best[2]):
             best = box, probabilities, stability
-        if mean_stability(stability) >= SURE:
+        # Without a calibration nothing says that another start would be better.
+        if calibration is None or mean_stability(stability) >= calibration.sure:
             break
-    if best is None or mean_stability(best[2]) < HOPELESS:
+    hopeless = 0.0 if calibration is None else calibration.hopeless
+    if best is None or mean_stability(best[2]) < hopeless:
         found = (
             "nothing like a heart"
             if best is None

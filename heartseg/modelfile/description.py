@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from heartseg.cohort.training_record import TrainingRecord, read_training_record
 from heartseg.errors import ConfigError, ModelError
 from heartseg.labels import LabelTable, Structure, build_label_table
 from heartseg.slices.recipe import SliceRecipe
@@ -12,6 +13,23 @@ SLICES, WHOLE_HEART = "slices", "whole_heart"
 """The kinds of network, as a model file names them."""
 WHOLE_HEART_VIEW = SliceRecipe(plane="axial", window="percentile", window_range=(0.5, 99.5))
 """How scans of any scanner are shown: only the plane and the window count."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a stability between views means, as measured with one model.
+
+    Attributes:
+        doubtful: Below this a structure is doubtful.
+        sure: Below this mean of all structures the scan is unlike the training data.
+        hopeless: Below this mean there is no heart.
+        usual: The mean on hearts of the kind that the model knows, at least.
+    """
+
+    doubtful: float
+    sure: float
+    hopeless: float
+    usual: float
 
 
 @dataclass(frozen=True)
@@ -24,20 +42,40 @@ class ModelDescription:
         table: The classes that it tells apart.
         kind: ``slices`` or ``whole_heart``.
         grid: Voxels that a network of whole hearts sees; zeros for one of slices.
+        identity: What results call the model: a name or file, and the begin of its checksum.
+        record: What it learned from; None if that is not known.
+        calibration: What its stability between views means; None if that was not measured.
     """
 
     recipe: SliceRecipe
     table: LabelTable
     kind: str = SLICES
     grid: tuple[int, int, int] = (0, 0, 0)
+    identity: str = ""
+    record: TrainingRecord | None = None
+    calibration: Calibration | None = None
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any], *, source: str) -> "ModelDescription":
+    def for_whole_heart(
+        cls,
+        grid: tuple[int, int, int],
+        table: LabelTable,
+        *,
+        calibration: Calibration | None = None,
+    ) -> "ModelDescription":
+        """Describe a network that sees whole hearts, of which no file says more."""
+        return cls(WHOLE_HEART_VIEW, table, WHOLE_HEART, grid, calibration=calibration)
+
+    @classmethod
+    def from_metadata(
+        cls, metadata: Mapping[str, Any], *, source: str, identity: str = ""
+    ) -> "ModelDescription":
         """Read the description that a checkpoint carries.
 
         Args:
             metadata: Holds ``labels``, and ``recipe`` or (kind ``whole_heart``) ``network``.
             source: What to call the model in an error, usually its file.
+            identity: What results call the model.
 
         Raises:
             ModelError: If an entry is missing or makes no sense.
@@ -59,7 +97,8 @@ class ModelDescription:
                 )
                 for entry in metadata["labels"]
             ]
-            return cls(recipe, build_label_table(structures), kind, grid)
+            record = read_training_record(metadata)
+            return cls(recipe, build_label_table(structures), kind, grid, identity, record)
         except KeyError as error:
             raise ModelError(f"{source}: the model's description lacks {error}") from error
         except (TypeError, ValueError, ConfigError) as error:

@@ -149,6 +149,7 @@ def _plan(
         scan_formats=scan_formats,
         picture_formats=picture_formats,
         image_suffix=data.image_suffix,
+        label_suffix=data.label_suffix,
         formats_option="infer.outputs",
     )
     if not find_kind(model.kind).takes_pictures:

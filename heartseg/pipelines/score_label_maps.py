@@ -29,6 +29,7 @@ from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.intensity import apply_window, find_window
 from heartseg.scans.nearest import resample_labels
+from heartseg.scans.provenance import read_provenance
 from heartseg.scans.volume import Volume, is_same_grid, read_image, read_label_map
 
 logger = logging.getLogger(__name__)
@@ -77,11 +78,13 @@ class _ScoredCase:
         scores: Its scores.
         label_hash: Fingerprint of its reference.
         warning: What was noticed on the way.
+        learned_by: The model that made the prediction, if it learned from this reference.
     """
 
     scores: CaseScores
     label_hash: str
-    warning: str | None
+    warning: str | None = None
+    learned_by: str | None = None
 
 
 def run_scoring(
@@ -191,17 +194,20 @@ def _suffixes(data: DataConfig) -> Suffixes:
 
 def _score_files(case: CaseMaps, *, reading: _Reading, tolerance_mm: float) -> _ScoredCase:
     reference = read_label_map(case.reference, reading.table)
-    prediction, warning = None, None
+    prediction, warning, maker = None, None, None
     if case.prediction is not None:
-        prediction = _read_on_grid(case.prediction, reference, case.reference, reading)
+        read = _read_on_grid(case.prediction, reference, case.reference, reading)
+        prediction, maker = read.voxels, read_provenance(read.header)
         warning = _check_overlap(case, prediction, reference)
     endpoints = None
     if case.endpoints is not None:
         zones = _Reading(reading.table, reading.resample, {})
-        endpoints = _read_on_grid(case.endpoints, reference, case.reference, zones)
+        endpoints = _read_on_grid(case.endpoints, reference, case.reference, zones).voxels
     pair = LabelPair(case.case, prediction, reference.voxels, reference.spacing_mm, endpoints)
     scores = score_case(pair, reading.table, tolerance_mm=tolerance_mm)
-    return _ScoredCase(scores, fingerprint_labels(reference), warning)
+    digest = fingerprint_labels(reference)
+    learned_by = maker.model if maker is not None and maker.has_learned(digest) else None
+    return _ScoredCase(scores, digest, warning, learned_by)
 
 
 def _check_overlap(case: CaseMaps, prediction: NDArray[np.uint8], reference: Volume) -> str | None:
@@ -214,22 +220,20 @@ def _check_overlap(case: CaseMaps, prediction: NDArray[np.uint8], reference: Vol
     )
 
 
-def _read_on_grid(
-    file: Path, reference: Volume, reference_file: Path, reading: _Reading
-) -> NDArray[np.uint8]:
+def _read_on_grid(file: Path, reference: Volume, reference_file: Path, reading: _Reading) -> Volume:
     labels = read_label_map(file, reading.table, mapping=reading.mapping)
     if is_same_grid(labels, reference):
-        voxels: NDArray[np.uint8] = labels.voxels
-        return voxels
+        return labels
     if not reading.resample:
         raise DataError(
             f"{file}: lies on another grid than {reference_file}:\n"
             f"    {_describe_grid(labels)}\n    {_describe_grid(reference)}\n"
             "    pass --resample to bring it there by nearest neighbour"
         )
-    return resample_labels(
+    voxels = resample_labels(
         labels.voxels, labels.affine, to_affine=reference.affine, shape=reference.voxels.shape
     )
+    return Volume(voxels, reference.affine, labels.header)
 
 
 def _describe_grid(volume: Volume) -> str:
@@ -242,7 +246,8 @@ def _read_view(case: CaseMaps, reading: _Reading) -> OrientedCase:
     reference = read_label_map(case.reference, reading.table)
     prediction, image = None, None
     if case.prediction is not None:
-        prediction = _read_on_grid(case.prediction, reference, case.reference, reading)
+        read = _read_on_grid(case.prediction, reference, case.reference, reading)
+        prediction = read.voxels
     if case.image is not None:
         scan = read_image(case.image)
         if is_same_grid(scan, reference):
@@ -257,6 +262,13 @@ def _find_warnings(
     scores: Scores, pairing: Pairing, done: Mapping[str, _ScoredCase], *, with_endpoints: bool
 ) -> list[str]:
     warnings = find_duplicates({name: case.label_hash for name, case in done.items()})
+    learned = {name: case.learned_by for name, case in done.items() if case.learned_by}
+    if learned:
+        warnings.append(
+            f"LEAKAGE: {len(learned)} of {len(done)} predictions were made by a model that learned "
+            f"from the reference itself ({', '.join(sorted(set(learned.values())))}): "
+            f"{_list(list(learned))}. These scores say nothing about new patients."
+        )
     warnings += [case.warning for case in done.values() if case.warning is not None]
     mapping = suggest_mapping([c.confusion for c in scores.cases if c.has_prediction])
     if mapping:

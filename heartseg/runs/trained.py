@@ -1,12 +1,12 @@
 """Trained models, the packaged one and those of runs: known before they are loaded, and loaded."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heartseg.config.schema import Config
-from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import load_model, read_metadata
-from heartseg.modelfile.description import WHOLE_HEART, WHOLE_HEART_VIEW, ModelDescription
+from heartseg.modelfile.description import ModelDescription
 from heartseg.modelfile.packaged import describe_packaged, load_packaged
 from heartseg.runs.kind import find_kind
 
@@ -24,8 +24,19 @@ def describe_model(model_file: Path | None) -> ModelDescription:
         ModelError: If it is missing or damaged.
     """
     if model_file is None:
-        return ModelDescription(WHOLE_HEART_VIEW, HVSMR, WHOLE_HEART, describe_packaged().grid)
-    return ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
+        return describe_packaged().description
+    return ModelDescription.from_metadata(
+        read_metadata(model_file), source=str(model_file), identity=_identify(model_file)
+    )
+
+
+def _identify(model_file: Path) -> str:
+    """Return the name of a model file with the first digits of its checksum."""
+    digest = hashlib.sha256()
+    with model_file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return f"{model_file.name}, sha256 {digest.hexdigest()[:12]}"
 
 
 def load_segmenter(model_file: Path | None, config: Config) -> "Segmenter":

@@ -64,7 +64,7 @@ class WholeHeartKind:
         from heartseg.inference.network import compile_volume_predict
         from heartseg.inference.whole_heart import WholeHeartSegmenter
 
-        return WholeHeartSegmenter(compile_volume_predict(network), model.grid, model.table)
+        return WholeHeartSegmenter(compile_volume_predict(network), model)
 
     def compare_recipes(self, config: Config, model: ModelDescription) -> list[str]:  # noqa: ARG002
         """Nothing of the configuration matters: the network sees every scan in the same way."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from heartseg.errors import DataError
 from heartseg.files import MAX_DEFLATE_RATIO, replacing
 from heartseg.labels import LabelTable
+from heartseg.scans.provenance import Provenance, note_provenance
 
 logger = logging.getLogger(__name__)
 
@@ -256,7 +257,12 @@ def write_image(
 
 
 def write_label_map(
-    file: Path, labels: NDArray[np.uint8], *, like: Volume, table: LabelTable
+    file: Path,
+    labels: NDArray[np.uint8],
+    *,
+    like: Volume,
+    table: LabelTable,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write a label map on the grid of another volume; see ``build_label_image``.
 
@@ -265,16 +271,21 @@ def write_label_map(
         labels: ``(X, Y, Z)`` labels with the shape of ``like``.
         like: The volume that was segmented.
         table: The names of the labels.
+        provenance: The model that made it.
 
     Raises:
         DataError: If the file cannot be written.
         ValueError: If the shapes differ.
     """
-    _write(build_label_image(labels, like=like, table=table), file)
+    _write(build_label_image(labels, like=like, table=table, provenance=provenance), file)
 
 
 def build_label_image(
-    labels: NDArray[np.uint8], *, like: Volume, table: LabelTable
+    labels: NDArray[np.uint8],
+    *,
+    like: Volume,
+    table: LabelTable,
+    provenance: Provenance | None = None,
 ) -> nibabel.Nifti1Image:
     """Build the NIfTI image of a label map on the grid of another volume.
 
@@ -285,6 +296,7 @@ def build_label_image(
         labels: ``(X, Y, Z)`` labels, the shape of ``like``.
         like: The volume that was segmented.
         table: The names of the labels.
+        provenance: The model that made it.
 
     Raises:
         ValueError: If the shapes differ.
@@ -304,6 +316,8 @@ def build_label_image(
     header.extensions[:] = [
         nibabel.nifti1.Nifti1Extension(_COMMENT_EXTENSION, f"heartseg labels\n{names}".encode())
     ]
+    if provenance is not None:
+        note_provenance(header, provenance)
     is_nifti2 = isinstance(header, nibabel.Nifti2Header)
     image_class = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
     return image_class(labels.astype(np.uint8, copy=False), like.affine, header)

@@ -13,11 +13,12 @@ from nibabel.orientations import (
 from heartseg.errors import DataError, ModelError
 from heartseg.evaluation.overlap import dice_per_label
 from heartseg.inference.network import compile_volume_predict
-from heartseg.inference.plausibility import is_doubtful
+from heartseg.inference.plausibility import find_notices, is_doubtful
 from heartseg.inference.views import View, measure_stability, softmax
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR, LabelTable
-from heartseg.modelfile.packaged import describe_packaged, is_installed, load_packaged
+from heartseg.modelfile.description import ModelDescription
+from heartseg.modelfile.packaged import CALIBRATION, describe_packaged, is_installed, load_packaged
 from heartseg.scans.oblique import obliqueness_deg
 from heartseg.scans.volume import Volume, read_image, read_label_map
 
@@ -61,7 +62,9 @@ def make_volume(voxels, affine=None):
 
 def segment(volume, predict=predict_by_brightness, *, num_classes=4):
     table = LabelTable(HVSMR.structures[:num_classes])
-    return WholeHeartSegmenter(predict, GRID, table).segment(volume)
+    return WholeHeartSegmenter(
+        predict, ModelDescription.for_whole_heart(GRID, table, calibration=CALIBRATION)
+    ).segment(volume)
 
 
 def expected_labels(image):
@@ -198,8 +201,12 @@ def test_stability_is_the_mean_dice_of_each_view_with_the_average():
 
 
 def test_all_structures_are_doubtful_where_the_whole_is():
-    np.testing.assert_array_equal(is_doubtful(np.array([0.95, 0.7, np.nan])), [False, True, False])
-    np.testing.assert_array_equal(is_doubtful(np.array([0.85, 0.5, np.nan])), [True, True, False])
+    np.testing.assert_array_equal(
+        is_doubtful(np.array([0.95, 0.7, np.nan]), CALIBRATION), [False, True, False]
+    )
+    np.testing.assert_array_equal(
+        is_doubtful(np.array([0.85, 0.5, np.nan]), CALIBRATION), [True, True, False]
+    )
 
 
 def test_softmax_of_large_logits_is_finite():
@@ -217,7 +224,7 @@ def packaged():
     if not is_installed():
         pytest.skip("no trained model is packaged yet")
     predict = compile_volume_predict(load_packaged())
-    return WholeHeartSegmenter(predict, describe_packaged().grid, HVSMR)
+    return WholeHeartSegmenter(predict, describe_packaged().description)
 
 
 @pytest.fixture(scope="module")
@@ -258,3 +265,13 @@ def test_the_packaged_model_refuses_shuffled_voxels(packaged, pat4):
 
     with pytest.raises(DataError, match="found no heart"):
         packaged.segment(Volume(shuffled.reshape(image.voxels.shape), image.affine, image.header))
+
+
+def test_without_a_calibration_nothing_is_called_doubtful_or_hopeless():
+    stability = np.array([0.3, 0.5, np.nan])
+    assert not is_doubtful(stability, None).any()
+    labels = np.ones((10, 10, 10), np.uint8)
+    affine = np.diag([5.0, 5.0, 5.0, 1.0])  # 125 mL
+    assert list(find_notices(labels, stability, affine, None)) == []
+    (notice,) = find_notices(labels, stability, affine, CALIBRATION)
+    assert "agree only to 0.40 (0.89 or more" in notice

@@ -11,8 +11,12 @@ import pytest
 
 from heartseg.config.schema import Config, DataConfig, EvaluateConfig, ParallelConfig
 from heartseg.errors import BatchError, DataError
+from heartseg.labels import HVSMR
 from heartseg.pipelines.compare import run_comparison
 from heartseg.pipelines.score_label_maps import run_scoring
+from heartseg.scans.fingerprint import fingerprint_labels
+from heartseg.scans.provenance import Provenance, abbreviate
+from heartseg.scans.volume import read_label_map, write_label_map
 
 CONFIG = Config(
     parallel=ParallelConfig(jobs=1), evaluate=EvaluateConfig(num_bootstrap=100, tolerance_mm=1.0)
@@ -335,3 +339,20 @@ def test_the_report_shows_the_scan_and_no_configuration(tmp_path):
     # The pictures differ where the scan lies beneath the labels.
     assert with_scan.count("data:image/png") == without.count("data:image/png") > 0
     assert with_scan != without
+
+
+def test_a_prediction_of_a_model_that_learned_from_the_reference_is_named(tmp_path):
+    save(tmp_path / "references" / "pat2_cropped_seg.nii.gz", heart())
+    save(tmp_path / "references" / "pat3_cropped_seg.nii.gz", heart(shift=2))
+    known = read_label_map(tmp_path / "references" / "pat2_cropped_seg.nii.gz", HVSMR)
+    made = Provenance("that model", frozenset({abbreviate(fingerprint_labels(known))}))
+    (tmp_path / "predictions").mkdir()
+    for case in ("pat2", "pat3"):
+        file = tmp_path / "predictions" / f"{case}_seg.nii.gz"
+        write_label_map(file, heart(), like=known, table=HVSMR, provenance=made)
+
+    result = run_scoring(CONFIG, tmp_path / "predictions", tmp_path / "references")
+
+    (warning,) = result.summary["warnings"]
+    assert warning.startswith("LEAKAGE: 1 of 2 predictions were made by a model that learned")
+    assert "(that model): pat2" in warning

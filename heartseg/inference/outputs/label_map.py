@@ -10,7 +10,9 @@ LABEL_MAP_SUFFIX = "_seg"
 
 
 def _write(file: Path, result: SegmentedScan) -> None:
-    write_label_map(file, result.labels, like=result.scan, table=result.table)
+    write_label_map(
+        file, result.labels, like=result.scan, table=result.table, provenance=result.provenance
+    )
 
 
 LABEL_MAP = one_file(f"{LABEL_MAP_SUFFIX}.nii.gz", _write)
