@@ -19,6 +19,8 @@ NAMES = {"whole_heart": "whole heart", "macro": "macro average"}
 
 def show_scores(summary: Mapping[str, Any], output_dir: Path) -> None:
     """Print the table of an evaluation, and the folder of its files."""
+    from heartseg.evaluation.statistics import FEWEST_FOR_INTERVAL
+
     for scope, scores in summary["scopes"].items():
         rows = [
             (NAMES.get(key, key), str(entry["n"]), str(entry["absent"]), *_format_means(entry))
@@ -31,6 +33,11 @@ def show_scores(summary: Mapping[str, Any], output_dir: Path) -> None:
             ("structure", "n", "absent", "Dice", "95 % interval", "HD95 mm", "ASSD mm"),
             rows,
         )
+        if any("*" in cell for row in rows for cell in row):
+            console.say(
+                f"* unreliable: an interval from fewer than {FEWEST_FOR_INTERVAL} patients is too "
+                "narrow"
+            )
     console.say(f"tables and report in {output_dir}")
 
 
@@ -67,10 +74,17 @@ def _format_means(entry: Mapping[str, Mapping[str, float | None]]) -> tuple[str,
     low, high = (_format(dice[end], 2) for end in ("ci95_low", "ci95_high"))
     return (
         _format(dice["mean"], 3),
-        "-" if low == "-" else f"{low} to {high}",
+        "-" if low == "-" else f"{low} to {high}{_doubt(dice['n'])}",
         _format(hd95["mean"], 1),
         _format(assd["mean"], 1),
     )
+
+
+def _doubt(num_patients: float | None) -> str:
+    """Return the mark of an interval from too few patients."""
+    from heartseg.evaluation.statistics import FEWEST_FOR_INTERVAL
+
+    return "*" if num_patients is not None and num_patients < FEWEST_FOR_INTERVAL else ""
 
 
 def _format(value: float | None, digits: int) -> str:

@@ -16,6 +16,7 @@ from heartseg.evaluation.summary import finite
 from heartseg.files import natural_key, replacing, write_json
 
 COMPARED = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
+REFERENCE = "volume_reference_ml"
 SMALLER_IS_BETTER = ("hd95_mm", "assd_mm")
 MACRO = "macro"
 """Structure of the rows of macro averages, in files."""
@@ -84,7 +85,7 @@ def read_cases(file: Path) -> Table:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as a table of scores ({error})") from error
-    needed = {"case", "structure", "scope", *COMPARED}
+    needed = {"case", "structure", "scope", *COMPARED, REFERENCE}
     if not rows or not needed <= rows[0].keys():
         raise DataError(
             f"{file}: expected a table of scores with the columns {', '.join(sorted(needed))}; "
@@ -97,11 +98,42 @@ def read_cases(file: Path) -> Table:
             raise DataError(f"{file}: {' '.join(key)} occurs twice")
         try:
             table[key] = {
-                name: math.nan if row[name] == "" else float(row[name]) for name in COMPARED
+                name: math.nan if row[name] == "" else float(row[name])
+                for name in (*COMPARED, REFERENCE)
             }
         except (TypeError, ValueError) as error:
             raise DataError(f"{file}: {' '.join(key)}: expected numbers ({error})") from error
     return table
+
+
+def check_comparable(first: Table, second: Table) -> None:
+    """Make sure that two evaluations scored the same references in the same scopes.
+
+    Args:
+        first: Scores of run A.
+        second: Scores of run B.
+
+    Raises:
+        DataError: If they did not: their differences would say nothing about the runs.
+    """
+    scopes = [{scope for _, _, scope in table} for table in (first, second)]
+    if scopes[0] != scopes[1]:
+        found = " and ".join(", ".join(sorted(names)) for names in scopes)
+        raise DataError(
+            f"expected evaluations of the same scopes, found {found}; score both runs with the "
+            "same endpoint maps"
+        )
+    for key in first.keys() & second.keys():
+        volumes = [table[key][REFERENCE] for table in (first, second)]
+        if not math.isclose(*volumes, rel_tol=1e-3, abs_tol=1e-3) and not all(
+            map(math.isnan, volumes)
+        ):
+            case, structure, scope = key
+            raise DataError(
+                f"expected evaluations against the same references, but {structure} of {case} "
+                f"(scope {scope}) has {volumes[0]:g} mL in one and {volumes[1]:g} mL in the other; "
+                "score both runs against the same label maps"
+            )
 
 
 def compare_tables(

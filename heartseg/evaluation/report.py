@@ -25,6 +25,7 @@ from heartseg.evaluation.scores import (
     Scores,
     StructureScore,
 )
+from heartseg.evaluation.statistics import FEWEST_FOR_INTERVAL
 from heartseg.evaluation.summary import Context, build_summary
 from heartseg.files import replacing, write_json
 from heartseg.pictures.case_pictures import OrientedCase, Picture, draw_case
@@ -129,6 +130,7 @@ def render_report(scores: Scores, summary: Mapping[str, Any], material: Material
     provenance = json.dumps(summary["provenance"], indent=2, ensure_ascii=False)
     return _load_template().render(
         title=material.title,
+        fewest=FEWEST_FOR_INTERVAL,
         version=__version__,
         summary=summary,
         sections=_list_sections(has_groups=bool(summary["groups"]), has_cases=bool(shown)),

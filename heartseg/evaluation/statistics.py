@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 CONFIDENCE = 0.95
+FEWEST_FOR_INTERVAL = 10
+"""A percentile interval from fewer patients is too narrow: of normal values it covers the mean in
+0.83 of all cases from 5, and in 0.90 from 10, not in 0.95 (4000 draws, 1000 resamples each)."""
 
 
 @dataclass(frozen=True)

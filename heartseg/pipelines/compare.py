@@ -8,16 +8,17 @@ from heartseg.config.schema import Config
 from heartseg.errors import DataError
 from heartseg.evaluation.comparison import (
     Comparison,
+    check_comparable,
     compare_tables,
     read_cases,
     write_comparison,
 )
-from heartseg.files import filling
+from heartseg.files import filling, read_json
 from heartseg.runs.layout import RunLayout
 
 logger = logging.getLogger(__name__)
 
-CASES = "cases.csv"
+CASES, SUMMARY = "cases.csv", "summary.json"
 OWNED = ("comparison.csv", "comparison.json")
 
 
@@ -55,9 +56,13 @@ def run_comparison(
         The tests.
 
     Raises:
-        DataError: If a run has no scores or they share no case.
+        DataError: If a run has no scores, they share no case, or they were scored in different
+            ways: with other tolerances, scopes or references.
     """
-    tables = [read_cases(_find_cases_file(run)) for run in (first, second)]
+    files = [_find_cases_file(run) for run in (first, second)]
+    tables = [read_cases(file) for file in files]
+    _check_tolerances(*files)
+    check_comparable(*tables)
     comparison = compare_tables(
         *tables, num_resamples=config.evaluate.num_bootstrap, seed=config.evaluate.seed
     )
@@ -67,6 +72,19 @@ def run_comparison(
         with filling(output_dir, OWNED, overwrite=overwrite):
             write_comparison(output_dir, comparison, names=(str(first), str(second)))
     return ComparisonResult(output_dir, comparison)
+
+
+def _check_tolerances(first: Path, second: Path) -> None:
+    """Make sure that both surfaces were compared with one tolerance, as far as it is known."""
+    summaries = [file.with_name(SUMMARY) for file in (first, second)]
+    if not all(summary.is_file() for summary in summaries):
+        return
+    tolerances = [read_json(summary).get("tolerance_mm") for summary in summaries]
+    if tolerances[0] != tolerances[1]:
+        raise DataError(
+            f"{second}: expected the tolerance of {first}, {tolerances[0]} mm, found "
+            f"{tolerances[1]} mm; score both runs with the same evaluate.tolerance_mm"
+        )
 
 
 def _find_cases_file(run: Path) -> Path:

@@ -31,8 +31,8 @@ def test_people_read_whole_heart_and_macro_average_and_a_dash_without_a_value(ca
     assert "Means over 1 case, scope full" in printed
     rows = [line.split("│") for line in printed.splitlines() if "│" in line]
     cells = {row[1].strip(): [cell.strip() for cell in row[2:-1]] for row in rows}
-    assert cells["LV"] == ["3", "1", "0.750", "0.50 to 0.90", "4.0", "-"]
-    assert cells["macro average"] == ["3", "", "0.700", "0.50 to 0.90", "4.0", "-"]
+    assert cells["LV"] == ["3", "1", "0.750", "0.50 to 0.90*", "4.0", "-"]
+    assert cells["macro average"] == ["3", "", "0.700", "0.50 to 0.90*", "4.0", "-"]
     assert "whole heart" in cells
     assert "whole_heart" not in printed
 

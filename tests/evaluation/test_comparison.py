@@ -5,7 +5,12 @@ import math
 import pytest
 
 from heartseg.errors import DataError
-from heartseg.evaluation.comparison import compare_tables, read_cases, write_comparison
+from heartseg.evaluation.comparison import (
+    check_comparable,
+    compare_tables,
+    read_cases,
+    write_comparison,
+)
 
 NAN = float("nan")
 CASES = [f"pat{number}" for number in range(8)]
@@ -19,6 +24,7 @@ def table_of(dice_by_structure, cases=CASES, hd95_mm=5.0):
             "hd95_mm": hd95_mm - dice[i],
             "assd_mm": 1.0,
             "nsd": dice[i],
+            "volume_reference_ml": 10.0 + i,
         }
         for structure, dice in dice_by_structure.items()
         for i, case in enumerate(cases)
@@ -138,3 +144,19 @@ def test_tables_that_are_not_scores_are_refused(tmp_path, text, message):
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(DataError, match=r"cases\.csv: cannot be read"):
         read_cases(tmp_path / "cases.csv")
+
+
+def test_other_references_are_no_basis_for_a_comparison():
+    other = {key: dict(row) for key, row in table_of(BASE).items()}
+    other["pat3", "RV", "full"]["volume_reference_ml"] = 12.0
+
+    check_comparable(table_of(BASE), table_of(BETTER))
+    with pytest.raises(DataError, match=r"RV of pat3 \(scope full\) has 13 mL in one and 12 mL"):
+        check_comparable(table_of(BASE), other)
+
+
+def test_other_scopes_are_no_basis_for_a_comparison():
+    both = {**table_of(BASE), ("pat0", "LV", "required"): table_of(BASE)["pat0", "LV", "full"]}
+
+    with pytest.raises(DataError, match="same scopes, found full and full, required"):
+        check_comparable(table_of(BASE), both)

@@ -356,3 +356,12 @@ def test_a_prediction_of_a_model_that_learned_from_the_reference_is_named(tmp_pa
     (warning,) = result.summary["warnings"]
     assert warning.startswith("LEAKAGE: 1 of 2 predictions were made by a model that learned")
     assert "(that model): pat2" in warning
+
+
+def test_runs_that_were_scored_with_other_tolerances_are_not_compared(folders, tmp_path):
+    run_scoring(CONFIG, *folders, output_dir=tmp_path / "a")
+    other = CONFIG.model_copy(update={"evaluate": EvaluateConfig(tolerance_mm=3.0)})
+    run_scoring(other, *folders, output_dir=tmp_path / "b")
+
+    with pytest.raises(DataError, match=r"expected the tolerance of .*1\.0 mm, found 3\.0 mm"):
+        run_comparison(CONFIG, tmp_path / "a", tmp_path / "b")
