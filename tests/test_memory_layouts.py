@@ -1,17 +1,14 @@
 """Scans, slices, labels and pictures: results do not depend on how arrays lie in memory.
 
-Each function gets its arrays in Fortran order, as every second element of larger arrays and
-reversed, all of them read-only, and must return what it returns for arrays in C order.
+``test_memory_order.py`` does the same for surfaces, scores and inference.
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import nibabel
 import numpy as np
 import pytest
 from builders import make_affine, make_scan
+from layouts import LAYOUTS, Call, check_layout, lay_out
 
 from heartseg.hashing import hash_labels
 from heartseg.labels import HVSMR
@@ -66,14 +63,6 @@ def augment(image, labels):
     return augment_slice(image, labels, AUGMENTATION, np.random.default_rng(5))
 
 
-@dataclass(frozen=True)
-class Call:
-    """A function of arrays, and the arrays."""
-
-    function: Callable
-    arrays: tuple
-
-
 CALLS = {
     "SliceLayout.stack": Call(
         lambda voxels: SliceLayout.from_affine(AFFINE, "coronal").stack(voxels), (IMAGE,)
@@ -118,7 +107,9 @@ CALLS = {
         ),
         (IMAGE,),
     ),
-    "to_network_input": Call(lambda slices: to_network_input(slices, 3), (GRAY[np.newaxis],)),
+    "to_network_input": Call(
+        lambda slices: to_network_input(slices, 3), (np.stack([GRAY, 255 - GRAY]),)
+    ),
     "augment_slice": Call(lambda *pair: np.dstack(augment(*pair)), (SLICE, MASK)),
     "encode_png": Call(encode_png, (GRAY,)),
     "encode_png in colour": Call(encode_png, (COLOR,)),
@@ -169,67 +160,32 @@ WRITERS = {
 }
 
 
-def in_fortran_order(array):
-    return np.array(array, order="F")
-
-
-def as_every_second_element(array):
-    larger = np.ones([2 * side for side in array.shape], array.dtype)
-    strided = larger[(slice(None, None, 2),) * array.ndim]
-    strided[...] = array
-    return strided
-
-
-def reversed_twice(array):
-    return np.ascontiguousarray(np.flip(array))[(slice(None, None, -1),) * array.ndim]
-
-
-LAYOUTS = [in_fortran_order, as_every_second_element, reversed_twice]
-with_each_layout = pytest.mark.parametrize("lay", LAYOUTS, ids=lambda lay: lay.__name__)
-
-
-def lay_out(arrays, lay):
-    """Return read-only arrays of a layout: a function that changes one of them raises."""
-    laid = [lay(array) for array in arrays]
-    for array, original in zip(laid, arrays, strict=True):
-        assert not array.flags.c_contiguous
-        np.testing.assert_array_equal(array, original)
-        array.flags.writeable = False
-    return laid
+with_each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 
 
 @with_each_layout
 @pytest.mark.parametrize("name", CALLS)
-def test_the_result_does_not_depend_on_the_layout(name, lay):
-    function, arrays = CALLS[name].function, CALLS[name].arrays
-    expected = function(*(np.array(array, order="C") for array in arrays))
-
-    found = function(*lay_out(arrays, lay))
-
-    if isinstance(expected, np.ndarray) and expected.dtype.kind == "f":
-        # Sums in another order may differ in the last digits.
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    else:
-        np.testing.assert_array_equal(found, expected)
+def test_the_result_does_not_depend_on_the_layout(name, layout):
+    check_layout(CALLS[name], layout)
 
 
 @with_each_layout
 @pytest.mark.parametrize("name", WRITERS)
-def test_the_file_does_not_depend_on_the_layout(name, lay, tmp_path):
+def test_the_file_does_not_depend_on_the_layout(name, layout, tmp_path):
     write, arrays = WRITERS[name].function, WRITERS[name].arrays
     write(tmp_path / name, *(np.array(array, order="C") for array in arrays))
     (tmp_path / "other").mkdir()
 
-    write(tmp_path / "other" / name, *lay_out(arrays, lay))
+    write(tmp_path / "other" / name, *lay_out(arrays, layout))
 
     assert (tmp_path / "other" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 @with_each_layout
-def test_the_frames_of_an_mp4_do_not_depend_on_the_layout(lay, tmp_path):
+def test_the_frames_of_an_mp4_do_not_depend_on_the_layout(layout, tmp_path):
     frame = np.repeat(np.repeat(COLOR, 4, axis=0), 4, axis=1)
     shown = []
-    for name, array in (("a.mp4", frame), ("b.mp4", lay_out([frame], lay)[0])):
+    for name, array in (("a.mp4", frame), ("b.mp4", lay_out([frame], layout)[0])):
         write_movie(tmp_path / name, [array] * 3)
         movie = cv2.VideoCapture(str(tmp_path / name))
         shown.append(movie.read()[1])

@@ -1,12 +1,15 @@
-"""Public functions give the same answer for every order of an array in memory, and change none."""
+"""Surfaces, scores and inference: results do not depend on how arrays lie in memory.
 
-from collections.abc import Callable
-from dataclasses import astuple, dataclass
+``test_memory_layouts.py`` does the same for scans, slices, labels and pictures.
+"""
+
+from dataclasses import astuple
 
 import nibabel
 import numpy as np
 import pytest
 from builders import make_affine, make_scan
+from layouts import LAYOUTS, Call, check_layout
 
 import heartseg
 from heartseg.evaluation.overlap import confusion_matrix, dice_per_label
@@ -18,12 +21,6 @@ from heartseg.inference.volumetry import measure_volumes
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.modelfile.description import ModelDescription
-from heartseg.pictures.previews import preview_sheet
-from heartseg.pictures.sheets import overlay
-from heartseg.scans.axes import from_trained_axes, to_trained_axes
-from heartseg.scans.intensity import find_window, normalize
-from heartseg.scans.nearest import resample_labels, resize_labels
-from heartseg.scans.oblique import lay_straight
 from heartseg.scans.volume import Volume
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.surfaces.distances import corner_codes, surface_distances
@@ -36,30 +33,6 @@ SCAN = make_scan((20, 17, 13))
 OTHER = make_scan((20, 17, 13), seed=1)
 RECIPE = SliceRecipe(image_height=24, image_width=28, image_channels=1)
 TABLE = LabelTable(HVSMR.structures[:3])
-
-
-def in_c_order(array):
-    return np.array(array, order="C")
-
-
-def in_fortran_order(array):
-    return np.array(array, order="F")
-
-
-def every_other_of_a_larger_one(array):
-    larger = np.ones([2 * side for side in array.shape], array.dtype)
-    strided = larger[(slice(None, None, 2),) * array.ndim]
-    strided[...] = array
-    return strided
-
-
-def transposed(array):
-    axes = (*range(1, array.ndim), 0)
-    return np.ascontiguousarray(array.transpose(axes)).transpose(np.argsort(axes))
-
-
-def backwards(array):
-    return np.ascontiguousarray(np.flip(array))[(slice(None, None, -1),) * array.ndim]
 
 
 def predict_by_brightness(images):
@@ -128,14 +101,6 @@ def mesh_of(mask):
     return [mesh.vertices_mm, mesh.triangles]
 
 
-@dataclass(frozen=True)
-class Call:
-    """A function of arrays, and the arrays."""
-
-    function: Callable
-    arrays: tuple
-
-
 IMAGE, LABELS = SCAN.image.astype(np.float32), SCAN.labels.astype(np.uint8)
 OTHER_LABELS = OTHER.labels.astype(np.uint8)
 ZONES = np.where(np.arange(13) > 9, LABELS, 0).astype(np.uint8)
@@ -171,52 +136,10 @@ CALLS = {
     ),
     "SliceSegmenter.segment": Call(segment_by_slices, (IMAGE,)),
     "WholeHeartSegmenter.segment": Call(segment_whole, (IMAGE,)),
-    "resample_labels": Call(
-        lambda labels: resample_labels(labels, AFFINE, to_affine=OTHER_AFFINE, shape=(21, 14, 19)),
-        (LABELS,),
-    ),
-    "resize_labels": Call(lambda labels: resize_labels(labels, (31, 17, 8)), (LABELS,)),
-    "lay_straight": Call(lambda voxels: lay_straight(volume_of(voxels), 30).voxels, (IMAGE,)),
-    "to_trained_axes": Call(lambda voxels: to_trained_axes(voxels, OTHER_AFFINE), (IMAGE,)),
-    "from_trained_axes": Call(lambda voxels: from_trained_axes(voxels, OTHER_AFFINE), (LABELS,)),
-    "find_window": Call(lambda voxels: find_window(voxels, "percentile", (1, 99)), (IMAGE,)),
-    "normalize": Call(normalize, (IMAGE,)),
-    "colorize": Call(HVSMR.colorize, (LABELS,)),
-    "decode": Call(HVSMR.decode, (HVSMR.colorize(LABELS),)),
-    "overlay": Call(lambda image, labels: overlay(image, labels, HVSMR), (PICTURE, LABELS[..., 5])),
-    "preview_sheet": Call(
-        lambda voxels, labels: preview_sheet(
-            volume_of(voxels), labels, HVSMR, plane="axial", limits=(0, 1)
-        ),
-        (IMAGE, LABELS),
-    ),
 }
 
 
-@pytest.mark.parametrize(
-    "lay",
-    [in_fortran_order, every_other_of_a_larger_one, transposed, backwards],
-    ids=lambda lay: lay.__name__,
-)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("name", CALLS)
-def test_the_order_in_memory_changes_neither_result_nor_argument(name, lay):
-    function, arrays = CALLS[name].function, CALLS[name].arrays
-    expected = function(*map(in_c_order, arrays))
-    given = [lay(array) for array in arrays]
-    assert not any(array.flags.c_contiguous for array in given)
-    for array in given:
-        # Whatever writes to an argument raises.
-        array.flags.writeable = False
-
-    found = function(*given)
-
-    if not isinstance(expected, list):
-        expected, found = [expected], [found]
-    for one, other in zip(expected, found, strict=True):
-        if np.asarray(one).dtype == np.float64:
-            # Sums over a turned array may differ in the last digit.
-            np.testing.assert_allclose(other, one, rtol=1e-12)
-        else:
-            np.testing.assert_array_equal(other, one)
-    for array, original in zip(given, arrays, strict=True):
-        np.testing.assert_array_equal(array, original)
+def test_the_order_in_memory_changes_neither_result_nor_argument(name, layout):
+    check_layout(CALLS[name], layout)

@@ -183,7 +183,7 @@ def test_a_wrong_spacing_is_a_problem_of_its_file(tmp_path):
     write_case(tmp_path / "volumes", "pat1", scan)
     with pytest.raises(BatchError, match="pat1_cropped_norm") as caught:
         run_prepare(make_config(tmp_path, {"prepare": {"fit": "pad", "spacing_mm": 0.5}}))
-    assert "a side has at most" in caught.value.problems[0]
+    assert "expected at most 8192 per side" in caught.value.problems[0]
 
 
 def test_a_finished_folder_asks_for_overwrite(tmp_path, volumes):
