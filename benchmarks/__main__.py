@@ -1,4 +1,4 @@
-"""Run the benchmarks: all of them, or those that are named (`python -m benchmarks evaluation`)."""
+"""Run all benchmarks, or the named ones (`python -m benchmarks evaluation`)."""
 
 import subprocess
 import sys
@@ -11,9 +11,12 @@ KNOWN = sorted(file.stem for file in FOLDER.glob("[!_]*.py"))
 def main(names: list[str]) -> int:
     unknown = sorted(set(names) - set(KNOWN))
     if unknown:
-        print(f"unknown: {', '.join(unknown)}; known: {', '.join(KNOWN)}", file=sys.stderr)
+        print(
+            f"unknown benchmarks: {', '.join(unknown)}; expected any of {', '.join(KNOWN)}",
+            file=sys.stderr,
+        )
         return 2
-    # A process each: no benchmark measures what another has loaded.
+    # One process per benchmark: none of them profits from modules that another has loaded.
     codes = [subprocess.call([sys.executable, FOLDER / f"{name}.py"]) for name in names or KNOWN]
     return max(codes, default=0)
 

@@ -1,4 +1,4 @@
-"""The published network in both precisions, its arithmetic, and the machine's rate of it."""
+"""The published network in both precisions, its operations, and the speed of the machine."""
 
 import math
 import statistics
@@ -16,7 +16,7 @@ SIZE, CLASSES = 512, 9
 
 
 def build_published(policy: str, *, base_filters: int) -> keras.Model:
-    """Build the published network under a dtype policy; other filters than 16 are for trying."""
+    """Build the published network under a dtype policy, with 16 filters or, for a try, fewer."""
     with dtype_policy(policy):
         return build_unet(
             image_size=(SIZE, SIZE), num_classes=CLASSES, base_filters=base_filters, seed=1
@@ -24,7 +24,7 @@ def build_published(policy: str, *, base_filters: int) -> keras.Model:
 
 
 def forward_flops(model: keras.Model) -> float:
-    """Count multiplications and additions of the convolutions for one image."""
+    """Count the multiplications and additions of all convolutions for one image."""
     total = 0.0
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2DTranspose):
@@ -38,7 +38,7 @@ def forward_flops(model: keras.Model) -> float:
 
 
 def matrix_rate(dtype: str, *, side: int = 2048) -> float:
-    """Measure the machine's rate in products of square matrices, in FLOP/s."""
+    """Measure the speed of products of square matrices on this machine, in FLOP/s."""
     matrix = tf.constant(np.random.default_rng(0).normal(size=(side, side)), dtype)
     product = tf.function(tf.matmul)
     multiply = partial(product, matrix, matrix)

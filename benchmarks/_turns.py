@@ -1,4 +1,4 @@
-"""What the benchmarks share: sides that are run in turn, and phantoms to run them on."""
+"""Shared by the benchmarks: measuring several sides in turn, and phantoms as their input."""
 
 import argparse
 import math
@@ -20,12 +20,12 @@ from heartseg.synthesis.phantom import make_phantom
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work took.
+    """Time and memory of a piece of work.
 
     Attributes:
-        wall_s: Seconds by the clock.
-        cpu_s: Seconds of processor: what others do on the machine changes it little.
-        peak_mb: Largest memory of any process of a command; NaN where that is not known.
+        wall_s: Wall time in seconds.
+        cpu_s: CPU time in seconds, which depends little on other work on the machine.
+        peak_mb: Peak memory of the largest process of a command; NaN where it is unknown.
     """
 
     wall_s: float
@@ -34,32 +34,32 @@ class Cost:
 
 
 def cost_of(work: Callable[[], object]) -> Cost:
-    """Measure work in this process, its threads included."""
+    """Measure work in this process, including its threads."""
     started, used = time.perf_counter(), time.process_time()
     work()
     return Cost(time.perf_counter() - started, time.process_time() - used)
 
 
 def cost_of_command(command: Sequence[str]) -> Cost:
-    """Measure a command with all the processes that it starts and waits for.
+    """Measure a command, including all processes that it starts and waits for.
 
     Raises:
-        SystemExit: If it fails, with what it said.
+        SystemExit: If it fails, with the end of its output.
     """
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=said, stderr=said)
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            said.seek(0)
-            sys.exit(f"{' '.join(command)} failed:\n{said.read().decode()[-4000:]}")
+            output.seek(0)
+            sys.exit(f"{' '.join(command)} failed:\n{output.read().decode()[-4000:]}")
     return Cost(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def in_turn(sides: Mapping[str, Callable[[], Cost]], *, rounds: int) -> dict[str, Cost]:
-    """Measure sides one after the other, round after round: a busy moment meets all of them.
+    """Measure all sides in turn, round after round, so that a busy moment affects all of them.
 
     Prints medians and ranges, and returns the medians.
     """
@@ -80,25 +80,25 @@ def describe(name: str, costs: Sequence[Cost]) -> Cost:
     )
     print(
         f"  {name:42} {found.wall_s:8.3f} s ({min(walls):.3f} to {max(walls):.3f}, median of "
-        f"{len(walls)}), {found.cpu_s:8.3f} s of processor",
+        f"{len(walls)}), {found.cpu_s:8.3f} s of CPU",
         flush=True,
     )
     return found
 
 
-def print_ratio(what: str, ratio: float, aim: str) -> None:
-    print(f"  {what}: {ratio:.2f} (aim: {aim})", flush=True)
+def print_ratio(what: str, ratio: float, target: str) -> None:
+    print(f"  {what}: {ratio:.2f} (target: {target})", flush=True)
 
 
 def begin(what: str) -> None:
-    """Print what is compared, and on how many cores."""
+    """Print what is compared, the number of cores and the load."""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(f"{what} [{os.cpu_count()} cores{load}]", flush=True)
 
 
 def parser(description: str | None, *, rounds: int = 5) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    options.add_argument("--rounds", type=int, default=rounds, help="measurements of each side")
+    options.add_argument("--rounds", type=int, default=rounds, help="measurements per side")
     return options
 
 
@@ -111,10 +111,11 @@ def write_phantoms(folder: Path, count: int, *, shape: tuple[int, int, int], kin
     """Write phantom scans of one shape as HVSMR-2.0 stores them: float64 images, int16 labels.
 
     Args:
-        folder: Where to; a folder that holds as many is left as it is.
-        count: Scans.
+        folder: Folder of the scans; not changed if it already holds this number of scans.
+        count: Number of scans.
         shape: Voxels along the three axes.
-        kinds: Phantoms to make; further scans are links to them, since a phantom takes seconds.
+        kinds: Number of different phantoms. Further scans are links to them, since making a phantom
+            takes seconds.
     """
     if len(list(folder.glob("*_norm.nii.gz"))) == count:
         return
@@ -128,7 +129,7 @@ def write_phantoms(folder: Path, count: int, *, shape: tuple[int, int, int], kin
 
 
 def prepare_phantoms(folder: Path, count: int, *, shape: tuple[int, int, int]) -> Path:
-    """Make phantom scans and prepare their slices of 512x512; returns the folder of the slices."""
+    """Make phantom scans and prepare 512x512 slices of them; return the folder of the slices."""
     write_phantoms(folder / "scans", count, shape=shape, kinds=count)
     config, master = folder / "prepare.yaml", folder / "master"
     config.write_text(f"data: {{source_dir: {folder}/scans, master_dir: {master}}}\n")
@@ -139,7 +140,7 @@ def prepare_phantoms(folder: Path, count: int, *, shape: tuple[int, int, int]) -
 def _write_phantom(folder: Path, number: int, shape: tuple[int, int, int]) -> None:
     phantom = make_phantom(7, number, size=max(shape))
     made = phantom.image.shape
-    # Nearest neighbours: interpolation would take the noise away that PNG has to pack.
+    # Nearest neighbours: interpolation would remove noise, which makes PNG files large.
     places = np.ix_(*(np.arange(new) * old // new for new, old in zip(shape, made, strict=True)))
     affine = phantom.affine @ np.diag([*np.divide(made, shape), 1])
     for kind, voxels in (("norm", phantom.image), ("seg", phantom.labels)):

@@ -1,9 +1,10 @@
-"""All measures on the real label maps against perturbed copies, beside surface-distance.
+"""All measures on real label maps and perturbed copies, compared with surface-distance.
 
 Run ``python benchmarks/evaluation.py [--cases N] [--data DIR]``. Each label map is scored against
-a copy of itself that is shifted by a voxel, dilated in one structure and lacks another. Both sides
-measure the same structures (the whole heart too) on the same maps in the same run; heartseg on two
-processes, as it runs by default on two cores, and on one. Needs ``pip install surface-distance``.
+a copy of itself that is shifted by one voxel, dilated in one structure and lacks another one. Both
+sides measure the same structures (and the whole heart) on the same label maps in the same run;
+heartseg with two processes, its default on two cores, and with one. Needs ``pip install
+surface-distance``.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def perturb(labels: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 def score_file(file: Path) -> dict[str, tuple[float, ...]]:
-    """Score one map with heartseg; returns HD95, ASSD, NSD and Dice by structure."""
+    """Score one label map with heartseg; return HD95, ASSD, NSD and Dice by structure."""
     scores = score_case(read_pair(file), HVSMR, tolerance_mm=TOLERANCE_MM)
     return {
         row.structure: (row.hd95_mm, row.assd_mm, row.nsd, row.dice)
@@ -67,7 +68,7 @@ def score_file(file: Path) -> dict[str, tuple[float, ...]]:
 
 
 def score_file_by_surface_distance(file: Path) -> dict[str, tuple[float, ...]]:
-    """Score one map with surface-distance."""
+    """Score one label map with surface-distance."""
     import surface_distance
 
     pair = read_pair(file)
@@ -91,8 +92,8 @@ def score_file_by_surface_distance(file: Path) -> dict[str, tuple[float, ...]]:
     return scores
 
 
-def let_surface_distance_run() -> None:
-    """Give surface-distance 0.1 the names that NumPy 2 and SciPy 2 took away."""
+def restore_names_for_surface_distance() -> None:
+    """Define the names that surface-distance 0.1 needs and that NumPy 2 and SciPy removed."""
     warnings.simplefilter("ignore", DeprecationWarning)
     setattr(np, "Inf", np.inf)  # noqa: B010, since NumPy 2 the name itself is banned
     for name in ("filters", "morphology"):
@@ -108,44 +109,63 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(DATA))
     options = parser.parse_args()
     if not options.data.is_dir():
-        print(f"no data at {options.data}: nothing to measure (give --data)")
+        print(f"no data at {options.data}; name the folder of the data with --data")
         return
     files = [*options.data.glob(f"labels/*{SUFFIX}.nii.gz")]
     files += options.data.glob(f"cropped_norm/*{SUFFIX}.nii.gz")
     files = sorted(files, key=lambda file: natural_key(file.name))[: options.cases]
 
-    # Reading and perturbing is not what is compared: measured apart, taken off both sides.
+    # Reading and perturbing is not compared: its time is measured and subtracted from both sides.
     _, reading = run_each(lambda file: read_pair(file).case, files)
     (ours_two, wall_two) = timed(
         lambda: [outcome.result for outcome in map_cases(score_file, files, jobs=2)]
     )
     (own, own_seconds), wall_one = timed(lambda: run_each(score_file, files))
-    print(f"{len(files)} label maps, {os.cpu_count()} processors")
-    print(f"reading and perturbing, in all figures below: {sum(reading):.1f} s")
+    print(f"{len(files)} label maps, {os.cpu_count()} cores")
+    print(f"reading and perturbing, included in all figures below: {sum(reading):.1f} s")
     print(f"heartseg, 2 processes: {wall_two:.1f} s")
-    print(f"heartseg, 1 process:   {wall_one:.1f} s ({sum(own_seconds):.1f} s of processor)")
+    print(f"heartseg, 1 process:   {wall_one:.1f} s ({sum(own_seconds):.1f} s of CPU)")
     print(f"peak memory, largest process: {peak_megabytes():.0f} MB")
     if largest_differences(own, ours_two).max() > 1e-9:
-        sys.exit("one and two processes disagree")
+        sys.exit("the results of one and of two processes differ")
+    compare(files, own, own_seconds=own_seconds, reading=reading, wall_two=wall_two)
 
+
+def compare(
+    files: list[Path],
+    own: list[Any],
+    *,
+    own_seconds: list[float],
+    reading: list[float],
+    wall_two: float,
+) -> None:
+    """Score the same label maps with surface-distance, and print ratios and differences.
+
+    Args:
+        files: The label maps.
+        own: Scores of heartseg.
+        own_seconds: CPU seconds of heartseg per label map.
+        reading: CPU seconds of reading and perturbing per label map.
+        wall_two: Wall time of heartseg with two processes.
+    """
     try:
         import surface_distance  # noqa: F401
     except ImportError:
-        print("surface-distance is not installed: nothing to compare with")
+        print("surface-distance is not installed, so there is no comparison")
         return
-    let_surface_distance_run()
+    restore_names_for_surface_distance()
     (theirs, their_seconds), their_wall = timed(
         lambda: run_each(score_file_by_surface_distance, files)
     )
-    print(f"surface-distance:      {their_wall:.1f} s ({sum(their_seconds):.1f} s of processor)")
+    print(f"surface-distance:      {their_wall:.1f} s ({sum(their_seconds):.1f} s of CPU)")
     ratios = [
         (b - read) / (a - read)
         for a, b, read in zip(own_seconds, their_seconds, reading, strict=True)
     ]
+    print(f"CPU time per label map, without reading: median ratio {statistics.median(ratios):.1f}")
     print(
-        f"processor time of a map, reading taken off: median ratio {statistics.median(ratios):.1f}"
+        f"wall time of all label maps, heartseg with 2 processes: ratio {their_wall / wall_two:.1f}"
     )
-    print(f"wall time of all maps, heartseg on 2 processes: ratio {their_wall / wall_two:.1f}")
     worst = largest_differences(own, theirs)
     print(
         "largest difference: HD95 {:.1e} mm, ASSD {:.1e} mm, NSD {:.1e}, Dice {:.1e}".format(*worst)
@@ -169,9 +189,9 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def run_each(work: Callable[[Path], Any], files: list[Path]) -> tuple[list[Any], list[float]]:
-    """Work on file after file; returns the results and the processor seconds of each.
+    """Work on one file after the other; return the results and the CPU seconds of each.
 
-    Wall clocks of one process say little on a machine that others use too.
+    Wall time of one process means little on a machine with other work.
     """
     results, seconds = [], []
     for file in files:
@@ -182,8 +202,8 @@ def run_each(work: Callable[[Path], Any], files: list[Path]) -> tuple[list[Any],
 
 
 def peak_megabytes() -> float:
-    both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return max(resource.getrusage(who).ru_maxrss for who in both) / 1024
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(which).ru_maxrss for which in processes) / 1024
 
 
 if __name__ == "__main__":

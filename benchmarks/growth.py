@@ -1,8 +1,8 @@
 """`heartseg prepare` and `heartseg infer` on 1, 4, 16 and 64 volumes: time and memory.
 
 Run ``python benchmarks/growth.py [--counts N ...] [--commands NAME ...]``: whole commands on
-phantom scans of 96x88x72. Time is linear if a further volume costs the same at the end as before;
-memory is flat if the largest process is no larger.
+phantom scans of 96x88x72. Time is linear if each further volume takes as long as the one before;
+memory is constant if the largest process does not grow.
 """
 
 import tempfile
@@ -40,7 +40,7 @@ def main() -> None:
                 costs.append(cost_of_command(command(name, scans, folder)))
                 describe(f"{name} {count}", costs[-1:])
                 print(f"    largest process {costs[-1].peak_mb:.0f} MB", flush=True)
-            tell(name, counts, costs)
+            print_growth(name, counts, costs)
 
 
 def command(name: str, scans: Path, folder: Path) -> list[str]:
@@ -52,19 +52,19 @@ def command(name: str, scans: Path, folder: Path) -> list[str]:
     return heartseg("prepare", config, "--quiet")
 
 
-def tell(name: str, counts: list[int], costs: list[Cost]) -> None:
-    """Print what a further volume costs between neighbouring counts, and how memory grew."""
+def print_growth(name: str, counts: list[int], costs: list[Cost]) -> None:
+    """Print the time of a further volume between neighbouring counts, and the growth of memory."""
     added = [
         (b.cpu_s - a.cpu_s) / (n - m)
         for a, b, m, n in zip(costs, costs[1:], counts, counts[1:], strict=False)
     ]
-    print(
-        f"  {name}, processor seconds of a further volume: " + ", ".join(f"{x:.2f}" for x in added)
-    )
+    print(f"  {name}, CPU seconds per further volume: " + ", ".join(f"{x:.2f}" for x in added))
     if len(added) > 1:
-        print_ratio(f"{name}, the last to the one before", added[-1] / added[-2], "1: linear")
+        print_ratio(
+            f"{name}, the last of these to the one before", added[-1] / added[-2], "1: linear"
+        )
     print_ratio(
-        f"{name}, memory of the last to the second", costs[-1].peak_mb / costs[1].peak_mb, "1"
+        f"{name}, memory of the last count to the second", costs[-1].peak_mb / costs[1].peak_mb, "1"
     )
 
 

@@ -1,9 +1,9 @@
-"""heartseg's batches beside a Keras PyDataset with OpenCV, and beside bare ``cv2.imdecode``.
+"""heartseg's batches compared with a Keras PyDataset with OpenCV and with ``cv2.imdecode`` alone.
 
 Run ``python benchmarks/loader.py [--rounds N]``. Slices of 512x512, batches of 2, labels as
-indices. The PyDataset reads image and mask of each sample by ``cv2.imread`` and compares the mask
-with each colour, as the published system does; once to one-hot arrays, as published, and once to
-indices. The limit is ``cv2.imdecode`` of the same bytes in as many threads as there are cores.
+indices. The PyDataset reads image and mask of each sample with ``cv2.imread`` and compares the mask
+with each colour, as the published system does; once into one-hot arrays, as published, and once
+into indices. The limit is ``cv2.imdecode`` of the same bytes in as many threads as there are cores.
 """
 
 import os
@@ -32,11 +32,12 @@ from heartseg.slices.pairs import SlicePair, find_pairs
 
 SIZE, BATCH, SLICES = 512, 2, 160
 PASSES = 5
-"""Of the fast sides, over all slices: what lies ready before a round then hardly counts."""
+"""Passes of the fast sides over all slices, so that batches that are ready before a round hardly
+count."""
 
 
 class SampleBySample(keras.utils.PyDataset):
-    """Reads one sample after the other in Python, as a Keras generator is commonly written."""
+    """Reads samples one by one in Python, as a Keras generator is usually written."""
 
     def __init__(self, pairs: list[SlicePair], *, one_hot: bool) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class SampleBySample(keras.utils.PyDataset):
 
 
 def batches_of(dataset: SampleBySample) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Read the batches in a thread a core, as many ahead, as Keras's ``fit`` does."""
+    """Read the batches ahead in one thread per core, as Keras's ``fit`` does."""
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as threads:
         for start in range(0, len(dataset), cores):
@@ -127,7 +128,7 @@ def measure(pairs: list[SlicePair], rounds: int) -> None:
             consume, lambda: batches_of(SampleBySample(pairs, one_hot=False)), count
         ),
         f"limit: cv2.imdecode, {PASSES} passes": partial(decode_all, contents),
-        f"the same of OpenCV's own packing, {PASSES} passes": partial(decode_all, repack(contents)),
+        f"the same for PNGs by OpenCV, {PASSES} passes": partial(decode_all, repack(contents)),
     }
     found = in_turn({name: partial(cost_of, work) for name, work in sides.items()}, rounds=rounds)
     mine, published, indices, limit, default = found.values()
@@ -135,11 +136,11 @@ def measure(pairs: list[SlicePair], rounds: int) -> None:
     print(f"  {len(pairs) / wall_s:.0f} slices/s")
     print_ratio("ratio to one-hot as published", published.wall_s / wall_s, "at least 5")
     print_ratio("ratio to indices", indices.wall_s / wall_s, "at least 5")
-    print_ratio("the same by processor time", indices.cpu_s / cpu_s, "at least 5")
-    print_ratio("share of bare decoding, by the clock", limit.wall_s / mine.wall_s, "at least 0.8")
-    print_ratio("share of bare decoding, by processor", limit.cpu_s / mine.cpu_s, "at least 0.8")
+    print_ratio("ratio to indices, CPU time", indices.cpu_s / cpu_s, "at least 5")
+    print_ratio("decoding alone to heartseg, wall time", limit.wall_s / mine.wall_s, "at least 0.8")
+    print_ratio("decoding alone to heartseg, CPU time", limit.cpu_s / mine.cpu_s, "at least 0.8")
     print_ratio(
-        "decoding of the same pixels as OpenCV packs them, by processor",
+        "decoding of PNGs by OpenCV to heartseg, CPU time",
         default.cpu_s / mine.cpu_s,
         "none",
     )

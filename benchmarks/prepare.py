@@ -1,11 +1,11 @@
-"""`heartseg prepare` beside a plain loop, and beside the unpacking and packing that none can avoid.
+"""`heartseg prepare` compared with a plain loop, and with gunzip and PNG writing alone.
 
 Run ``python benchmarks/prepare.py [--rounds N] [--volumes DIR]``. 16 phantom scans of 220x200x140
 (float64, gzip). The plain loop is what the published generator does: one process, nibabel's
 ``get_fdata``, ``cv2.resize`` to 512x512, a mask coloured class by class, ``cv2.imwrite``. Both are
-whole commands, imports included, and write to a new folder each time: what was deleted just before
-slows a file system. The limit is the same bytes through gunzip and the same pixels through OpenCV's
-PNG, on two processes. Needs 4 GB of disk.
+whole commands, including imports, and write to a new folder each time: deleting files just before
+slows a file system down. The limit is gunzip of the same bytes and OpenCV's PNG writing of the same
+pixels, with two processes. Needs 4 GB of disk.
 """
 
 import gzip
@@ -38,7 +38,7 @@ SIZE = (512, 512)
 
 
 def plain_loop(volumes: Path, output: Path) -> None:
-    """Do what the published generator does, in one process."""
+    """Work as the published generator does, in one process."""
     import nibabel
 
     for kind in ("images", "masks"):
@@ -60,7 +60,7 @@ def plain_loop(volumes: Path, output: Path) -> None:
 
 
 def unavoidable(case: str, *, volumes: Path, master: Path) -> tuple[float, float]:
-    """Time gunzip of a case's files and PNG packing of its slices, in seconds of processor."""
+    """Measure gunzip of a case's files and PNG writing of its slices, in CPU seconds."""
     contents = [file.read_bytes() for file in volumes.glob(f"{case}_*.nii.gz")]
     gunzip = cost_of(lambda: [len(gzip.decompress(content)) for content in contents]).cpu_s
     files = [file.name for file in (master / "images").glob(f"{case}_*.png")]
@@ -72,8 +72,8 @@ def unavoidable(case: str, *, volumes: Path, master: Path) -> tuple[float, float
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--cases", type=int, default=CASES, help="volumes")
-    options.add_argument("--volumes", type=Path, help="phantoms of an earlier run, or where to")
+    options.add_argument("--cases", type=int, default=CASES, help="number of volumes")
+    options.add_argument("--volumes", type=Path, help="folder of phantoms; filled if empty")
     options.add_argument("--plain", nargs=2, type=Path, metavar=("VOLUMES", "OUTPUT"))
     given = options.parse_args()
     if given.plain:
@@ -118,12 +118,12 @@ def measure(scratch: Path, volumes: Path, cases: int, rounds: int) -> None:
         rounds=rounds,
     ).values()
     gunzip, packing = np.median(parts, axis=0)
-    print(f"  {pairs / mine.wall_s:.0f} against {pairs / theirs.wall_s:.0f} pairs/s")
-    print(f"  of the limit gunzip {gunzip:.2f} s and PNG {packing:.2f} s of processor")
-    print_ratio("ratio, by the clock", theirs.wall_s / mine.wall_s, "at least 3")
-    print_ratio("ratio, two cores by processor time", 2 * theirs.cpu_s / mine.cpu_s, "at least 3")
-    print_ratio("heartseg to the limit, by the clock", mine.wall_s / limit.wall_s, "at most 1.5")
-    print_ratio("heartseg to the limit, by processor", mine.cpu_s / limit.cpu_s, "at most 1.5")
+    print(f"  {pairs / mine.wall_s:.0f} and {pairs / theirs.wall_s:.0f} pairs/s")
+    print(f"  the limit: gunzip {gunzip:.2f} s and PNG {packing:.2f} s of CPU")
+    print_ratio("ratio of wall time", theirs.wall_s / mine.wall_s, "at least 3")
+    print_ratio("ratio of CPU time, on two cores", 2 * theirs.cpu_s / mine.cpu_s, "at least 3")
+    print_ratio("heartseg to the limit, wall time", mine.wall_s / limit.wall_s, "at most 1.5")
+    print_ratio("heartseg to the limit, CPU time", mine.cpu_s / limit.cpu_s, "at most 1.5")
 
 
 if __name__ == "__main__":

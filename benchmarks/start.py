@@ -1,7 +1,7 @@
-"""How long `heartseg --help` takes, beside a Typer hello-world and python's own start.
+"""Time of `heartseg --help`, compared with a Typer hello-world and the start of Python.
 
-Run ``python benchmarks/start.py [--rounds N]``. The three run in turn, so that a busy moment of the
-machine meets all of them; medians are compared.
+Run ``python benchmarks/start.py [--rounds N]``. The three run in turn, so that a busy moment of
+the machine affects all of them; medians are compared.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
             f"{name:28} median {value * 1000:7.0f} ms  (fastest {min(times[name]) * 1000:.0f} ms)"
         )
     ratio = medians["heartseg --help"] / medians["Typer hello-world --help"]
-    print(f"ratio {ratio:.2f} (aim: at most 1.3); limit: python's own start, see above")
+    print(f"ratio {ratio:.2f} (target: at most 1.3); the limit is the start of Python")
 
 
 if __name__ == "__main__":

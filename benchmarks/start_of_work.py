@@ -1,7 +1,7 @@
-"""How soon `heartseg infer` and `heartseg train` say that they work, before TensorFlow is loaded.
+"""Time until `heartseg infer` and `heartseg train` report progress, before TensorFlow is loaded.
 
 Run ``python benchmarks/start_of_work.py [--rounds N]``. From the start of the process to its first
-line of progress, beside the import of TensorFlow alone and python's own start.
+line of progress, compared with the import of TensorFlow alone and with the start of Python.
 """
 
 import subprocess
@@ -23,7 +23,7 @@ def until_first_line(command: list[str], expected: str) -> Cost:
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         line = (process.stderr or sys.stderr).readline()
         wall_s = time.perf_counter() - started
-        # What it has used so far, user and system, in hundredths of a second.
+        # CPU time so far, user and system, in hundredths of a second.
         fields = Path(f"/proc/{process.pid}/stat")
         ticks = fields.read_text().rpartition(")")[2].split() if fields.is_file() else []
         process.kill()
@@ -55,7 +55,7 @@ def main() -> None:
             rounds=rounds,
         )
     for name in ("heartseg infer", "heartseg train"):
-        print(f"  {name}: first line after {found[name].wall_s:.2f} s (aim: under 1 s)")
+        print(f"  {name}: first line after {found[name].wall_s:.2f} s (target: under 1 s)")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Peak memory of `heartseg train` on 500 and on 5000 slices of 512x512.
 
-Run ``python benchmarks/training_memory.py [--slices FEW MANY]``. One epoch over all slices, with a
-tiny network, so that what grows with the slices is not lost beside it. The published way holds
+Run ``python benchmarks/training_memory.py [--slices FEW MANY]``. One epoch over all slices,
+with a tiny network, so that memory that grows with the slices stands out. The published way holds
 every slice in memory: image (float32, 3 channels would be 3.1 MB) and one-hot mask.
 """
 
@@ -31,7 +31,7 @@ PUBLISHED_MB = 3.1
 
 
 def link_slices(master: Path, dataset: Path, count: int) -> None:
-    """Lay out a dataset of many slices whose files are links to a few."""
+    """Make a dataset of many slices whose files are links to a few."""
     found = sorted((master / "masks").iterdir())
     for part, number in (("train", count), ("valid", 4)):
         for kind in ("images", "masks"):
@@ -48,7 +48,7 @@ def main() -> None:
         "--slices", type=int, nargs=2, default=(500, 5000), metavar=("FEW", "MANY")
     )
     few, many = options.parse_args().slices
-    begin(f"memory of training: {few} against {many} slices of 512x512")
+    begin(f"memory of training: {few} and {many} slices of 512x512")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         master = prepare_phantoms(folder, 1, shape=(120, 100, 80))
@@ -61,13 +61,13 @@ def main() -> None:
             describe(f"{count} slices", costs[-1:])
             print(f"  peak memory {costs[-1].peak_mb:.0f} MB", flush=True)
     growth = costs[1].peak_mb / costs[0].peak_mb
-    print_ratio("peak of many to peak of few", growth, "within 1.10")
+    print_ratio("peak of many slices to peak of few", growth, "within 1.10")
     print(
         f"  the published way would hold {PUBLISHED_MB * few:.0f} and {PUBLISHED_MB * many:.0f} MB "
         "of arrays (computed, not measured)"
     )
     if math.isnan(growth):
-        print("  this system does not tell the memory of a process")
+        print("  this system does not report the memory of a process")
 
 
 if __name__ == "__main__":

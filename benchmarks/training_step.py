@@ -1,13 +1,13 @@
-"""A training step of the published network as heartseg takes it, beside Keras's plain ``fit``.
+"""A training step of the published network by heartseg, compared with Keras's plain ``fit``.
 
 Run ``python benchmarks/training_step.py [--rounds N] [--base-filters N]``. 124.6 million parameters
 (16 base filters), batch 2, 512x512. The plain way: float32, ``fit`` on in-memory images and one-hot
 masks, categorical cross-entropy and the published metric. heartseg: the precision that the machine
-computes in, slices streamed from PNG, labels as indices. Three steps a side and round, within a
-``fit`` of four: what ``fit`` takes to begin and to end is not counted. The limit is the arithmetic
-of the convolutions (three times that of a forward pass) at the rate of matrix products measured
-here; the ratio of the limits of both number formats is what bfloat16 alone can give. Needs about
-6 GB.
+computes in, slices streamed from PNG, labels as indices. Three steps per side and round, within a
+``fit`` of four: the time that ``fit`` takes to begin and to end is not counted. The limit is the
+operations of the convolutions (three times those of a forward pass) at the measured speed of matrix
+products; the ratio of the limits of both number formats is the gain that bfloat16 alone can give.
+Needs about 6 GB.
 """
 
 import tempfile
@@ -43,26 +43,26 @@ BATCH, STEPS = 2, 3
 def cost_of_steps(fit: Callable[[keras.callbacks.Callback], object]) -> Cost:
     """Measure a ``fit`` from the end of its first step to the end of its last."""
     ends: list[Cost] = []
-    note = keras.callbacks.LambdaCallback(
+    recorder = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: ends.append(  # noqa: ARG005
             Cost(time.perf_counter(), time.process_time())
         )
     )
-    fit(note)
+    fit(recorder)
     return Cost(ends[-1].wall_s - ends[0].wall_s, ends[-1].cpu_s - ends[0].cpu_s)
 
 
 def published_dice(
     reference: keras.KerasTensor, prediction: keras.KerasTensor
 ) -> keras.KerasTensor:
-    """Dice over all classes and pixels of a batch at once, as published."""
-    both = keras.ops.sum(reference * prediction)
-    return (2 * both + 1) / (keras.ops.sum(reference) + keras.ops.sum(prediction) + 1)
+    """Compute Dice over all classes and pixels of a batch at once, as published."""
+    shared = keras.ops.sum(reference * prediction)
+    return (2 * shared + 1) / (keras.ops.sum(reference) + keras.ops.sum(prediction) + 1)
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--base-filters", type=int, default=16, help="fewer, only to try it out")
+    options.add_argument("--base-filters", type=int, default=16, help="fewer only for a quick try")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -91,11 +91,11 @@ def measure(pairs: list[SlicePair], rounds: int, base_filters: int) -> None:
     )
     begin(f"training step: {own.count_params() / 1e6:.1f} million parameters, {precision.reason}")
 
-    def fit_plain(note: keras.callbacks.Callback) -> None:
-        plain.fit(inputs, one_hot, batch_size=BATCH, callbacks=[note], verbose=0)
+    def fit_plain(recorder: keras.callbacks.Callback) -> None:
+        plain.fit(inputs, one_hot, batch_size=BATCH, callbacks=[recorder], verbose=0)
 
-    def fit_own(note: keras.callbacks.Callback) -> None:
-        own.fit(batches, steps_per_epoch=1 + STEPS, callbacks=[note], shuffle=False, verbose=0)
+    def fit_own(recorder: keras.callbacks.Callback) -> None:
+        own.fit(batches, steps_per_epoch=1 + STEPS, callbacks=[recorder], shuffle=False, verbose=0)
 
     sides = {"heartseg": fit_own, "Keras fit, float32, one-hot": fit_plain}
     for fit in sides.values():
@@ -104,18 +104,23 @@ def measure(pairs: list[SlicePair], rounds: int, base_filters: int) -> None:
         {name: partial(cost_of_steps, fit) for name, fit in sides.items()}, rounds=rounds
     )
     mine, theirs = found.values()
-    flops = 3 * STEPS * BATCH * forward_flops(own)
-    limits_s = {dtype: flops / matrix_rate(dtype) for dtype in ("bfloat16", "float32")}
-    told = ", ".join(f"{dtype} {limit:.1f} s" for dtype, limit in limits_s.items())
-    print(f"  {flops / 1e9:.0f} GFLOP a round, at the rate of matrix products: {told}")
     sample_ms = mine.wall_s / (STEPS * BATCH) * 1000
-    print(f"  heartseg: {sample_ms:.0f} ms a sample (published, on a GPU: 170)")
-    print_ratio("ratio, by the clock", theirs.wall_s / mine.wall_s, "at least 2.4")
-    print_ratio("ratio, by processor time", theirs.cpu_s / mine.cpu_s, "at least 2.4")
-    limit_s = limits_s[own.layers[1].compute_dtype]
-    print_ratio("limit of this format beside that of float32", limits_s["float32"] / limit_s, "-")
-    print_ratio(f"heartseg to its limit ({limit_s:.1f} s)", mine.wall_s / limit_s, "1")
-    print_ratio("Keras to its limit", theirs.wall_s / limits_s["float32"], "-")
+    print(f"  heartseg: {sample_ms:.0f} ms per sample (published, on a GPU: 170)")
+    print_ratio("ratio of wall time", theirs.wall_s / mine.wall_s, "at least 2.4")
+    print_ratio("ratio of CPU time", theirs.cpu_s / mine.cpu_s, "at least 2.4")
+    print_limits(own, mine.wall_s, theirs.wall_s)
+
+
+def print_limits(model: keras.Model, own_s: float, plain_s: float) -> None:
+    """Print both wall times relative to the limits of their number formats."""
+    flops = 3 * STEPS * BATCH * forward_flops(model)
+    limits_s = {dtype: flops / matrix_rate(dtype) for dtype in ("bfloat16", "float32")}
+    limits = ", ".join(f"{dtype} {limit:.1f} s" for dtype, limit in limits_s.items())
+    print(f"  {flops / 1e9:.0f} GFLOP per round, at the speed of matrix products: {limits}")
+    limit_s = limits_s[model.layers[1].compute_dtype]
+    print_ratio("limit of float32 to the limit of this format", limits_s["float32"] / limit_s, "-")
+    print_ratio(f"heartseg to its limit ({limit_s:.1f} s)", own_s / limit_s, "1")
+    print_ratio("Keras to its limit", plain_s / limits_s["float32"], "-")
 
 
 if __name__ == "__main__":

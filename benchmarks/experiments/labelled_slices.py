@@ -1,13 +1,13 @@
-"""How many labelled slices do given weights save?
+"""How many labelled slices do pretrained weights save?
 
-Of one real scan some sagittal slices are labelled, evenly spread, and all others are not. A network
-is trained on that scan alone, once from given weights and once from nothing, and scored on the
-slices that were not labelled. Weights that were made from the label map of the same patient would
-know the answer: name a model that has not seen it.
+Some evenly spaced sagittal slices of one real scan are labelled, the others are not. A network is
+trained on that scan alone, once from pretrained weights and once from random ones, and scored on
+the slices without labels. Use weights that were trained without this patient: others already
+contain the answer.
 
     python benchmarks/experiments/labelled_slices.py WEIGHTS.keras --case pat58 --counts 4 16
 
-It trains, and takes minutes a line.
+Each line of the result takes minutes of training.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import load_model
 from heartseg.modelfile.description import ModelDescription
 from heartseg.pipelines.train import run_training
+from heartseg.plurals import counted
 from heartseg.scans.volume import UNLABELLED, read_image, read_label_map
 
 DATA = os.environ.get("HEARTSEG_DATA", Path(__file__).parents[3] / "shared/data/hvsmr2")
@@ -36,7 +37,7 @@ STEPS_PER_EPOCH = 50
 
 
 def label_some(source: Path, folder: Path, case: str, count: int) -> np.ndarray:
-    """Copy a case with labels in ``count`` slices only; return which slices those are."""
+    """Copy a case with labels in ``count`` slices only; return the indices of these slices."""
     folder.mkdir(parents=True)
     shutil.copy(source / f"{case}_cropped_norm.nii.gz", folder)
     image = nibabel.load(source / f"{case}_cropped_seg.nii.gz")
@@ -81,19 +82,19 @@ def train(folder: Path, run_dir: Path, case: str, *, init: str | None, steps: in
 
 
 def score(model_file: Path, source: Path, case: str, labelled: np.ndarray) -> float:
-    """Return the macro Dice over the slices that were not labelled; 0 without an answer."""
+    """Return the macro average of Dice over the slices without labels; 0 without a prediction."""
     segmenter = WholeHeartSegmenter(
         compile_volume_predict(load_model(model_file)),
         ModelDescription.for_whole_heart(GRID, HVSMR),
     )
     try:
-        answer = segmenter.segment(read_image(source / f"{case}_cropped_norm.nii.gz")).labels
+        prediction = segmenter.segment(read_image(source / f"{case}_cropped_norm.nii.gz")).labels
     except DataError as error:
-        print(f"  no answer: {error}")
+        print(f"  no prediction: {error}")
         return 0.0
     reference = read_label_map(source / f"{case}_cropped_seg.nii.gz", HVSMR).voxels
     rest = np.setdiff1d(np.arange(reference.shape[2]), labelled)
-    dice = dice_per_label(answer[:, :, rest], reference[:, :, rest], HVSMR.num_classes)
+    dice = dice_per_label(prediction[:, :, rest], reference[:, :, rest], HVSMR.num_classes)
     return float(np.nanmean(dice))
 
 
@@ -108,7 +109,9 @@ def main() -> None:
     source = Path(DATA) / "cropped_norm"
     untrained = score(options.weights, source, options.case, np.array([], int))
     print(
-        f"{options.case}: {options.weights.name} as it is: macro Dice {untrained:.3f}", flush=True
+        f"{options.case}: {options.weights.name} without further training: macro average of Dice "
+        f"{untrained:.3f}",
+        flush=True,
     )
     for count in options.counts:
         with tempfile.TemporaryDirectory() as scratch:
@@ -116,17 +119,17 @@ def main() -> None:
             labelled = label_some(source, folder, options.case, count)
             found = {}
             for name, init, steps in (
-                ("given weights", str(options.weights), options.steps),
-                ("nothing", None, options.scratch_steps),
+                ("pretrained weights", str(options.weights), options.steps),
+                ("random weights", None, options.scratch_steps),
             ):
                 if steps == 0:
                     continue
                 run_dir = Path(scratch) / name.replace(" ", "_")
                 model_file = train(folder, run_dir, options.case, init=init, steps=steps)
                 found[name] = score(model_file, source, options.case, labelled)
-                print(f"  {count} slices, from {name}: {found[name]:.3f}", flush=True)
-            told = ", ".join(f"from {name} {value:.3f}" for name, value in found.items())
-            print(f"{count} labelled slices: {told}", flush=True)
+                print(f"  {counted(count, 'slice')}, from {name}: {found[name]:.3f}", flush=True)
+            scores = ", ".join(f"from {name} {value:.3f}" for name, value in found.items())
+            print(f"{counted(count, 'labelled slice')}: {scores}", flush=True)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def show_comparison(comparison: "Comparison", output_dir: Path | None) -> None:
                 str(row.test.n),
                 _format(row.test.mean_a, 3),
                 _format(row.test.mean_b, 3),
-                f"{_format(row.test.ci95_low, 3)} to {_format(row.test.ci95_high, 3)}",
+                _format_interval(row.test.ci95_low, row.test.ci95_high, 3),
                 _format(row.test.p_holm, 4),
                 _format(row.test.effect_size, 2),
                 row.better or "-",
@@ -71,20 +71,26 @@ def show_comparison(comparison: "Comparison", output_dir: Path | None) -> None:
 def _format_means(entry: Mapping[str, Mapping[str, float | None]]) -> tuple[str, ...]:
     """Format the means of a row, with a dash where there is no value."""
     dice, hd95, assd = entry["dice"], entry["hd95_mm"], entry["assd_mm"]
-    low, high = (_format(dice[end], 2) for end in ("ci95_low", "ci95_high"))
     return (
         _format(dice["mean"], 3),
-        "-" if low == "-" else f"{low} to {high}{_doubt(dice['n'])}",
+        _format_interval(dice["ci95_low"], dice["ci95_high"], 2) + _doubt(dice),
         _format(hd95["mean"], 1),
         _format(assd["mean"], 1),
     )
 
 
-def _doubt(num_patients: float | None) -> str:
+def _format_interval(low: float | None, high: float | None, digits: int) -> str:
+    if _format(low, digits) == "-":
+        return "-"
+    return f"{_format(low, digits)} to {_format(high, digits)}"
+
+
+def _doubt(measure: Mapping[str, float | None]) -> str:
     """Return the mark of an interval from too few patients."""
     from heartseg.evaluation.statistics import FEWEST_FOR_INTERVAL
 
-    return "*" if num_patients is not None and num_patients < FEWEST_FOR_INTERVAL else ""
+    known = _format(measure["ci95_low"], 1) != "-"
+    return "*" if known and (measure["n"] or 0) < FEWEST_FOR_INTERVAL else ""
 
 
 def _format(value: float | None, digits: int) -> str:

@@ -1,4 +1,4 @@
-"""Label maps whose values follow another convention: noticed by their overlap, and translated."""
+"""Predictions with other label values: detected by their overlap, with a mapping as a hint."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,20 +9,20 @@ from scipy.optimize import linear_sum_assignment
 from heartseg.labels import LabelTable
 
 WHOLE_HEART_OVERLAPS = 0.6
-"""Dice of all structures together, from which on both maps show the same heart."""
+"""Smallest Dice of the whole heart at which both label maps show the same heart."""
 STRUCTURES_GAIN = 0.3
-"""Gain of the mean Dice by another order of the labels, from which on that order is meant."""
+"""Smallest gain of the mean Dice by another order of the labels that counts as a hint."""
 
 
 def suggest_mapping(confusions: Sequence[NDArray[np.int64]]) -> dict[int, int]:
-    """Find the labels by which predictions would lie on the references.
+    """Find the labels with which the predictions would match the references.
 
     Args:
-        confusions: Of each case ``(K, K)`` voxels; rows are reference labels, columns predicted.
+        confusions: ``(K, K)`` voxels per case; rows are reference labels, columns predicted ones.
 
     Returns:
-        Reference label by predicted label, of those that differ; empty where the labels agree as
-        they are, or no order of them would.
+        Reference label by predicted label, for the labels that differ. Empty if the labels match
+        already, or if they match in no order.
 
     References:
         Kuhn (1955). The Hungarian method. https://doi.org/10.1002/nav.3800020109
@@ -51,7 +51,7 @@ def suggest_mapping(confusions: Sequence[NDArray[np.int64]]) -> dict[int, int]:
 
 
 def describe_mapping(mapping: Mapping[int, int], table: LabelTable) -> str:
-    """Word the hint that predictions seem to use other label values."""
+    """Return the hint that predictions seem to use other label values, in words."""
     option = ",".join(f"{given}={meant}" for given, meant in mapping.items())
     keys = {structure.value: structure.key for structure in table.structures}
     labels = ", ".join(f"{given} is {keys[meant]}" for given, meant in mapping.items())

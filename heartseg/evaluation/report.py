@@ -44,7 +44,7 @@ SUMMARY_COLUMNS = (
 
 @dataclass(frozen=True)
 class Material:
-    """Optional content of a report beside the scores.
+    """Optional content of a report in addition to the scores.
 
     Attributes:
         title: Heading of the report.
@@ -83,8 +83,8 @@ def write_evaluation(
     Args:
         output_dir: Folder of the files; made if missing.
         scores: The scores of all cases.
-        context: What the summary holds beside the scores.
-        material: What the report shows beside the scores.
+        context: What the summary holds in addition to the scores.
+        material: What the report shows in addition to the scores.
 
     Returns:
         The summary, the content of ``summary.json``.
@@ -119,7 +119,7 @@ def render_report(scores: Scores, summary: Mapping[str, Any], material: Material
     Args:
         scores: The scores of all cases.
         summary: The content of ``summary.json``.
-        material: What the report shows beside the scores.
+        material: What the report shows in addition to the scores.
 
     Returns:
         The page.

@@ -48,7 +48,7 @@ POLICY = (
 
 @dataclass(frozen=True)
 class Context:
-    """What is reported beside the scores.
+    """What a summary holds in addition to the scores.
 
     Attributes:
         warnings: What a reader must know before any figure, such as leaked test patients.
@@ -74,7 +74,7 @@ def build_summary(scores: Scores, context: Context) -> dict[str, Any]:
 
     Args:
         scores: The scores of all cases.
-        context: What is reported beside them.
+        context: What the summary holds in addition to them.
 
     Returns:
         Nested dictionaries of strings, numbers and None (no value), ready for JSON.

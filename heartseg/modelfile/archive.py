@@ -128,7 +128,7 @@ def read_json(archive: zipfile.ZipFile, member: str, file: Path) -> dict[str, An
 
 
 def inspect_archive(file: Path) -> None:
-    """Check that a model file is whole and holds nothing but a plain network.
+    """Check that a model file is complete and holds only a plain network.
 
     Raises:
         ModelError: If it is damaged or compressed, has other members, names an unknown layer or

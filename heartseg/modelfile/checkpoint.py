@@ -29,7 +29,7 @@ def save_model(
     *,
     with_optimizer: bool = False,
 ) -> None:
-    """Write a model with the metadata that its users need, as one whole file or not at all.
+    """Write a model with the metadata that its users need, as a complete file or not at all.
 
     The file is a ``.keras`` archive with one more member, ``heartseg.json``. It holds the slice
     recipe and the labels: in the same file as the weights, they always belong to them.

@@ -56,7 +56,7 @@ def conv_block(
             level.kernel,
             padding="same",
             dilation_rate=level.dilation,
-            # A normalisation would remove a bias and has an offset of its own.
+            # A normalisation would remove a bias, and it has an offset.
             use_bias=normalization == "none",
             kernel_initializer=keras.initializers.HeNormal(seed=next_seed()),
             name=f"{name}_conv_{step}",

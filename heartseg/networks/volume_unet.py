@@ -147,7 +147,7 @@ def _unit(
         width,
         3,
         padding="same",
-        # The normalisation would remove a bias and has an offset of its own.
+        # The normalisation would remove a bias, and it has an offset.
         use_bias=False,
         kernel_initializer=keras.initializers.HeNormal(seed=next_seed()),
         name=f"{name}_conv",

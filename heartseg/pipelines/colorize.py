@@ -1,6 +1,6 @@
 """``heartseg colorize``: label maps as colours or over images, and colour masks as label maps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,16 +114,15 @@ def run_colorize(
     tasks = [_plan_task(file, output_dir, overlay, alone=len(files) == 1) for file in files]
     _check_tasks(tasks, overwrite=overwrite)
 
-    num_pictures = 0
-    for done, task in enumerate(tasks, start=1):
-        try:
-            if decode:
-                num_pictures += _decode_picture(task, table)
-            else:
-                num_pictures += _colorize(task, table, plane=plane, overwrite=overwrite)
-        except DataError as error:
-            problems.append(str(error))
-        report(done, len(tasks), task.file.name)
+    def convert(task: Task) -> int:
+        if decode:
+            return _decode_picture(task, table)
+        if is_nifti(task.file):
+            return _colorize_volume(task, table, plane=plane, overwrite=overwrite)
+        return _colorize_picture(task, table)
+
+    num_pictures, failures = _convert_all(tasks, convert, report)
+    problems += failures
     if problems:
         raise BatchError(
             f"{counted(len(problems), 'input')} could not be converted "
@@ -131,6 +130,20 @@ def run_colorize(
             problems,
         )
     return ColorizeResult(output_dir, len(tasks), num_pictures)
+
+
+def _convert_all(
+    tasks: Sequence[Task], convert: Callable[[Task], int], report: Report
+) -> tuple[int, list[str]]:
+    """Return the number of written pictures, and the problems of the tasks that failed."""
+    num_pictures, problems = 0, []
+    for done, task in enumerate(tasks, start=1):
+        try:
+            num_pictures += convert(task)
+        except DataError as error:
+            problems.append(str(error))
+        report(done, len(tasks), task.file.name)
+    return num_pictures, problems
 
 
 def _plan_task(file: Path, output_dir: Path, overlay: Path | None, *, alone: bool) -> Task:
@@ -189,12 +202,6 @@ def _overlay_file(mask_file: Path) -> Path:
 def _decode_picture(task: Task, table: LabelTable) -> int:
     write_gray(task.output, read_mask(task.file, table))
     return 1
-
-
-def _colorize(task: Task, table: LabelTable, *, plane: Plane | str, overwrite: bool) -> int:
-    if is_nifti(task.file):
-        return _colorize_volume(task, table, plane=plane, overwrite=overwrite)
-    return _colorize_picture(task, table)
 
 
 def _colorize_picture(task: Task, table: LabelTable) -> int:

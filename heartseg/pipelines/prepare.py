@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heartseg.cohort.cases import CaseFiles, find_cases
 from heartseg.config.schema import Config
@@ -231,7 +232,7 @@ def prepare_case(
         DataError: If a file is broken, or image and label map do not fit each other.
     """
     image, labels, prepared = _read_case(case, recipe, table)
-    row_mm, col_mm = prepared.layout.spacing_mm(image.affine)
+    spacing_mm = prepared.layout.spacing_mm(image.affine)
     records, held = [], Counter[str]()
     num_written = 0
     for index, label_slice in enumerate(prepared.layout.stack(labels.voxels)):
@@ -239,18 +240,7 @@ def prepare_case(
         if not values.size and not keep_empty:
             continue
         held.update(table.foreground[value].key for value in values)
-        record = SliceRecord(
-            file=slice_file_name(case.name, index),
-            case=case.name,
-            slice=index,
-            plane=recipe.plane,
-            source=case.image_file.name,
-            height=label_slice.shape[0],
-            width=label_slice.shape[1],
-            spacing_row_mm=round(row_mm, 6),
-            spacing_col_mm=round(col_mm, 6),
-            foreground=int(np.count_nonzero(label_slice)),
-        )
+        record = _describe_slice(case, index, label_slice, recipe.plane, spacing_mm)
         records.append(record)
         image_file, mask_file = (master_dir / part / record.file for part in ("images", "masks"))
         if case.name in keep_existing and image_file.is_file() and mask_file.is_file():
@@ -266,6 +256,28 @@ def prepare_case(
         fingerprint_scan(image),
         shape=labels.voxels.shape,
         affine=tuple(tuple(row) for row in labels.affine.tolist()),
+    )
+
+
+def _describe_slice(
+    case: CaseFiles,
+    index: int,
+    labels: NDArray[np.integer],
+    plane: str,
+    spacing_mm: tuple[float, float],
+) -> SliceRecord:
+    """Return the row of the manifest for one slice of labels ``(H, W)``."""
+    return SliceRecord(
+        file=slice_file_name(case.name, index),
+        case=case.name,
+        slice=index,
+        plane=plane,
+        source=case.image_file.name,
+        height=labels.shape[0],
+        width=labels.shape[1],
+        spacing_row_mm=round(spacing_mm[0], 6),
+        spacing_col_mm=round(spacing_mm[1], 6),
+        foreground=int(np.count_nonzero(labels)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Metrics: what is recorded beside the loss.
+"""Metrics: what is recorded in addition to the loss.
 
 They take the same references and probabilities as the losses for slices.
 """

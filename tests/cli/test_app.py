@@ -103,8 +103,8 @@ def test_an_error_of_the_system_is_reported_in_its_words():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
-@pytest.mark.parametrize("heeds", [True, False], ids=["raised", "lost in a callback"])
-def test_interruption_is_exit_code_130_and_says_how_to_continue(tmp_path, heeds):
+@pytest.mark.parametrize("raises", [True, False], ids=["raised", "lost in a callback"])
+def test_interruption_is_exit_code_130_and_says_how_to_continue(tmp_path, raises):
     (tmp_path / "config.yaml").write_text("")
     script = f"""
 import os, signal, sys, time
@@ -116,7 +116,7 @@ def work(*_arguments, **_options):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
     except KeyboardInterrupt:
-        if {heeds}:
+        if {raises}:
             raise
         time.sleep(60)
 

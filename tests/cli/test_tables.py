@@ -1,3 +1,5 @@
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,9 +41,10 @@ def test_people_read_whole_heart_and_macro_average_and_a_dash_without_a_value(ca
 
 def test_a_comparison_shows_dice_only_and_names_the_better_run(capsys):
     test = PairedTest(8, 0.7, 0.8, 0.1, 0.05, 0.15, 1.0, 0.0078, 0.0156)
+    one_patient = replace(test, n=1, ci95_low=math.nan, ci95_high=math.nan)
     rows = [
-        ComparisonRow(structure, "full", measure, "B", test)
-        for structure in ("LV", "whole_heart", "macro")
+        ComparisonRow(structure, "full", measure, "B", numbers)
+        for structure, numbers in (("LV", test), ("whole_heart", one_patient), ("macro", test))
         for measure in ("dice", "hd95_mm")
     ]
 
@@ -51,5 +54,6 @@ def test_a_comparison_shows_dice_only_and_names_the_better_run(capsys):
     assert "Dice over 2 cases that both runs scored, scope full" in printed
     for name in ("LV", "whole heart", "macro average"):
         assert printed.count(f"│ {name} ") == 1
-    assert printed.count("0.050 to 0.150") == 3
+    assert printed.count("0.050 to 0.150") == 2
+    assert " to nan" not in printed
     assert printed.splitlines()[-1] == "tables in results"

@@ -32,7 +32,7 @@ def score(pairs):
 @pytest.fixture(scope="module")
 def summary():
     context = Context(
-        warnings=("look out",),
+        warnings=("a warning",),
         groups={"category": {"severe": ["pat1", "pat9"], "mild": ["pat2", "pat3"], "none": []}},
         num_resamples=200,
     )
@@ -84,7 +84,7 @@ def test_the_summary_is_strict_json_with_the_policy_in_words(summary):
     text = json.dumps(summary, allow_nan=False)
 
     assert "never counts as 1" in text
-    assert summary["warnings"] == ["look out"]
+    assert summary["warnings"] == ["a warning"]
 
 
 def test_no_cases_at_all_give_an_empty_summary():

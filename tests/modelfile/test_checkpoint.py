@@ -102,10 +102,10 @@ def test_a_missing_or_foreign_file_is_named(read, tmp_path):
         read(tmp_path / "best.keras")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
-def test_a_truncated_file_is_named(share, file):
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_named(fraction, file):
     content = file.read_bytes()
-    file.write_bytes(content[: int(len(content) * share)])
+    file.write_bytes(content[: int(len(content) * fraction)])
     for read in (read_metadata, load_model):
         with pytest.raises(ModelError, match=r"best\.keras: .*Copy it again"):
             read(file)

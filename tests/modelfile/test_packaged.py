@@ -54,7 +54,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_weights_come_back_in_half_precision(folder):
+def test_weights_are_read_as_written_in_half_precision(folder):
     original = build_volume_unet(grid=(8, 12, 4), filters=(8, 16), num_classes=3, seed=3)
 
     loaded = load_packaged(folder)
@@ -97,7 +97,7 @@ def test_weights_of_another_network_are_refused(folder):
         np.savez(file, extra=np.zeros(3), **arrays)
 
     rewrite(folder, add)
-    with pytest.raises(ModelError, match="holds 1 arrays that the network lacks"):
+    with pytest.raises(ModelError, match="holds arrays that the network does not have: extra"):
         load_packaged(folder)
 
     facts = json.loads((folder / DESCRIPTION).read_text())
@@ -107,7 +107,7 @@ def test_weights_of_another_network_are_refused(folder):
         load_packaged(folder)
 
 
-def test_weights_that_are_no_archive_are_refused(folder):
+def test_a_file_of_weights_that_is_no_archive_is_refused(folder):
     rewrite(folder, lambda file: file.write_bytes(b"nothing of the kind"))
     with pytest.raises(ModelError, match="cannot be read as weights"):
         load_packaged(folder)
@@ -123,32 +123,32 @@ def test_a_broken_description_is_refused(folder, content):
         describe_packaged(folder)
 
 
-def test_without_a_model_it_is_said_what_to_do(tmp_path):
+def test_without_a_packaged_model_the_error_says_what_to_do(tmp_path):
     assert not is_installed(tmp_path)
     with pytest.raises(ModelError, match=r"no trained model is packaged.*CONFIG"):
         load_packaged(tmp_path)
     assert "No trained model is packaged" in render_card(tmp_path)
 
 
-def test_the_card_tells_what_the_description_says(folder):
+def test_the_card_contains_what_the_description_says(folder):
     card = render_card(folder)
 
     assert "not a medical device" in card
     assert "| pat4 | 0.50 |  | 0.500 | 0.750 |" in card
     assert "Mean over the cases: macro average 0.650, whole heart 0.800." in card
-    for told in ("A sentence of the recipe.", "pat1", "seed 7", "7,500 steps", "heartseg 1.2.3"):
-        assert told in card
+    for text in ("A sentence of the recipe.", "pat1", "seed 7", "7,500 steps", "heartseg 1.2.3"):
+        assert text in card
     assert json.loads((folder / DESCRIPTION).read_text())["sha256"] in card
     # Both sources and the licence.
-    for told in ("HVSMR-2.0: A 3D", "TensorFlow-FlexUNet", "CC BY 4.0"):
-        assert told in card
+    for text in ("HVSMR-2.0: A 3D", "TensorFlow-FlexUNet", "CC BY 4.0"):
+        assert text in card
 
 
 def test_a_description_without_training_has_no_card(folder):
     facts = json.loads((folder / DESCRIPTION).read_text())
     del facts["training"]
     (folder / DESCRIPTION).write_text(json.dumps(facts))
-    with pytest.raises(ModelError, match="lacks what the card tells"):
+    with pytest.raises(ModelError, match="lacks an entry that the model card needs"):
         render_card(folder)
 
 

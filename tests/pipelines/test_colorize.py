@@ -9,7 +9,7 @@ from heartseg.pipelines.colorize import run_colorize
 from heartseg.scans.geometry import SliceLayout
 
 SHAPE = (14, 11, 9)
-# Posterior, inferior, right, as the data set's files lie.
+# Axes to posterior, inferior and right, as in the files of the data set.
 AFFINE = np.array([[0, 0, 1.1, 0], [-0.8, 0, 0, 0], [0, -1.5, 0, 0], [0, 0, 0, 1]])
 
 

@@ -21,11 +21,11 @@ def record(epoch, val_loss):
     return EpochRecord(epoch, {"loss": 1.0, "val_loss": val_loss}, learning_rate=0.5, seconds=1.0)
 
 
-def make_watch(model, told=None, finished=None):
+def make_watch(model, tracked=None, finished=None):
     watch = WatchTraining(
         epochs=EPOCHS,
         steps=STEPS,
-        track=(told if told is not None else []).append,
+        track=(tracked if tracked is not None else []).append,
         finish=(finished if finished is not None else []).append,
     )
     watch.set_model(model)
@@ -90,13 +90,13 @@ def test_past_epochs_restore_the_counters_and_the_learning_rate():
 
 
 def test_progress_counts_steps_and_epochs_from_1():
-    told, finished = [], []
-    watch = make_watch(build_network(), told, finished)
+    tracked, finished = [], []
+    watch = make_watch(build_network(), tracked, finished)
     watch.on_epoch_begin(1)
     watch.on_train_batch_end(0, {"loss": 0.5})
     watch.on_epoch_end(1, {"loss": 0.5, "val_loss": 0.4, "learning_rate": 9.0})
 
-    step, end = told
+    step, end = tracked
     assert (step.epoch, step.epochs, step.step, step.steps) == (2, 3, 1, 2)
     assert (step.logs, step.is_epoch_end) == ({"loss": 0.5}, False)
     assert (end.step, end.is_epoch_end, end.learning_rate) == (2, True, 0.5)
@@ -108,12 +108,12 @@ def test_progress_counts_steps_and_epochs_from_1():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_training_at_once(value):
-    told = []
-    watch = make_watch(build_network(), told)
+    tracked = []
+    watch = make_watch(build_network(), tracked)
     watch.on_epoch_begin(4)
     with pytest.raises(ModelError, match=rf"epoch 5: loss is {value}.*train\.learning_rate"):
         watch.on_train_batch_end(0, {"loss": value})
-    assert told == []
+    assert tracked == []
 
 
 def test_an_epoch_with_a_validation_loss_that_is_not_finite_is_not_finished():
