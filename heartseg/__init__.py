@@ -16,9 +16,8 @@ From Python::
 From the command line: ``heartseg --help``.
 """
 
-from typing import TYPE_CHECKING
-
 import os
+from typing import TYPE_CHECKING
 
 # Read by OpenCV when it loads: pictures whose header claims more pixels are refused before
 # memory is set aside for them.
