@@ -1,18 +1,27 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from builders import make_scan
 
+from heartseg.cohort.leakage import PartContents
+from heartseg.cohort.training_record import TrainingRecord
 from heartseg.inference.results import segment_scan
 from heartseg.inference.segmenter import Prediction
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.modelfile.description import WHOLE_HEART, WHOLE_HEART_VIEW, ModelDescription
+from heartseg.modelfile.packaged import CALIBRATION
+from heartseg.scans.fingerprint import fingerprint_scan
 from heartseg.scans.volume import build_volume
 
 TABLE = LabelTable(HVSMR.structures[:4])
 SCAN = make_scan(num_classes=4)
 VOLUME = build_volume(SCAN.image.astype(np.float32), SCAN.affine)
+
+
+MODEL = ModelDescription(
+    WHOLE_HEART_VIEW, TABLE, WHOLE_HEART, identity="that model", calibration=CALIBRATION
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,7 @@ class FixedSegmenter:
 
     stability: np.ndarray | None
     notices: tuple[str, ...] = ()
-    model: ModelDescription = ModelDescription(WHOLE_HEART_VIEW, TABLE, WHOLE_HEART)  # noqa: RUF009
+    model: ModelDescription = MODEL
 
     def segment(self, image, *, report=None):
         return Prediction(SCAN.labels.astype(np.uint8), self.stability, self.notices)
@@ -50,3 +59,21 @@ def test_doubtful_structures_are_flagged_and_noticed(stability, notices, expecte
     kept = [";".join({"doubtful"} & set(row.flags.split(";"))) for row in result.rows]
     assert kept == flags
     assert [row.case for row in result.rows] == ["pat4"] * 3
+
+
+def test_a_scan_that_the_model_has_seen_is_flagged_and_noticed():
+    seen = TrainingRecord(
+        PartContents(("pat4",), {"pat4": "ras-12"}, image_hashes={"pat4": fingerprint_scan(VOLUME)})
+    )
+    model = replace(MODEL, record=seen)
+
+    result = segment_scan("mine", VOLUME, FixedSegmenter(None, model=model))
+    new = segment_scan("mine", VOLUME, FixedSegmenter(None, model=replace(MODEL, record=None)))
+    by_label = segment_scan("mine", VOLUME, FixedSegmenter(None, model=model), label_hash="ras-12")
+
+    assert "the model has seen this patient: its scan was a training case" in result.notices[0]
+    assert all("learned" in row.flags for row in result.rows)
+    assert result.provenance.model == "that model"
+    assert result.provenance.has_learned("ras-12")
+    assert (new.notices, new.learned) == ((), None)
+    assert by_label.learned is not None
