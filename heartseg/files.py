@@ -1,6 +1,7 @@
 """Files and folders: written so that none is ever half-written, listed in natural order."""
 
 import json
+import logging
 import re
 import secrets
 import shutil
@@ -11,6 +12,8 @@ from typing import Any
 
 from heartseg.errors import DataError
 from heartseg.lock import LOCK, locked
+
+logger = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".heartseg-"
 """Prefix of unfinished files; an interrupted run leaves them behind, the next one removes them."""
@@ -139,6 +142,62 @@ def list_folder(folder: Path, *, missing_ok: bool = False) -> list[Path]:
         raise DataError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
 
 
+def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """Return the files of a folder whose names end in one of some endings, in natural order.
+
+    Capital letters do not matter. Hidden files (such as the ``._*`` files that macOS adds on other
+    disks) and files whose names are not UTF-8 are left out, and logged. A link to a file that is
+    not there is listed: reading it is an error that names it.
+
+    Args:
+        folder: The folder.
+        endings: Endings in lower case, such as ``.nii.gz``.
+
+    Raises:
+        DataError: If the folder is missing, is not a folder, or must not be read.
+    """
+    named = [
+        entry
+        for entry in list_folder(folder)
+        if entry.name.lower().endswith(tuple(endings)) and not entry.is_dir()
+    ]
+    hidden = [entry for entry in named if entry.name.startswith(".")]
+    unnamed = [entry for entry in named if not is_readable_name(entry) and entry not in hidden]
+    if hidden:
+        names = ", ".join(map(printable_name, hidden))
+        logger.info("%s: skipped, since they are hidden files: %s", folder, names)
+    if unnamed:
+        names = ", ".join(map(printable_name, unnamed))
+        logger.warning("%s: skipped, since their names are not UTF-8: %s", folder, names)
+    return [entry for entry in named if entry not in hidden and entry not in unnamed]
+
+
+def is_readable_name(path: Path) -> bool:
+    """Return whether the name of a path is valid UTF-8, so that reports can hold it."""
+    return printable_name(path) == path.name
+
+
+def printable_name(path: Path) -> str:
+    """Return the name of a path with a mark in place of what is not UTF-8."""
+    return path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def require_file(file: Path) -> None:
+    """Make sure that a file is there.
+
+    Raises:
+        DataError: If it is not, or is a link to one that is not.
+    """
+    if file.is_file():
+        return
+    if file.is_symlink():
+        raise DataError(
+            f"{file}: is a link to a file that is not there ({file.readlink()}); fetch it, for "
+            "example with datalad get"
+        )
+    raise DataError(f"{file}: no such file")
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -175,6 +234,6 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def image_stem(file: Path) -> str:
-    """Return a file's name without ``.nii``, ``.nii.gz`` or any single suffix."""
-    name = file.name.removesuffix(".gz") if file.name.endswith(".nii.gz") else file.name
+    """Return a file's name without ``.nii``, ``.nii.gz`` (in any case) or any single suffix."""
+    name = file.name[: -len(".gz")] if file.name.lower().endswith(".nii.gz") else file.name
     return Path(name).stem

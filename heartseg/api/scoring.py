@@ -13,7 +13,7 @@ from heartseg.evaluation.scores import COLUMNS, CaseScores
 from heartseg.evaluation.scoring import score_case
 from heartseg.files import image_stem
 from heartseg.labels import HVSMR, LabelTable
-from heartseg.scans.volume import check_same_grid
+from heartseg.scans.volume import check_same_grid, sheared_axes_mm
 
 if TYPE_CHECKING:
     import pandas
@@ -117,6 +117,7 @@ def score(
         true.labels,
         _find_spacing(given, spacing_mm),
         None if zones is None else zones.labels,
+        None if true.volume is None else sheared_axes_mm(true.volume.affine),
     )
     return ScoreTable(score_case(pair, table, tolerance_mm=tolerance_mm))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heartseg.errors import DataError
-from heartseg.files import list_folder, natural_key
+from heartseg.files import image_stem, list_files, natural_key
 from heartseg.scans.volume import NIFTI_SUFFIXES
 
 _SAFE_NAME = re.compile(r"[\w+-][\w .+-]*")
@@ -91,10 +91,8 @@ def find_volumes(folder: Path, suffix: str) -> dict[str, list[Path]]:
         DataError: If the folder is missing.
     """
     found: dict[str, list[Path]] = {}
-    for file in list_folder(folder):
-        if not file.name.endswith(NIFTI_SUFFIXES):
-            continue
-        stem = file.name.removesuffix(".gz").removesuffix(".nii")
-        if stem.endswith(suffix):
-            found.setdefault(stem.removesuffix(suffix), []).append(file)
+    for file in list_files(folder, NIFTI_SUFFIXES):
+        stem = image_stem(file)
+        if stem.lower().endswith(suffix.lower()):
+            found.setdefault(stem[: len(stem) - len(suffix)], []).append(file)
     return found

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heartseg.errors import DataError
-from heartseg.files import image_stem, list_folder
+from heartseg.files import (
+    image_stem,
+    is_readable_name,
+    list_files,
+    list_folder,
+    printable_name,
+)
 from heartseg.scans.volume import NIFTI_SUFFIXES
 from heartseg.slices.store import IMAGE_SUFFIXES
 
@@ -41,28 +47,33 @@ def find_inputs(
                 files += _list_folder(path, tuple(endings), tuple(skipped_suffixes))
             except DataError as error:
                 problems.append(str(error))
-        elif not path.exists():
+        elif not is_readable_name(path):
+            problems.append(f"{printable_name(path)}: expected a name in UTF-8; rename the file")
+        elif not path.exists() and not path.is_symlink():
             problems.append(f"{path}: no such file or folder")
         elif not path.name.lower().endswith(tuple(endings)):
             problems.append(f"{path}: expected a name that ends in {', '.join(endings)}")
         else:
             files.append(path)
-    return files, problems
+    return _without_repetitions(files), problems
+
+
+def _without_repetitions(files: Sequence[Path]) -> list[Path]:
+    """Leave out files that were named before, also through a link or another path."""
+    kept: dict[Path, Path] = {}
+    for file in files:
+        first = kept.setdefault(file.resolve(), file)
+        if first is not file:
+            logger.info("%s: is %s, which was named before; it counts once", file, first)
+    return list(kept.values())
 
 
 def _list_folder(
     folder: Path, endings: tuple[str, ...], skipped_suffixes: tuple[str, ...]
 ) -> list[Path]:
-    entries = list_folder(folder)
-    # A name that starts with a dot is an unfinished file, or one that macOS adds to the real ones.
-    readable = [
-        entry
-        for entry in entries
-        if entry.name.lower().endswith(endings)
-        and not entry.name.startswith(".")
-        and entry.is_file()
-    ]
-    skipped = [file for file in readable if image_stem(file).endswith(skipped_suffixes)]
+    readable = list_files(folder, endings)
+    suffixes = tuple(suffix.lower() for suffix in skipped_suffixes if suffix)
+    skipped = [file for file in readable if image_stem(file).lower().endswith(suffixes)]
     if skipped:
         logger.info(
             "%s: skipped because of their names: %s",
@@ -71,7 +82,7 @@ def _list_folder(
         )
     kept = [file for file in readable if file not in skipped]
     if not kept:
-        folders = [entry.name for entry in entries if entry.is_dir()]
+        folders = [entry.name for entry in list_folder(folder) if entry.is_dir()]
         hint = f"; pass one of its subfolders: {', '.join(folders[:5])}" if folders else ""
         raise DataError(
             f"{folder}: expected files that end in {', '.join(endings)}, found none{hint}"

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heartseg.errors import DataError
-from heartseg.files import image_stem, list_folder, natural_key
-from heartseg.scans.volume import is_nifti
+from heartseg.files import image_stem, list_files, natural_key
+from heartseg.scans.volume import NIFTI_SUFFIXES
 
 ENDPOINTS = "_endpoints"
 LABELS = "_seg"
@@ -203,9 +203,7 @@ def _choose_endpoints(folder: Path, suffixes: Suffixes) -> _Chosen:
 
 
 def _list_maps(folder: Path) -> list[Path]:
-    files = [
-        file for file in list_folder(folder) if is_nifti(file) and not file.name.startswith(".")
-    ]
+    files = list_files(folder, NIFTI_SUFFIXES)
     if not files:
         raise DataError(f"{folder}: expected label maps (.nii or .nii.gz), found none")
     return files

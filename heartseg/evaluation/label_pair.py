@@ -22,6 +22,8 @@ class LabelPair:
         reference: ``(X, Y, Z)`` label map.
         spacing_mm: Distance of neighbouring voxels along each array axis.
         endpoints: ``(X, Y, Z)`` map whose value v marks the optional zone of structure v.
+        axes_mm: ``(3, 3)``, column i the step along axis i, where the axes are not perpendicular;
+            None where they are.
     """
 
     case: str
@@ -29,6 +31,7 @@ class LabelPair:
     reference: NDArray[np.integer]
     spacing_mm: ArrayLike
     endpoints: NDArray[np.integer] | None = None
+    axes_mm: NDArray[np.float64] | None = None
 
     def in_memory_order(self) -> "LabelPair":
         """Return the pair with its axes in the order in which the arrays are stored in memory.
@@ -47,6 +50,7 @@ class LabelPair:
             reference=order(self.reference),
             endpoints=None if self.endpoints is None else order(self.endpoints),
             spacing_mm=np.flip(self.spacing_mm) if reverse else self.spacing_mm,
+            axes_mm=self.axes_mm[:, ::-1] if reverse and self.axes_mm is not None else self.axes_mm,
         )
 
 
@@ -57,12 +61,14 @@ class Grid:
     Attributes:
         spacing_mm: Distance of neighbouring voxels along each array axis.
         voxel_ml: Volume of a voxel.
-        diagonal_mm: Diagonal of the image.
+        diagonal_mm: Longest diagonal of the image.
+        axes_mm: As in ``LabelPair``.
     """
 
     spacing_mm: tuple[float, ...]
     voxel_ml: float
     diagonal_mm: float
+    axes_mm: NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, pair: LabelPair) -> "Grid":
@@ -77,10 +83,15 @@ class Grid:
                 f"expected 3D label maps and 3 positive spacings, got the shape {shape} "
                 f"and the spacing {spacing.tolist()}"
             )
+        axes = np.diag(spacing) if pair.axes_mm is None else pair.axes_mm
+        # Of a sheared grid the four diagonals differ.
+        diagonals = np.array(np.meshgrid([1], [-1, 1], [-1, 1])).reshape(3, -1)
+        corners = axes @ (diagonals * np.reshape(shape, (3, 1)))
         return cls(
             tuple(spacing.tolist()),
-            voxel_ml=float(spacing.prod()) / 1000,
-            diagonal_mm=float(np.linalg.norm(spacing * shape)),
+            voxel_ml=abs(float(np.linalg.det(axes))) / 1000,
+            diagonal_mm=float(np.linalg.norm(corners, axis=0).max()),
+            axes_mm=pair.axes_mm,
         )
 
 

@@ -112,5 +112,5 @@ def _compare_surfaces(
         return math.nan, math.nan, math.nan
     if flag:
         return grid.diagonal_mm, grid.diagonal_mm, 0.0
-    distances = surface_distances(*masks, spacing_mm=grid.spacing_mm)
+    distances = surface_distances(*masks, spacing_mm=grid.spacing_mm, axes_mm=grid.axes_mm)
     return distances.percentile_mm(95), distances.average_mm(), distances.dice_at(tolerance_mm)

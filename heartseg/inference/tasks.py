@@ -59,7 +59,9 @@ def name_case(scan_file: Path, *, image_suffix: str = "") -> str:
         image_suffix: What a data set puts behind the name of a case; it is left out.
     """
     stem = image_stem(scan_file)
-    return stem.removesuffix(image_suffix) or stem
+    if image_suffix and stem.lower().endswith(image_suffix.lower()):
+        stem = stem[: -len(image_suffix)] or stem
+    return stem
 
 
 def plan_tasks(
@@ -112,10 +114,10 @@ def plan_tasks(
 def _find_label_map(scan_file: Path, image_suffix: str, label_suffix: str) -> Path | None:
     """Return the label map that a data set keeps beside a scan, if it is there."""
     stem = image_stem(scan_file)
-    if not label_suffix or not image_suffix or not stem.endswith(image_suffix):
+    case = name_case(scan_file, image_suffix=image_suffix)
+    if not label_suffix or case == stem:
         return None
-    ending = scan_file.name[len(stem) :]
-    file = scan_file.with_name(f"{stem.removesuffix(image_suffix)}{label_suffix}{ending}")
+    file = scan_file.with_name(f"{case}{label_suffix}{scan_file.name[len(stem) :]}")
     return file if file.is_file() else None
 
 

@@ -30,7 +30,7 @@ from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.intensity import apply_window, find_window
 from heartseg.scans.nearest import resample_labels
 from heartseg.scans.provenance import read_provenance
-from heartseg.scans.volume import Volume, is_same_grid, read_image, read_label_map
+from heartseg.scans.volume import Volume, is_same_grid, read_image, read_label_map, sheared_axes_mm
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +203,14 @@ def _score_files(case: CaseMaps, *, reading: _Reading, tolerance_mm: float) -> _
     if case.endpoints is not None:
         zones = _Reading(reading.table, reading.resample, {})
         endpoints = _read_on_grid(case.endpoints, reference, case.reference, zones).voxels
-    pair = LabelPair(case.case, prediction, reference.voxels, reference.spacing_mm, endpoints)
+    pair = LabelPair(
+        case.case,
+        prediction,
+        reference.voxels,
+        reference.spacing_mm,
+        endpoints,
+        sheared_axes_mm(reference.affine),
+    )
     scores = score_case(pair, reading.table, tolerance_mm=tolerance_mm)
     digest = fingerprint_labels(reference)
     learned_by = maker.model if maker is not None and maker.has_learned(digest) else None

@@ -40,6 +40,7 @@ from heartseg.scans.volume import (
     check_same_grid,
     read_image,
     read_label_map,
+    sheared_axes_mm,
     spacing_of,
     write_label_map,
 )
@@ -335,7 +336,14 @@ def _predict_source(
             zones, reference, names=(str(held_out.endpoints[case]), str(files.label_file))
         )
         endpoints = zones.voxels
-    pair = LabelPair(case, labels, reference.voxels, reference.spacing_mm, endpoints)
+    pair = LabelPair(
+        case,
+        labels,
+        reference.voxels,
+        reference.spacing_mm,
+        endpoints,
+        sheared_axes_mm(reference.affine),
+    )
     return image, reference, pair, refusal
 
 
@@ -365,4 +373,5 @@ def _predict_prepared(
         f"prepared slices of {len(layout.stack(reference))}, so false alarms in the others do "
         "not count"
     )
-    return LabelPair(case, prediction, reference, spacing_of(affine)), warning
+    axes_mm = sheared_axes_mm(affine)
+    return LabelPair(case, prediction, reference, spacing_of(affine), axes_mm=axes_mm), warning

@@ -23,6 +23,6 @@ def read_scan(path: Path) -> Volume:
     Raises:
         DataError: If the path is missing, broken, or holds no 3D image of real numbers.
     """
-    if path.exists() and not is_scan(path):
+    if not is_scan(path):
         raise DataError(f"{path}: expected a scan ({' or '.join(NIFTI_SUFFIXES)})")
     return read_image(path)

@@ -18,8 +18,9 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
-from heartseg.files import MAX_DEFLATE_RATIO, replacing
+from heartseg.files import MAX_DEFLATE_RATIO, replacing, require_file
 from heartseg.labels import LabelTable
+from heartseg.scans.nifti_header import settle_header
 from heartseg.scans.provenance import Provenance, note_provenance
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ UNLABELLED = 255
 """Value of the voxels of a partial label map that nobody has labelled."""
 GRID_TOLERANCE = 0.02
 """Corners of equal grids may lie so far apart, as a fraction of the smallest voxel side."""
+SHEAR_TOLERANCE = 1e-3
+"""Axes are perpendicular if the cosines between them are smaller; headers round to about 1e-7."""
 WHOLE_TOLERANCE = 1e-3
 """Labels so close to an integer are that integer: a header's slope rounds them."""
 _COMMENT_EXTENSION = 6
@@ -68,6 +71,17 @@ class Volume:
 def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the ``(3,)`` voxel spacing in mm of a ``(4, 4)`` affine."""
     return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def sheared_axes_mm(affine: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return the ``(3, 3)`` steps along the axes of a sheared grid; None if they are perpendicular.
+
+    A tilted gantry shears: slices stay parallel, but each lies a little beside the one before.
+    """
+    axes = affine[:3, :3]
+    directions = axes / spacing_of(affine)
+    cosines = directions.T @ directions - np.eye(3)
+    return None if np.abs(cosines).max() < SHEAR_TOLERANCE else np.array(axes)
 
 
 def is_nifti(file: Path) -> bool:
@@ -325,8 +339,7 @@ def build_label_image(
 
 def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
     """Read a volume; everything in its header is checked before any voxel is read."""
-    if not file.is_file():
-        raise DataError(f"{file}: no such file")
+    require_file(file)
     if not is_nifti(file):
         raise DataError(f"{file}: expected a NIfTI file (.nii or .nii.gz)")
     packed = file.name.lower().endswith(".gz")
@@ -335,6 +348,7 @@ def _read(file: Path, dtype: type[np.float32] | None = None) -> Volume:
             # ISA-L unpacks twice as fast as zlib.
             stream: IO[bytes] = igzip.open(content) if packed else content
             header = _read_header(stream)
+            header = settle_header(header, source=str(file))
             affine = np.array(header.get_best_affine(), np.float64)
             most = file.stat().st_size * (MAX_DEFLATE_RATIO if packed else 1)
             shape, stored = header.get_data_shape(), header.get_data_dtype()

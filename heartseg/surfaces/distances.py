@@ -13,7 +13,7 @@ References:
 
 import itertools
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,7 +70,11 @@ class SurfaceDistances:
 
 
 def surface_distances(
-    prediction: NDArray[np.bool_], reference: NDArray[np.bool_], *, spacing_mm: ArrayLike
+    prediction: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    *,
+    spacing_mm: ArrayLike,
+    axes_mm: NDArray[np.float64] | None = None,
 ) -> SurfaceDistances:
     """Measure the distances between the surfaces of two masks.
 
@@ -81,6 +85,8 @@ def surface_distances(
         prediction: ``(X, Y, Z)`` mask that is not empty, in any memory order.
         reference: ``(X, Y, Z)`` mask that is not empty.
         spacing_mm: Distance between neighbouring voxels along each axis.
+        axes_mm: ``(3, 3)``, column i the step along axis i, for grids whose axes are not
+            perpendicular (a tilted gantry); the spacing is then not used.
 
     Returns:
         Distances and areas of the surfels of both surfaces.
@@ -93,16 +99,19 @@ def surface_distances(
             f"expected 3D masks of one shape, got {prediction.shape} and {reference.shape}"
         )
     steps = tuple(float(step) for step in np.ravel(spacing_mm))
-    areas = surfel_areas(steps)
+    areas = surfel_areas(steps) if axes_mm is None else _sheared_areas(axes_mm)
     codes = [corner_codes(mask) for mask in (prediction, reference)]
     surfaces = [(code != 0) & (code != _ALL_INSIDE) for code in codes]
     if not all(surface.any() for surface in surfaces):
         raise ValueError("expected masks that are not empty")
     on_prediction, on_reference = surfaces
+    measure = partial(_distances, spacing_mm=steps)
+    if axes_mm is not None:
+        measure = partial(_sheared_distances, axes_mm=axes_mm)
     return SurfaceDistances(
-        prediction_mm=_distances(on_prediction, on_reference, steps),
+        prediction_mm=measure(on_prediction, on_reference),
         prediction_mm2=areas[codes[0][on_prediction]],
-        reference_mm=_distances(on_reference, on_prediction, steps),
+        reference_mm=measure(on_reference, on_prediction),
         reference_mm2=areas[codes[1][on_reference]],
     )
 
@@ -160,6 +169,24 @@ def _far_distances(
     steps = (nearest[(slice(None), *points.T)].T - points) * spacing
     distances: NDArray[np.float64] = np.sqrt((steps * steps).sum(axis=1))
     return distances
+
+
+def _sheared_distances(
+    surface: NDArray[np.bool_], other: NDArray[np.bool_], axes_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the ``(N,)`` distances in mm as ``_distances`` does, along any axes."""
+    tree = cKDTree(np.argwhere(other) @ axes_mm.T)
+    distances, _ = tree.query(np.argwhere(surface) @ axes_mm.T)
+    return np.asarray(distances, np.float64)
+
+
+def _sheared_areas(axes_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ``(256,)`` surface areas in mm2 that belong to the corner codes, any axes."""
+    # The cross product of two transformed vectors is that of the vectors times the cofactors.
+    cofactors = np.linalg.det(axes_mm) * np.linalg.inv(axes_mm).T
+    return np.array(
+        [np.linalg.norm(_normals(code) @ cofactors.T, axis=1).sum() for code in range(256)]
+    )
 
 
 @cache

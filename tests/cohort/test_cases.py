@@ -53,7 +53,7 @@ def test_every_incomplete_case_is_a_problem_and_the_others_are_found(tmp_path):
     assert "c_cropped_norm.nii: the same case is also in c_cropped_norm.nii.gz" in problems[2]
 
 
-@pytest.mark.parametrize("name", ["", "a\nb", "a\tb", ".hidden", "a\x1b[31m", "a,b", "$a$", "a*"])
+@pytest.mark.parametrize("name", ["", "a\nb", "a\tb", "a\x1b[31m", "a,b", "$a$", "a*"])
 @pytest.mark.skipif(sys.platform == "win32", reason="such names cannot exist there")
 def test_names_that_could_do_harm_are_problems(tmp_path, name):
     touch(tmp_path, f"{name}_cropped_norm.nii", f"{name}_cropped_seg.nii")
@@ -91,3 +91,19 @@ def test_an_empty_or_missing_folder_is_an_error(tmp_path):
 def test_without_a_suffix_every_volume_is_found(tmp_path):
     touch(tmp_path, "a.nii", "b.nii.gz", "c.png")
     assert sorted(find_volumes(tmp_path, "")) == ["a", "b"]
+
+
+def test_capital_letters_in_endings_do_not_drop_a_patient(tmp_path):
+    for name in (
+        "pat1_cropped_norm.NII.GZ",
+        "pat1_cropped_seg.Nii.gz",
+        "._pat1_cropped_seg.nii.gz",
+    ):
+        (tmp_path / name).touch()
+
+    (case,), problems = find_cases(
+        tmp_path, image_suffix="_cropped_norm", label_suffix="_cropped_seg"
+    )
+
+    assert (case.name, case.image_file.name) == ("pat1", "pat1_cropped_norm.NII.GZ")
+    assert problems == []

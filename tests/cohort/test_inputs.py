@@ -1,6 +1,12 @@
 import logging
+import os
+import sys
+
+import pytest
 
 from heartseg.cohort.inputs import find_inputs
+from heartseg.errors import DataError
+from heartseg.scans.volume import read_image
 
 
 def touch(folder, *names):
@@ -48,3 +54,57 @@ def test_every_path_without_an_input_has_a_message(tmp_path):
     assert "notes.txt: expected a name that ends in .png" in problems[1]
     assert "parent: expected files that end in .png" in problems[2]
     assert problems[2].endswith("found none; pass one of its subfolders: images")
+
+
+def test_capital_letters_in_endings_do_not_matter(tmp_path):
+    for name in ("a.NII.GZ", "b.nii.gz", "c.PNG", "a_cropped_SEG.NII.GZ"):
+        (tmp_path / name).touch()
+
+    files, problems = find_inputs([tmp_path], skipped_suffixes=["_cropped_seg"])
+
+    assert ([file.name for file in files], problems) == (["a.NII.GZ", "b.nii.gz", "c.PNG"], [])
+
+
+def test_hidden_files_are_skipped_with_one_line(tmp_path, caplog):
+    for name in ("scan.nii.gz", "._scan.nii.gz", ".DS_Store"):
+        (tmp_path / name).touch()
+
+    with caplog.at_level("INFO"):
+        files, _ = find_inputs([tmp_path])
+
+    assert [file.name for file in files] == ["scan.nii.gz"]
+    (line,) = caplog.messages
+    assert "skipped, since they are hidden files: ._scan.nii.gz" in line
+
+
+def test_a_link_that_leads_nowhere_is_listed_so_that_reading_it_is_an_error(tmp_path):
+    (tmp_path / "scan.nii.gz").symlink_to(".git/annex/x")
+
+    assert find_inputs([tmp_path])[0] == [tmp_path / "scan.nii.gz"]
+    assert find_inputs([tmp_path / "scan.nii.gz"])[0] == [tmp_path / "scan.nii.gz"]
+    with pytest.raises(DataError, match=r"link to a file that is not there \(\.git/annex/x\)"):
+        read_image(tmp_path / "scan.nii.gz")
+
+
+def test_an_input_that_is_named_twice_counts_once(tmp_path, caplog):
+    (tmp_path / "scan.nii.gz").touch()
+
+    with caplog.at_level("INFO"):
+        files, _ = find_inputs([tmp_path / "scan.nii.gz", tmp_path])
+
+    assert files == [tmp_path / "scan.nii.gz"]
+    assert "counts once" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any bytes")
+def test_names_that_are_not_utf_8_are_named_and_left_out(tmp_path, caplog):
+    bad = tmp_path / os.fsdecode(b"pat\xff.nii.gz")
+    bad.touch()
+    (tmp_path / "good.nii.gz").touch()
+
+    files, _ = find_inputs([tmp_path])
+    _, problems = find_inputs([bad])
+
+    assert [file.name for file in files] == ["good.nii.gz"]
+    assert "their names are not UTF-8: pat\ufffd.nii.gz" in caplog.text
+    assert problems == ["pat\ufffd.nii.gz: expected a name in UTF-8; rename the file"]

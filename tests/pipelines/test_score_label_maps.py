@@ -365,3 +365,25 @@ def test_runs_that_were_scored_with_other_tolerances_are_not_compared(folders, t
 
     with pytest.raises(DataError, match=r"expected the tolerance of .*1\.0 mm, found 3\.0 mm"):
         run_comparison(CONFIG, tmp_path / "a", tmp_path / "b")
+
+
+def test_a_tilted_gantry_has_volumes_by_the_determinant_and_true_distances(tmp_path):
+    # Voxels of exactly 1 mm3, slices 1 mm apart; the top of the prediction is 6 mm higher.
+    sheared = np.eye(4)
+    sheared[1, 2] = np.tan(np.deg2rad(25))
+    low, high = np.zeros((2, 60, 60, 60), np.uint8)
+    low[5:55, 5:55, 10:30] = 1
+    high[5:55, 5:55, 10:36] = 1
+    for folder, labels in (("references", low), ("predictions", high)):
+        (tmp_path / folder).mkdir()
+        image = nibabel.Nifti1Image(labels, sheared)
+        image.set_sform(sheared, 1)
+        image.set_qform(sheared, 0, strip_shears=True)
+        nibabel.save(image, tmp_path / folder / "pat2.nii.gz")
+
+    result = run_scoring(CONFIG, tmp_path / "predictions", tmp_path / "references")
+
+    row = rows_of(result.output_dir)["pat2", "LV", "full"]
+    assert float(row["hd95_mm"]) == pytest.approx(6.0, abs=0.01)
+    assert float(row["volume_prediction_ml"]) == pytest.approx(65.0)
+    assert float(row["volume_reference_ml"]) == pytest.approx(50.0)

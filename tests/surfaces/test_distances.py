@@ -236,3 +236,30 @@ def test_real_label_maps_score_as_with_the_reference_implementation(
         assert found.percentile_mm(95) == pytest.approx(hd95_mm, abs=1e-9)
         assert found.average_mm() == pytest.approx(np.average(averages, weights=areas), abs=1e-9)
         assert found.dice_at(1.5) == pytest.approx(nsd, abs=1e-9)
+
+
+def test_sheared_axes_measure_in_the_patients_space():
+    # Voxels of exactly 1 mm3, slices 1 mm apart, each 0.47 mm further along the second axis; the
+    # top of the second box is 6 mm higher.
+    axes = np.eye(3)
+    axes[1, 2] = np.tan(np.deg2rad(25))
+    low, high = np.zeros((2, 40, 40, 40), bool)
+    low[5:35, 5:35, 10:25] = True
+    high[5:35, 5:35, 10:31] = True
+
+    found = surface_distances(high, low, spacing_mm=(1, 1, 1), axes_mm=axes)
+
+    assert found.percentile_mm(95) == pytest.approx(6.0, abs=0.01)
+    # The areas of a sheared box: two faces each of 30 x 30, 30 x 15 and 30 x 15 / cos 25 degrees,
+    # less the rounded edges.
+    faces = 2 * (900 + 450 + 450 / np.cos(np.deg2rad(25)))
+    assert found.reference_mm2.sum() == pytest.approx(faces, rel=0.03)
+
+
+def test_perpendicular_axes_give_what_the_spacing_gives():
+    rng = np.random.default_rng(2)
+    first, second = ndimage.gaussian_filter(rng.normal(size=(2, 16, 14, 12)), (0, 2, 2, 2)) > 0
+    usual = surface_distances(first, second, spacing_mm=SPACING_MM)
+    general = surface_distances(first, second, spacing_mm=SPACING_MM, axes_mm=np.diag(SPACING_MM))
+    for name in ("prediction_mm", "prediction_mm2", "reference_mm", "reference_mm2"):
+        np.testing.assert_allclose(getattr(general, name), getattr(usual, name), rtol=1e-9)
