@@ -41,9 +41,9 @@ def read_clinical_table(file: Path, *, case_prefix: str = "pat") -> ClinicalTabl
     """Read the clinical table.
 
     Args:
-        file: CSV with the columns ``Pat`` (number of the patient) and ``Category``, and one column
+        file: CSV with the columns ``Pat`` (number or name of a patient) and ``Category``, a column
             per diagnosis, with anything in the cells of the patients who have it.
-        case_prefix: What precedes the number in case names.
+        case_prefix: What precedes the number in case names; a name may stand in full.
 
     Returns:
         The table; its cases keep the order of the rows.
@@ -66,12 +66,18 @@ def read_clinical_table(file: Path, *, case_prefix: str = "pat") -> ClinicalTabl
         raise DataError(
             f"{file}: expected one row per patient, found several of the patient {twice[0]!r}"
         )
-    cases = {f"{case_prefix}{row[PATIENT]}": row for row in rows}
+    cases = {_name_case(row[PATIENT], case_prefix): row for row in rows}
     names = [name for name in columns if name and name not in NOT_DIAGNOSES]
     return ClinicalTable(
         {case: row[CATEGORY] for case, row in cases.items() if row[CATEGORY]},
         {name: tuple(case for case, row in cases.items() if row[name].strip()) for name in names},
     )
+
+
+def _name_case(patient: str, case_prefix: str) -> str:
+    """Return the case of a patient, whether the table has its number or its name."""
+    patient = patient.strip()
+    return patient if patient.startswith(case_prefix) else f"{case_prefix}{patient}"
 
 
 def _read_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:

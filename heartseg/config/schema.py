@@ -34,6 +34,8 @@ from heartseg.labels import HVSMR, LabelTable, Structure
 
 PACKAGED = "packaged"
 """What `train.init` calls the weights that come with the package."""
+DEFAULT_PERCENTILES = (0.5, 99.5)
+"""What becomes black and white with `prepare.window: percentile`, unless a range is given."""
 ONLY_FOR = {
     SLICES: (
         "train.augment",
@@ -83,11 +85,18 @@ class PrepareConfig(Section):
     window: Literal["fixed", "percentile"] = "fixed"
     """Whether window_range is in intensities or in percentiles of the volume."""
     window_range: tuple[float, float] = (0.0, 1.0)
-    """Intensities (or percentiles) that become black and white."""
+    """Intensities that become black and white; percentiles, then by default [0.5, 99.5]."""
     keep_empty: bool = False
     """Whether slices that hold no structure are prepared too."""
     num_samples: SheetTiles = 24
     """Slices on a sample sheet."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _percentiles_have_their_own_default(cls, values: Any) -> Any:  # noqa: ANN401 - before types
+        if isinstance(values, dict) and values.get("window") == "percentile":
+            return {"window_range": DEFAULT_PERCENTILES, **values}
+        return values
 
     @model_validator(mode="after")
     def _window_is_ordered(self) -> "PrepareConfig":

@@ -11,6 +11,8 @@ from heartseg.scans.volume import Volume
 
 LEAST_VOXELS = 8
 """Fewer along an axis are slices, not a volume."""
+MOST_LABELS = 32
+"""A scan has more intensities than this; a label map has fewer values."""
 PLAUSIBLE_ML = (20.0, 2500.0)
 """All structures together: 48 to 1071 mL in 57 patients from newborn to adult, with a margin."""
 
@@ -38,6 +40,12 @@ def check_scan(image: Volume) -> None:
             f"{(sample < -500).mean():.0%} below -500, as air has in Hounsfield units); this model "
             "knows MR with bright blood only"
         )
+
+
+def looks_like_labels(voxels: NDArray[np.floating]) -> bool:
+    """Return whether the intensities of a scan are a few whole numbers, as in a label map."""
+    values = np.unique(voxels[::2, ::2, ::2])
+    return len(values) <= MOST_LABELS and bool((values == np.rint(values)).all())
 
 
 def find_notices(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.cohort.training_record import find_learned
-from heartseg.inference.plausibility import is_doubtful, mean_stability
+from heartseg.inference.plausibility import is_doubtful, looks_like_labels, mean_stability
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.volumetry import VolumeRow, measure_volumes
 from heartseg.labels import LabelTable
@@ -132,6 +132,10 @@ def segment_scan(
 
 
 def _find_more_notices(result: SegmentedScan) -> Iterator[str]:
+    if looks_like_labels(result.scan.voxels):
+        yield (
+            "the scan holds a few whole numbers only, as a label map does; is it the right file?"
+        )
     if result.learned is not None:
         yield (
             f"the model has seen this patient: {result.learned}. A score of this result says "

@@ -1,6 +1,6 @@
 """A trained model and how it is applied: from a scan or picture to a label map."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from heartseg.inference.postprocess import clean_up
 from heartseg.inference.slice_prediction import Predict, predict_slices, predict_volume
 from heartseg.modelfile.description import ModelDescription
 from heartseg.progress import Report, silent
+from heartseg.scans.intensity import find_clipping, find_window
 from heartseg.scans.volume import Volume
 
 
@@ -94,4 +95,15 @@ class SliceSegmenter:
         )
         if self.largest_component:
             labels = clean_up(labels, table)
-        return Prediction(labels)
+        return Prediction(labels, notices=tuple(self._find_notices(image)))
+
+    def _find_notices(self, image: Volume) -> Iterator[str]:
+        """Yield what the network has not seen in training: a scan of other intensities."""
+        recipe = self.model.recipe
+        limits = find_window(image.voxels, recipe.window, recipe.window_range)
+        clipping = find_clipping(image.voxels, limits)
+        if clipping is not None:
+            yield (
+                f"{clipping}: the model was trained on scans of other intensities. Bring the scan "
+                "to theirs, or train with prepare.window: percentile"
+            )

@@ -23,6 +23,7 @@ from heartseg.pictures.sheets import contact_sheet, evenly_spaced
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
+from heartseg.scans.intensity import find_clipping
 from heartseg.scans.volume import Volume, check_same_grid, read_image, read_label_map
 from heartseg.slices.manifest import (
     MANIFEST,
@@ -293,9 +294,16 @@ def _read_case(
     image = read_image(case.image_file)
     check_same_grid(image, labels, names=(str(case.image_file), str(case.label_file)))
     try:
-        return image, labels, PreparedVolume(image, recipe)
+        prepared = PreparedVolume(image, recipe)
     except DataError as error:
         raise DataError(f"{case.image_file}: {error}") from error
+    clipping = find_clipping(image.voxels, prepared.limits)
+    if clipping is not None:
+        raise DataError(
+            f"{case.image_file}: {clipping}. Set prepare.window_range to intensities of the scan, "
+            "or pass --set prepare.window=percentile --set prepare.window_range=[0.5,99.5]"
+        )
+    return image, labels, prepared
 
 
 def _open_master(master_dir: Path, plan: PreparedState, *, overwrite: bool) -> list[str]:

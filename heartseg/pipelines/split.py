@@ -132,6 +132,8 @@ def _read_prepared(config: Config) -> _Prepared:
         logger.warning("%s: prepare did not finish; only what is there is split", master_dir)
     table_file = config.data.clinical_file
     strata = read_clinical_table(table_file).categories if table_file else None
+    if strata is not None:
+        strata = _check_strata(strata, {record.case for record in records}, config)
     by_slice = config.split.by == "slice"
     if by_slice:
         names = [record.file for record in records]
@@ -139,6 +141,30 @@ def _read_prepared(config: Config) -> _Prepared:
     else:
         names = sorted({record.case for record in records}, key=natural_key)
     return _Prepared(master_dir, records, names, state, strata, by_slice)
+
+
+def _check_strata(
+    strata: Mapping[str, str], cases: set[str], config: Config
+) -> Mapping[str, str] | None:
+    """Return the categories of the cases; None, with a warning, if they cannot be used."""
+    file = config.data.clinical_file
+    if config.split.train_cases is not None:
+        logger.warning("%s: not used, since the configuration lists the cases of each part", file)
+        return None
+    known = {case: category for case, category in strata.items() if case in cases}
+    if not known:
+        logger.warning(
+            "%s: names none of the prepared cases, so the split is not stratified. Its column Pat "
+            "holds the numbers of the patients; it names %s, the cases are %s",
+            file,
+            ", ".join(sorted(strata, key=natural_key)[:3]) or "no case",
+            ", ".join(sorted(cases, key=natural_key)[:3]),
+        )
+        return None
+    missing = sorted(cases - known.keys(), key=natural_key)
+    if missing:
+        logger.warning("%s: has no category of %s", file, ", ".join(missing))
+    return known
 
 
 def _from(report: Report, begun: int, total: int) -> Report:

@@ -5,6 +5,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_CLIPPED = 0.5
+"""A window that makes more of a scan white is of other units: on real scans it is up to 0.02."""
+DARKEST = 0.02
+"""A window in which nothing is brighter than this is of other units."""
 REFERENCE_PERCENTILE = 92.0
 """About this percentage of the voxels in a box around a heart is darker than blood."""
 
@@ -28,6 +32,30 @@ def find_window(
     low, high = (float(value) for value in np.percentile(image, window_range))
     # Far from zero, adding 1 does not change a float64.
     return low, high if high > low else max(low + 1.0, math.nextafter(low, math.inf))
+
+
+def find_clipping(image: NDArray[np.floating], limits: tuple[float, float]) -> str | None:
+    """Say what is wrong with a window that leaves nothing of a scan to see; None if it does.
+
+    Args:
+        image: Intensities of the whole scan, any shape.
+        limits: Intensities that become black and white.
+    """
+    low, high = limits
+    sample = image[::2, ::2, ::2] if image.ndim == 3 else image
+    above = np.count_nonzero(sample > high)
+    bright = np.count_nonzero(sample > low)
+    if above > MOST_CLIPPED * bright:
+        return (
+            f"the window from {low:g} to {high:g} makes {above / bright:.0%} of what is not black "
+            f"white (intensities reach {float(sample.max()):g})"
+        )
+    if not np.percentile(sample, 99) > low + DARKEST * (high - low):
+        return (
+            f"the window from {low:g} to {high:g} makes the scan black (99 % of the intensities "
+            f"are below {float(np.percentile(sample, 99)):g})"
+        )
+    return None
 
 
 def apply_window(image: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.float32]:

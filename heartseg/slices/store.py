@@ -101,12 +101,14 @@ class LoadedPicture:
             difference of each row from the one above, ``(H, W)`` or ``(H, 3 * W)``.
         axes: Number of axes of the picture: 2 or 3.
         is_summed: Whether ``pixels`` are pixels, not differences.
+        transparent: ``(H, W)``, True where a mask is fully transparent; None if it has no alpha.
     """
 
     file: Path
     pixels: NDArray[Any]
     axes: int
     is_summed: bool
+    transparent: NDArray[np.bool_] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -126,6 +128,10 @@ class LoadedPicture:
     def labels(self, table: LabelTable, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Return ``(H, W)`` labels, in ``out`` if it is given; see ``read_mask``."""
         rows, which = self._distinct_rows()
+        if self.transparent is not None:
+            # What lies beneath has no meaning: editors write white there, or anything.
+            background = np.array(table.palette[0], rows.dtype)
+            rows = np.where(self.transparent[..., np.newaxis], background, rows)
         try:
             labels = table.decode(rows)
         except DataError:
@@ -191,7 +197,29 @@ def _load(file: Path, flags: int, *, axes: int) -> LoadedPicture:
     differences = decode_row_differences(content, axes)
     if differences is not None:
         return LoadedPicture(file, differences, axes, is_summed=False)
-    return LoadedPicture(file, _decode(file, content, flags), axes, is_summed=True)
+    _check_pages(file)
+    pixels, transparent = _decode(file, content, flags), None
+    if axes == 3:
+        stored = _decode(file, content, cv2.IMREAD_UNCHANGED)
+        if stored.ndim == 3 and stored.shape[2] == 4:
+            transparent = stored[..., 3] == 0
+    return LoadedPicture(file, pixels, axes, is_summed=True, transparent=transparent)
+
+
+def _check_pages(file: Path) -> None:
+    """Refuse a TIFF of several pages, of which OpenCV would read the first in silence."""
+    if file.suffix.lower() not in (".tif", ".tiff"):
+        return
+    try:
+        pages = cv2.imcount(str(file))
+    except cv2.error:
+        # Broken: decoding it says so.
+        return
+    if pages > 1:
+        raise DataError(
+            f"{file}: expected one picture, found {pages} pages; save each page as a file of its "
+            "own"
+        )
 
 
 def _decode(file: Path, content: bytes, flags: int) -> NDArray[Any]:

@@ -77,3 +77,11 @@ def test_a_scan_that_the_model_has_seen_is_flagged_and_noticed():
     assert result.provenance.has_learned("ras-12")
     assert (new.notices, new.learned) == ((), None)
     assert by_label.learned is not None
+
+
+def test_a_label_map_in_place_of_a_scan_is_noticed():
+    labels = replace(VOLUME, voxels=SCAN.labels.astype(np.float32))
+
+    (notice,) = segment_scan("mine", labels, FixedSegmenter(None)).notices
+
+    assert "holds a few whole numbers only, as a label map does" in notice

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from builders import make_config, make_scan, read_tree, rotate, write_case, write_nifti
 
+from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
 from heartseg.labels import HVSMR
 from heartseg.pipelines.prepare import run_prepare
@@ -317,3 +318,20 @@ def test_the_real_cases_give_the_slices_that_hold_a_label(hvsmr2, tmp_path):
         file = hvsmr2 / "cropped_norm" / f"{case}_cropped_seg.nii.gz"
         expected += np.asarray(nibabel.load(file).dataobj).any(axis=(0, 1)).sum()
     assert result.num_slices == expected
+
+
+def test_a_window_of_other_units_is_an_error_that_says_what_to_set(tmp_path):
+    scan = make_scan()
+    units = type(scan)((scan.image * 900).clip(0).astype(np.int16), scan.labels, scan.affine)
+    write_case(tmp_path / "volumes", "pat1", units)
+
+    with pytest.raises(BatchError) as error:
+        run_prepare(make_config(tmp_path, {"prepare": {"window_range": [0, 1]}}))
+    assert "pat1_cropped_norm.nii.gz: the window from 0 to 1 makes" in error.value.problems[0]
+    assert "--set prepare.window=percentile" in error.value.problems[0]
+
+
+def test_percentiles_have_a_default_of_their_own():
+    assert Config(prepare={"window": "percentile"}).prepare.window_range == (0.5, 99.5)
+    given = Config(prepare={"window": "percentile", "window_range": [1, 99]})
+    assert given.prepare.window_range == (1, 99)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from builders import make_config, make_scan, read_tree, write_case
 
+from heartseg.cohort.clinical import read_clinical_table
+from heartseg.cohort.split_record import read_split_record
 from heartseg.errors import DataError
 from heartseg.files import UNFINISHED
 from heartseg.pipelines.prepare import run_prepare
@@ -262,3 +264,40 @@ def test_one_case_is_too_few(tmp_path):
     make_master(tmp_path / "master", cases=1)
     with pytest.raises(DataError, match="at least 2 cases, found 1"):
         run_split(make_config(tmp_path))
+
+
+def clinical(folder, text):
+    file = folder / "clinical.csv"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("names", [("pat0", "pat1"), ("0", "1")])
+def test_patients_of_the_table_may_be_numbers_or_names(tmp_path, names):
+    rows = "".join(f"{name},mild\n" for name in names)
+    table = read_clinical_table(clinical(tmp_path, f"Pat,Category\n{rows}"))
+    assert table.categories == {"pat0": "mild", "pat1": "mild"}
+
+
+def test_a_table_that_names_no_case_is_said_and_the_split_is_not_called_stratified(
+    tmp_path, caplog
+):
+    make_master(tmp_path / "master")
+    table = clinical(tmp_path, "Pat,Category\n901,mild\n902,severe\n")
+
+    run_split(make_config(tmp_path, {"data": {"clinical_file": table}}))
+
+    assert "clinical.csv: names none of the prepared cases" in caplog.text
+    assert "it names pat901, pat902, the cases are pat0, pat1, pat2" in caplog.text
+    assert not read_split_record(tmp_path / "dataset" / "split.json").stratified
+
+
+def test_a_table_beside_lists_of_cases_is_said_not_to_be_used(tmp_path, caplog):
+    make_master(tmp_path / "master", cases=3)
+    table = clinical(tmp_path, "Pat,Category\n0,mild\n1,severe\n2,mild\n")
+    lists = {"train_cases": ["pat0"], "valid_cases": ["pat1"], "test_cases": ["pat2"]}
+
+    run_split(make_config(tmp_path, {"data": {"clinical_file": table}, "split": lists}))
+
+    assert "not used, since the configuration lists the cases of each part" in caplog.text
+    assert not read_split_record(tmp_path / "dataset" / "split.json").stratified

@@ -1,7 +1,9 @@
+import re
+
 import numpy as np
 import pytest
 
-from heartseg.scans.intensity import apply_window, find_window, normalize, to_gray
+from heartseg.scans.intensity import apply_window, find_clipping, find_window, normalize, to_gray
 
 
 def test_a_fixed_window_is_used_as_given():
@@ -55,3 +57,21 @@ def test_blood_is_near_one_whatever_the_unit():
     np.testing.assert_allclose(normalize(image), normalize(700 * image), rtol=1e-5)
     assert 0.9 < np.percentile(normalize(image), 92) < 1.1
     assert not normalize(np.zeros((4, 4, 4), np.float32)).any()
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        ((0.0, 1.0), None),
+        ((0.0, 0.001), r"makes 100% of what is not black white \(intensities reach 1\)"),
+        ((0.0, 1000.0), "makes the scan black"),
+        ((-5.0, -4.0), "white"),
+    ],
+)
+def test_a_window_of_other_units_is_noticed(limits, problem):
+    scan = np.linspace(0, 1, 20 * 20 * 20).reshape(20, 20, 20)
+
+    found = find_clipping(scan, limits)
+
+    assert (found is None) == (problem is None)
+    assert found is None or re.search(problem, found)

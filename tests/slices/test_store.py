@@ -228,3 +228,26 @@ def test_a_file_that_is_too_large_for_a_picture_is_not_read(tmp_path, monkeypatc
     (tmp_path / "a.png").write_bytes(bytes(1234))
     with pytest.raises(DataError, match=r"a\.png: expected a picture of at most 1,000 .* 1,234$"):
         read_gray(tmp_path / "a.png")
+
+
+def test_what_is_transparent_in_a_mask_is_background(tmp_path):
+    mask = np.full((8, 8, 4), 255, np.uint8)
+    mask[..., 3] = 0
+    mask[2:4, 2:4] = (255, 0, 0, 255)
+    Image.fromarray(mask).save(tmp_path / "m.png")
+
+    labels = read_mask(tmp_path / "m.png", HVSMR)
+
+    expected = np.zeros((8, 8), np.uint8)
+    expected[2:4, 2:4] = 1
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path):
+    pages = [Image.fromarray(np.full((6, 5), level, np.uint8)) for level in (10, 20, 30)]
+    pages[0].save(tmp_path / "many.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "one.tif")
+
+    assert read_gray(tmp_path / "one.tif")[0, 0] == 10
+    with pytest.raises(DataError, match=r"many\.tif: expected one picture, found 3 pages"):
+        read_gray(tmp_path / "many.tif")
