@@ -44,13 +44,14 @@ def draw_bar_charts(file: Path, charts: Mapping[str, Mapping[str, float]], *, ti
 
     Args:
         file: PNG to write.
-        charts: Name and height of the bars of each chart, by the label of its axis.
+        charts: Name and height (a count) of the bars of each chart, by the label of its axis.
         title: Title above all charts.
 
     Raises:
         DataError: If the file cannot be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 3.2 * len(charts)), layout="constrained")
     figure.suptitle(_plain(title))
@@ -59,6 +60,8 @@ def draw_bar_charts(file: Path, charts: Mapping[str, Mapping[str, float]], *, ti
     ):
         drawn = axes.bar([_plain(name) for name in bars], list(bars.values()), color="#4878a8")
         axes.set_ylabel(_plain(label))
+        # The bars are counts.
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(bars) <= 20:
             axes.bar_label(drawn, fmt="{:,.0f}")
         else:

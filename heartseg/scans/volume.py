@@ -304,7 +304,7 @@ def build_label_image(
     """Build the NIfTI image of a label map on the grid of another volume.
 
     Affine, qform and sform with their codes, and units are those of ``like``, but none of the texts
-    of its header; the values and names of the structures stand in a comment extension.
+    of its header; a comment extension lists the values and names of the structures.
 
     Args:
         labels: ``(X, Y, Z)`` labels, the shape of ``like``.

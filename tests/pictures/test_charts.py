@@ -66,6 +66,8 @@ def test_each_chart_has_its_bars_and_the_label_of_its_axis(tmp_path, figures):
         assert [bar.get_height() for bar in axes.patches] == list(bars.values())
         assert [label.get_text() for label in axes.get_xticklabels()] == ["train", "test"]
     assert [text.get_text() for text in figures[0].axes[1].texts] == ["1,200", "40"]
+    # Bars are counts: no chart of 3 cases has ticks at 0.5.
+    assert all(float(tick).is_integer() for tick in figures[0].axes[0].get_yticks())
 
 
 def test_charts_of_few_many_and_no_bars_can_be_drawn(tmp_path):
