@@ -226,7 +226,8 @@ def _plain_report(what: str) -> Report:
         now = time.monotonic()
         if done == total or now - last >= _LOG_EVERY_S:
             last = now
-            logger.info("%s: %d of %d (%s)", what, done, total, item)
+            count = f"{done} of {total} ({item})" if total else item
+            logger.info("%s: %s", what, count)
 
     return report
 

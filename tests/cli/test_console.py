@@ -81,11 +81,13 @@ def test_without_a_terminal_progress_is_a_line_every_few_seconds(monkeypatch, ca
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     with console.progress("prepare") as report:
-        for seconds, done in ((0, 1), (1, 2), (6, 3), (7, 4)):
+        report(0, 0, "loading TensorFlow")
+        for seconds, done in ((5, 1), (6, 2), (11, 3), (12, 4)):
             now[0] = seconds
             report(done, 4, f"pat{done}")
 
     assert capfd.readouterr().err.splitlines() == [
+        "prepare: loading TensorFlow",
         "prepare: 1 of 4 (pat1)",
         "prepare: 3 of 4 (pat3)",
         "prepare: 4 of 4 (pat4)",
