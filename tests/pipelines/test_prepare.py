@@ -136,7 +136,8 @@ def test_all_problems_are_named_at_once_and_the_other_cases_are_done(tmp_path, v
     image_file, _ = write_case(folder, "bad5", scan)
     image_file.write_bytes(image_file.read_bytes()[:-200])
     write_case(folder, "bad6", scan)
-    write_nifti(folder / "bad6_cropped_norm.nii.gz", scan.image[..., None], scan.affine)
+    frames = np.stack([scan.image] * 2, axis=-1)
+    write_nifti(folder / "bad6_cropped_norm.nii.gz", frames, scan.affine)
     (folder / "bad7_cropped_norm.nii.gz").symlink_to(folder / "nowhere.nii.gz")
     (folder / "bad7_cropped_seg.nii.gz").symlink_to(folder / "nowhere.nii.gz")
 
