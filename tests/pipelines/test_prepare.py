@@ -154,7 +154,7 @@ def test_all_problems_are_named_at_once_and_the_other_cases_are_done(tmp_path, v
             ("norm", "shape (14, 11, 9) differs from the shape (13, 11, 9)"),
             ("norm", "differs from the affine"),
             ("norm", "not a readable NIfTI file"),
-            ("norm", "expected a 3D volume, found the shape (14, 11, 9, 1)"),
+            ("norm", "expected a 3D volume, found the shape (14, 11, 9, 2)"),
             ("seg", "no such file"),
         ],
         start=1,
