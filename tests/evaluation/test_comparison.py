@@ -117,20 +117,17 @@ def test_files_hold_every_row_and_no_nan(tmp_path):
     assert rows[0]["measure"] == "dice"
 
 
+HEADER = "case,structure,scope,dice,iou,hd95_mm,assd_mm,nsd,volume_reference_ml\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "expected a table of scores"),
         ("case,structure\npat1,LV\n", "with the columns assd_mm, case"),
-        (
-            "case,structure,scope,dice,iou,hd95_mm,assd_mm,nsd\n" + "p,LV,full,1,1,0,0,1\n" * 2,
-            "p LV full occurs twice",
-        ),
-        (
-            "case,structure,scope,dice,iou,hd95_mm,assd_mm,nsd\np,LV,full,good,1,0,0,1\n",
-            "p LV full: expected numbers",
-        ),
-        ("case,structure,scope,dice,iou,hd95_mm,assd_mm,nsd\np,LV,full,1\n", "expected numbers"),
+        (HEADER + "p,LV,full,1,1,0,0,1,9\n" * 2, "p LV full occurs twice"),
+        (HEADER + "p,LV,full,good,1,0,0,1,9\n", "p LV full: expected numbers"),
+        (HEADER + "p,LV,full,1\n", "p LV full: expected numbers"),
     ],
 )
 def test_tables_that_are_not_scores_are_refused(tmp_path, text, message):
