@@ -25,10 +25,11 @@ from heartseg.inference.outputs.registry import (
 )
 from heartseg.inference.results import SegmentedScan, segment_scan
 from heartseg.inference.segmenter import Segmenter
-from heartseg.inference.tasks import name_case
+from heartseg.inference.tasks import COMMAND, name_case
 from heartseg.inference.volumetry import VOLUMES, merge_volumes, read_volumes, write_volumes
 from heartseg.lock import locked
 from heartseg.native_notes import ask_for_errors_only, native_notes_hidden
+from heartseg.ownership import add_to_record
 from heartseg.progress import Report, silent
 from heartseg.runs import trained
 from heartseg.runs.layout import RunLayout
@@ -106,6 +107,7 @@ class Segmentation:
                         "another folder or name"
                     )
             write_files(SCAN_FORMATS, files, result)
+            add_to_record(folder, COMMAND, written)
             write_volumes(folder / VOLUMES, merge_volumes(rows, result.rows))
         return written
 

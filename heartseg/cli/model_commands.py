@@ -108,6 +108,7 @@ def inspect(
     config_file: ConfigFile,
     output_dir: OutputDir = None,
     overrides: Overrides = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
@@ -118,7 +119,7 @@ def inspect(
     with native_notes_hidden(console.show_notes):
         from heartseg.pipelines.inspect import run_inspect
 
-        summary, diagram = run_inspect(config, output_dir=output_dir)
+        summary, diagram = run_inspect(config, output_dir=output_dir, overwrite=overwrite)
     console.say(summary)
     if diagram is not None:
         console.say(f"diagram: {diagram}")

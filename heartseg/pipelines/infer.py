@@ -21,6 +21,7 @@ from heartseg.inference.batch import (
 from heartseg.inference.outputs.label_map import LABEL_MAP_SUFFIX
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.inference.tasks import (
+    COMMAND,
     Task,
     check_outputs,
     mark_finished,
@@ -36,6 +37,7 @@ from heartseg.inference.volumetry import (
 )
 from heartseg.lock import locked
 from heartseg.modelfile.description import ModelDescription
+from heartseg.ownership import read_made
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
@@ -47,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 OUTPUT_DIR = Path("heartseg_output")
 """Where results go, below the working directory, if the packaged model made them."""
+
+PICTURE_SUFFIXES = ("_preview", "_overlay")
+"""How the pictures that version 0.1 wrote without a record are told from inputs."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,16 @@ def run_infer(
     # Two calls at once would lose each other's rows of the table.
     with locked(output_dir):
         known_rows = read_volumes(output_dir / VOLUMES)
-        check_outputs(output_dir, tasks, overwrite=overwrite)
+        check_outputs(
+            output_dir,
+            tasks,
+            overwrite=overwrite,
+            known_cases={row.case for row in known_rows},
+        )
         result, failed = _segment_tasks(config, model_file, tasks, output_dir, report)
         if result.volumes:
             write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, result.volumes))
-        mark_finished(output_dir)
+        mark_finished(output_dir, tasks)
     problems += failed
     if problems:
         done = result.num_pictures + result.num_volumes
@@ -137,10 +147,14 @@ def _plan(
             )
         inputs = [config.infer.images_dir]
     data = config.data
-    label_maps = (data.label_suffix, data.endpoints_suffix, LABEL_MAP_SUFFIX)
-    files, problems = find_inputs(inputs, skipped_suffixes=label_maps)
+    skipped = (data.label_suffix, data.endpoints_suffix, LABEL_MAP_SUFFIX, *PICTURE_SUFFIXES)
+    files, problems = find_inputs(inputs, skipped_suffixes=[s for s in skipped if s])
+    files = _without_results(files, inputs)
     if not files:
-        raise DataError("\n".join(problems))
+        raise DataError(
+            "\n".join(problems)
+            or f"{', '.join(map(str, inputs))}: holds only results of an earlier infer"
+        )
     scan_formats, picture_formats = _choose_formats(config.infer)
     tasks = plan_tasks(
         files,
@@ -156,6 +170,24 @@ def _plan(
         tasks, refused = _without_pictures(tasks)
         problems += refused
     return tasks, problems
+
+
+def _without_results(files: Sequence[Path], inputs: Sequence[Path]) -> list[Path]:
+    """Leave out what an earlier call wrote into the folders of the inputs, and log it."""
+    kept: list[Path] = []
+    skipped: list[Path] = []
+    named = set(inputs)
+    made = {folder: read_made(folder).get(COMMAND) for folder in {file.parent for file in files}}
+    for file in files:
+        results = made[file.parent]
+        is_result = results is not None and file.name in results.files
+        (skipped if is_result and file not in named else kept).append(file)
+    if skipped:
+        logger.info(
+            "skipped, since an earlier infer wrote them: %s",
+            ", ".join(file.name for file in skipped),
+        )
+    return kept
 
 
 def _choose_formats(settings: InferConfig) -> tuple[list[str], list[str]]:

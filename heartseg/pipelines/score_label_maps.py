@@ -21,8 +21,8 @@ from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scores import CaseScores, Scores, collect_scores
 from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
-from heartseg.files import filling
 from heartseg.labels import LabelTable
+from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.case_pictures import OrientedCase, orient_case
 from heartseg.progress import Report, silent
@@ -35,7 +35,7 @@ from heartseg.scans.volume import Volume, is_same_grid, read_image, read_label_m
 logger = logging.getLogger(__name__)
 
 EVALUATION = "evaluation"
-OWNED = ("cases.csv", "summary.json", "report.html")
+OWNED = Outputs("evaluate --predictions", ("cases.csv", "summary.json", "report.html"))
 SHOWN_PERCENTILES = (0.5, 99.5)
 """Window of a scan beside its label maps in the report."""
 

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,17 +15,17 @@ from heartseg.cohort.leakage import PartContents
 from heartseg.cohort.split_record import SPLIT, read_split_record
 from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.config.schema import Config
-from heartseg.errors import DataError, ModelError
+from heartseg.errors import ModelError
 from heartseg.networks.memory import available_bytes, estimate_training_bytes
 from heartseg.networks.plan import plan_levels
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import find_origin
 from heartseg.runs.material import Fed, compile_with
-from heartseg.runs.slice_kind import slice_model
+from heartseg.runs.slice_kind import find_slices, slice_model
 from heartseg.slices.augment import Augmentation
 from heartseg.slices.batches import Share
 from heartseg.slices.dataset import build_dataset, build_training_dataset
-from heartseg.slices.pairs import SlicePair, find_pairs, read_pairs
+from heartseg.slices.pairs import SlicePair, read_pairs
 from heartseg.slices.recipe import SliceRecipe, to_network_input
 from heartseg.slices.store import write_mask
 from heartseg.training.devices import find_gpus
@@ -53,7 +52,13 @@ class SliceMaterial:
             DataError: If there are none, or some lack their masks.
         """
         self._config = config
-        self._train, self._valid = _find_slices(config.dataset_dir)
+        self._train, self._valid = find_slices(config.dataset_dir)
+        if not self._valid:
+            logger.warning(
+                "%s: no validation slices; epochs are judged by the training loss, so nothing "
+                "shows when the network begins to overfit",
+                config.dataset_dir / "valid",
+            )
         self._record = self._gather_record()
 
     @property
@@ -173,21 +178,6 @@ def fill_up(entries: list[Any], replicas: int) -> list[Any]:
 def _cases_of(pairs: list[SlicePair]) -> tuple[str, ...]:
     """Return the cases of slices that are named ``CASE_SSS``."""
     return tuple(dict.fromkeys(pair.name.rpartition("_")[0] or pair.name for pair in pairs))
-
-
-def _find_slices(folder: Path) -> tuple[list[SlicePair], list[SlicePair]]:
-    if not (folder / "train").is_dir() or not (folder / "valid").is_dir():
-        raise DataError(f"{folder}: no train/ and valid/ slices; run `heartseg split` first")
-    train = find_pairs(folder / "train")
-    # A split of two patients has none for validation, and says so by an empty folder.
-    valid = find_pairs(folder / "valid", may_be_empty=True)
-    if not valid:
-        logger.warning(
-            "%s: no validation slices; epochs are judged by the training loss, so nothing tells "
-            "when the network begins to learn the patients by heart",
-            folder / "valid",
-        )
-    return train, valid
 
 
 class _EpochInference:

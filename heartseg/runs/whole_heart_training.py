@@ -13,18 +13,16 @@ import keras
 import numpy as np
 
 from heartseg import __version__
-from heartseg.cohort.cases import find_volumes
 from heartseg.cohort.leakage import PartContents
-from heartseg.cohort.split_record import SPLIT, SplitRecord
+from heartseg.cohort.split_record import SplitRecord
 from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
-from heartseg.files import natural_key
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
-from heartseg.runs.held_out import find_split
+from heartseg.runs.heart_files import Part, find_parts, find_patient_split, find_unique
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import find_origin
 from heartseg.runs.material import Fed, compile_with
@@ -51,24 +49,6 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The files of one part of the split.
-
-    Attributes:
-        scans: Image and label map by case.
-        label_maps: Label maps that have no image; training only.
-    """
-
-    scans: Mapping[str, tuple[Path, Path]]
-    label_maps: Mapping[str, Path]
-
-    @property
-    def label_files(self) -> dict[str, Path]:
-        """The label map of every case."""
-        return {**{case: label for case, (_, label) in self.scans.items()}, **self.label_maps}
-
-
-@dataclass(frozen=True)
 class _ReadScan:
     """A scan as samples are drawn from it, and the fingerprints of its files."""
 
@@ -91,13 +71,8 @@ class HeartMaterial:
             DataError: If there is no split, or a case of it has no files.
         """
         self._config, self._report = config, report
-        split = find_split(config)
-        if split.by == "slice":
-            raise DataError(
-                f"{config.dataset_dir / SPLIT}: expected a split by patient (split.by: patient): "
-                "a network that sees whole hearts cannot leave out slices"
-            )
-        self._train, self._valid = _find_parts(config, split.cases)
+        split = find_patient_split(config)
+        self._train, self._valid = find_parts(config, split.cases)
         self._scans = {
             part: dict(zip(files.scans, self._read_scans(files), strict=True))
             for part, files in (("train", self._train), ("valid", self._valid))
@@ -107,7 +82,7 @@ class HeartMaterial:
         if not self._valid.scans:
             logger.warning(
                 "no validation cases; epochs are judged by the training loss, so nothing tells "
-                "when the network begins to learn the patients by heart"
+                "when the network begins to overfit"
             )
 
     @property
@@ -183,7 +158,7 @@ class HeartMaterial:
             if case in tests and digest.startswith(PREFIX)
         }
         data = self._config.data
-        files = _find_unique(data.source_dir, data.label_suffix)
+        files = find_unique(data.source_dir, data.label_suffix)
         missing = {case: files[case] for case in tests if case not in known and case in files}
         read = self._map_all(
             partial(_fingerprint, table=self._config.label_table),
@@ -254,7 +229,7 @@ class HeartMaterial:
         # A label map that is drawn in part gives none.
         return [scene for scene in scenes if scene is not None]
 
-    def _read_scans(self, part: _Part) -> list[_ReadScan]:
+    def _read_scans(self, part: Part) -> list[_ReadScan]:
         read = partial(_read_files, table=self._config.label_table)
         return self._map_all(read, list(part.scans.values()), lambda files: files[0].name)
 
@@ -280,38 +255,6 @@ class HeartMaterial:
         if problems:
             raise BatchError(f"{len(problems)} of {len(items)} volumes cannot be used", problems)
         return [cast(Result, outcome.result) for outcome in outcomes]
-
-
-def _find_parts(config: Config, cases: Mapping[str, Sequence[str]]) -> tuple[_Part, _Part]:
-    data = config.data
-    images = _find_unique(data.source_dir, data.image_suffix)
-    labels = _find_unique(data.source_dir, data.label_suffix)
-    parts = []
-    for name in ("train", "valid"):
-        missing = [
-            case for case in cases.get(name, ()) if not {case} <= images.keys() & labels.keys()
-        ]
-        if missing:
-            raise DataError(
-                f"{data.source_dir}: the split's {', '.join(missing)} lack an image or a label map "
-                "there; put them back, or run `heartseg prepare` and `heartseg split` again"
-            )
-        parts.append({case: (images[case], labels[case]) for case in cases.get(name, ())})
-    alone = {name: file for name, file in labels.items() if name not in images}
-    if config.synthesis.label_maps_dir is not None:
-        others = _find_unique(config.synthesis.label_maps_dir, data.label_suffix)
-        alone |= {name: file for name, file in others.items() if name not in images}
-    named = {case for part in cases.values() for case in part}
-    label_maps = {name: alone[name] for name in sorted(alone, key=natural_key) if name not in named}
-    return _Part(parts[0], label_maps), _Part(parts[1], {})
-
-
-def _find_unique(folder: Path, suffix: str) -> dict[str, Path]:
-    found = find_volumes(folder, suffix)
-    for files in found.values():
-        if len(files) > 1:
-            raise DataError(f"{files[0]}: the same case is also in {files[1].name}")
-    return {name: files[0] for name, files in found.items()}
 
 
 def _draw_scene(item: tuple[Path, int, int], *, table: LabelTable, seed: int) -> Scene | None:
