@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
+from builders import list_visible
 
 from heartseg.cohort.split_record import SplitRecord, write_split_record
 from heartseg.config.schema import Config
@@ -85,7 +86,7 @@ def finished(dataset_dir, tmp_path_factory):
 
 def test_a_run_writes_everything_that_describes_it(finished):
     run_dir, result, _ = finished
-    held = {entry.name for entry in run_dir.iterdir()}
+    held = set(list_visible(run_dir))
     assert held >= {
         "best.keras", "last", "train_losses.csv", "train_metrics.csv", "train_losses.png",
         "train_metrics.png", "history.json", "epoch_change_infer", "tensorboard",
