@@ -20,6 +20,7 @@ BASE = {
     "lock",
     "plurals",
     "native_notes",
+    "opencv",
     "ownership",
 }
 CORE = {
