@@ -19,6 +19,7 @@ BASE = {
     "hashing",
     "lock",
     "plurals",
+    "surroundings",
     "native_notes",
     "opencv",
     "ownership",

@@ -34,6 +34,7 @@ from heartseg.progress import Report, silent
 from heartseg.runs import trained
 from heartseg.runs.layout import RunLayout
 from heartseg.scans.volume import build_label_image
+from heartseg.surroundings import check_backend
 
 PACKAGED = "packaged"
 UNNAMED = "scan"
@@ -191,6 +192,7 @@ def load_segmenter(source: str | os.PathLike[str] = PACKAGED) -> Segmenter:
         >>> for file in files:  # doctest: +SKIP
         ...     heartseg.segment(file, model=segmenter).save("results")
     """
+    check_backend()
     ask_for_errors_only()
     if source == PACKAGED:
         return _load_packaged()

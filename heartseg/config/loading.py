@@ -122,7 +122,7 @@ def _read_mapping(file: Path) -> dict[str, Any]:
 class _TextLoader(_Loader):
     """The same loader for texts: ``010`` is no number, ``2026-10-07`` no date, ``no`` not false."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
 
 def _parse(text: str, source: str, *, loader: type[_Loader] = _Loader) -> Any:  # noqa: ANN401 - YAML holds anything
@@ -166,10 +166,9 @@ def _apply_override(values: dict[str, Any], override: str) -> _Setting:
 
 def _read_value(text: str, annotation: Any, source: str) -> Any:  # noqa: ANN401 - YAML holds anything
     """Read the value of ``--set``: YAML, but a text or path is taken as it stands."""
-    kinds = get_args(annotation) or (annotation,)
-    is_optional = type(None) in kinds
-    kinds = [kind for kind in kinds if kind is not type(None)]
-    if is_optional and text in ("", "null"):
+    members = get_args(annotation) or (annotation,)
+    kinds = [kind for kind in members if kind is not type(None)]
+    if len(kinds) < len(members) and text in ("", "null"):
         return None
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     if all(kind in (str, Path) or isinstance(kind, str) for kind in kinds) and not quoted:

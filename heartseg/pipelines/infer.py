@@ -1,14 +1,14 @@
 """``heartseg infer``: slices and volumes to colour masks, label maps and volumes in mL."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 from heartseg.cohort.inputs import find_inputs
-from heartseg.config.schema import Config, InferConfig
-from heartseg.errors import BatchError, DataError
+from heartseg.config.schema import Config, InferConfig, find_foreign_keys
+from heartseg.errors import BatchError, ConfigError, DataError
 from heartseg.inference.batch import (
     BatchProgress,
     WrittenScan,
@@ -44,6 +44,7 @@ from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.trained import describe_model, load_segmenter, stamp_model
 from heartseg.scans.reading import read_scan
+from heartseg.surroundings import check_backend
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +64,16 @@ class InferResult:
         num_pictures: Pictures that were segmented.
         num_volumes: Volumes that were segmented.
         volumes: The rows of ``volumes.csv`` of this call.
+        files: The files that were written, by case, without ``volumes.csv``.
+        device: What computed it: CPU, GPU or the cluster.
     """
 
     output_dir: Path
     num_pictures: int
     num_volumes: int
     volumes: tuple[VolumeRow, ...]
+    files: Mapping[str, tuple[Path, ...]]
+    device: str
 
 
 def run_infer(
@@ -98,19 +103,23 @@ def run_infer(
             what was done).
 
     Raises:
-        ConfigError: If ``infer.outputs`` names no output format.
+        ConfigError: If ``infer.outputs`` names no output format, or the model or the inputs would
+            leave a setting of the section ``infer`` without effect.
         DataError: If there is no trained model, nothing to segment, a result would be lost, or
             another process is at work in the folder.
         ModelError: If the model cannot be used.
         BatchError: If some inputs cannot be segmented; the others are.
     """
+    check_backend()
     packaged = packaged or config is None
     config = config or Config()
     layout = RunLayout(config.run_dir)
     default_dir = OUTPUT_DIR if packaged else layout.inference
     output_dir = output_dir or config.infer.output_dir or default_dir
     model_file = None if packaged else layout.require_best()
-    tasks, problems = _plan(config, inputs, output_dir, describe_model(model_file))
+    model = describe_model(model_file)
+    _refuse_foreign(config, model, model_file)
+    tasks, problems = _plan(config, inputs, output_dir, model)
     # Two calls at once would lose each other's rows of the table.
     with locked(output_dir):
         known_rows = read_volumes(output_dir / VOLUMES)
@@ -133,6 +142,43 @@ def run_infer(
             problems,
         )
     return result
+
+
+def _refuse_foreign(config: Config, model: ModelDescription, model_file: Path | None) -> None:
+    """Refuse settings that the model would ignore.
+
+    Raises:
+        ConfigError: If there are some.
+    """
+    foreign = [key for key in find_foreign_keys(config, model.kind) if key.startswith("infer.")]
+    if foreign:
+        name = "the packaged model" if model_file is None else str(model_file)
+        raise ConfigError(
+            f"{', '.join(foreign)}: {name} is of model.kind: {model.kind}, which does not use "
+            "this; leave it out"
+        )
+
+
+def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
+    """Refuse settings for pictures if there are only scans, and the other way round.
+
+    A configuration that has both serves both.
+
+    Raises:
+        ConfigError: If there are some.
+    """
+    kinds = {task.is_scan for task in tasks}
+    movie = settings.movie != "none"
+    if kinds == {True} and settings.overlay and not movie:
+        raise ConfigError(
+            "infer.overlay: draws over pictures, and all inputs are volumes; use "
+            "infer.movie=mp4 or gif for the labels over every slice of a volume"
+        )
+    if kinds == {False} and movie and not settings.overlay:
+        raise ConfigError(
+            "infer.movie: shows volumes, and all inputs are pictures; use infer.overlay=true for "
+            "the labels over a picture"
+        )
 
 
 def _plan(
@@ -166,6 +212,7 @@ def _plan(
         label_suffix=data.label_suffix,
         formats_option="infer.outputs",
     )
+    _refuse_idle(config.infer, tasks)
     if not find_kind(model.kind).takes_pictures:
         tasks, refused = _without_pictures(tasks)
         problems += refused
@@ -236,9 +283,20 @@ def _segment_tasks(
     else:
         rows, failed_volumes = segment_scans(segmenter, readings, progress)
     result = InferResult(
-        output_dir, len(pictures) - len(failed), len(volumes) - len(failed_volumes), tuple(rows)
+        output_dir,
+        len(pictures) - len(failed),
+        len(volumes) - len(failed_volumes),
+        tuple(rows),
+        {task.case: tuple(f for f in task.outputs if f.is_file()) for task in tasks},
+        "the cluster" if on_cluster else _find_device(),
     )
     return result, failed + failed_volumes
+
+
+def _find_device() -> str:
+    from heartseg.training.devices import find_gpus
+
+    return "GPU" if find_gpus() else "CPU"
 
 
 def _warn_of_differences(config: Config, model: ModelDescription, model_file: Path | None) -> None:

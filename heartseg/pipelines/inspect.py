@@ -6,6 +6,7 @@ from heartseg.config.schema import Config
 from heartseg.ownership import Outputs, filling
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
+from heartseg.surroundings import check_backend
 
 OWNED = Outputs("inspect", ("model_summary.txt", "model.png"), shared=True)
 
@@ -27,6 +28,7 @@ def run_inspect(
     Raises:
         DataError: If a file is there already and ``overwrite`` is not set, or cannot be written.
     """
+    check_backend()
     if output_dir is None:
         return _describe(config, None)
     with filling(output_dir, OWNED, overwrite=overwrite):

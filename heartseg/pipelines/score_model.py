@@ -45,6 +45,7 @@ from heartseg.scans.volume import (
     write_label_map,
 )
 from heartseg.slices.store import read_gray, read_mask
+from heartseg.surroundings import check_backend
 
 if TYPE_CHECKING:
     # Keras takes seconds to load: all that can be wrong is looked at before.
@@ -115,6 +116,7 @@ def run_evaluation(
         DataError: If there is no model, no split, or no test case.
         BatchError: If some test cases cannot be scored; the others are.
     """
+    check_backend()
     layout = RunLayout(config.run_dir)
     model_file = layout.require_best()
     description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))

@@ -8,6 +8,7 @@ from heartseg.progress import Report, silent
 from heartseg.runs.folder import check_run_dir
 from heartseg.runs.kind import find_kind
 from heartseg.runs.lineage import find_origin
+from heartseg.surroundings import check_backend
 
 if TYPE_CHECKING:
     from heartseg.training.callbacks import Track
@@ -45,6 +46,7 @@ def run_training(
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite replaces it: give one of them")
+    check_backend()
     kind = find_kind(config.model.kind)
     config = kind.adopt_data(config)
     # All that can be wrong is looked at before TensorFlow loads, which takes seconds.
