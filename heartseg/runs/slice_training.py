@@ -18,6 +18,7 @@ from heartseg.config.schema import Config
 from heartseg.errors import ModelError
 from heartseg.networks.memory import available_bytes, estimate_training_bytes
 from heartseg.networks.plan import plan_levels
+from heartseg.runs.epoch_pictures import choose_slices, name_picture, write_beside
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import find_origin
 from heartseg.runs.material import Fed, compile_with
@@ -27,7 +28,6 @@ from heartseg.slices.batches import Share
 from heartseg.slices.dataset import build_dataset, build_training_dataset
 from heartseg.slices.pairs import SlicePair, read_pairs
 from heartseg.slices.recipe import SliceRecipe, to_network_input
-from heartseg.slices.store import write_mask
 from heartseg.training.devices import find_gpus
 from heartseg.training.losses import build_loss
 from heartseg.training.metrics import build_metrics
@@ -183,24 +183,24 @@ def _cases_of(pairs: list[SlicePair]) -> tuple[str, ...]:
 class _EpochInference:
     """Segment the same few validation slices after each epoch, to see the masks change.
 
-    Writes ``epoch_change_infer/Epoch_N_NAME.png`` (and ``Reference_NAME.png`` once).
+    Writes ``epoch_change_infer/Epoch_NNN_NAME.png``, the slice and its mask side by side, and
+    ``Reference_NAME.png`` once.
     """
 
     def __init__(self, config: Config, valid: list[SlicePair], placement: Placement) -> None:
         self._placement = placement
         self._folder = RunLayout(config.run_dir).epoch_change_infer
         self._table = config.label_table
-        self._pairs = valid[: config.train.num_infer_images]
+        self._pairs = choose_slices(valid, config.train.num_infer_images)
         shape = (config.prepare.image_height, config.prepare.image_width)
-        images, labels = read_pairs(self._pairs, self._table, shape)
-        self._images = to_network_input(images, slice_model(config).image_channels)
-        for pair, reference in zip(self._pairs, labels, strict=True):
-            write_mask(self._folder / f"Reference_{pair.name}.png", reference, self._table)
+        self._images, labels = read_pairs(self._pairs, self._table, shape)
+        self._inputs = to_network_input(self._images, slice_model(config).image_channels)
+        for pair, image, reference in zip(self._pairs, self._images, labels, strict=True):
+            write_beside(name_picture(self._folder, pair.name), image, reference, self._table)
 
     def __call__(self, epoch: int, model: keras.Model) -> None:
-        """Write the masks of one epoch."""
-        for pair, image in zip(self._pairs, self._images, strict=True):
-            probabilities = self._placement.predict(model, image[np.newaxis])
+        """Write the pictures of one epoch."""
+        for pair, image, given in zip(self._pairs, self._images, self._inputs, strict=True):
+            probabilities = self._placement.predict(model, given[np.newaxis])
             labels = probabilities[0].argmax(axis=-1).astype(np.uint8)
-            file = self._folder / f"Epoch_{epoch}_{pair.name}.png"
-            write_mask(file, labels, self._table)
+            write_beside(name_picture(self._folder, pair.name, epoch), image, labels, self._table)

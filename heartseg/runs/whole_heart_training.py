@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from heartseg import __version__
 from heartseg.cohort.leakage import PartContents
@@ -22,6 +23,7 @@ from heartseg.labels import LabelTable
 from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
+from heartseg.runs.epoch_pictures import name_picture, write_beside
 from heartseg.runs.heart_files import Part, find_parts, find_patient_split, find_unique
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import find_origin
@@ -31,7 +33,6 @@ from heartseg.runs.whole_heart_kind import whole_heart_model
 from heartseg.scans.fingerprint import PREFIX, fingerprint_labels, fingerprint_scan
 from heartseg.scans.volume import check_same_grid, read_image, read_label_map
 from heartseg.slices.batches import Share
-from heartseg.slices.store import write_mask
 from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, build_heart_dataset
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan
 from heartseg.synthesis.scene import Scene
@@ -276,24 +277,30 @@ def _fingerprint(label_file: Path, *, table: LabelTable) -> str:
 class _EpochInference:
     """Segment a few hearts after each epoch, to see the masks change.
 
-    Writes ``epoch_change_infer/Epoch_N_CASE.png``, the middle sagittal slice (and
-    ``Reference_CASE.png`` once).
+    Writes ``epoch_change_infer/Epoch_NNN_CASE.png``, the sagittal slice with the most foreground
+    and its mask side by side, and ``Reference_CASE.png`` once.
     """
 
     def __init__(self, config: Config, samples: Mapping[str, Sample], placement: Placement) -> None:
         self._placement, self._samples = placement, samples
         self._folder, self._table = RunLayout(config.run_dir).epoch_change_infer, config.label_table
         for name, sample in samples.items():
-            self._write(f"Reference_{name}.png", sample.shares)
+            self._write(name_picture(self._folder, name), sample, sample.shares)
 
     def __call__(self, epoch: int, model: keras.Model) -> None:
-        """Write the masks of one epoch."""
+        """Write the pictures of one epoch."""
         for name, sample in self._samples.items():
             scores = self._placement.predict(model, sample.image[np.newaxis])[0]
-            self._write(f"Epoch_{epoch}_{name}.png", scores)
+            self._write(name_picture(self._folder, name, epoch), sample, scores)
 
-    def _write(self, name: str, scores: Any) -> None:  # noqa: ANN401 - an array of any floats
-        middle = scores[:, :, scores.shape[2] // 2].argmax(axis=-1).astype(np.uint8)
-        # Superior is up, anterior is right.
-        picture = np.kron(middle.T[:, ::-1], np.ones((4, 4), np.uint8))
-        write_mask(self._folder / name, picture, self._table)
+    def _write(self, file: Path, sample: Sample, scores: NDArray[np.floating]) -> None:
+        fullest = int(sample.shares[..., 1:].sum(axis=(0, 1, 3)).argmax())
+        labels = scores[:, :, fullest].argmax(axis=-1).astype(np.uint8)
+        # Blood is near 1; fat and contrast may be brighter.
+        gray = (np.clip(sample.image[:, :, fullest, 0], 0, 1) * 255).astype(np.uint8)
+        write_beside(file, _to_picture(gray), _to_picture(labels), self._table)
+
+
+def _to_picture(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Show a sagittal plane of the network's grid: superior is up, anterior is right."""
+    return np.kron(plane.T[:, ::-1], np.ones((4, 4), np.uint8))
