@@ -14,6 +14,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO := demo
 DEMO_SET := --set data.source_dir=$(DEMO)/volumes --set data.master_dir=$(DEMO)/master \
   --set data.dataset_dir=$(DEMO)/dataset --set run_dir=$(DEMO)/run
+# Name a patient that the demo's model has not seen: the first of the test part.
+HELD_OUT := $(BIN)/python -c "import json; print(json.load(open('$(DEMO)/dataset/split.json'))['cases']['test'][0])"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check smoke prepare split train evaluate infer model bench docs dist-check clean
@@ -39,12 +41,12 @@ demo: .venv/installed ## Run the whole pipeline on phantom hearts, up to scores 
 	$(HEARTSEG) split configs/smoke.yaml $(DEMO_SET) --overwrite
 	$(HEARTSEG) train configs/smoke.yaml $(DEMO_SET) --overwrite
 	$(HEARTSEG) infer configs/smoke.yaml $(DEMO)/volumes $(DEMO_SET) --overwrite --output $(DEMO)/inference
-	$(HEARTSEG) colorize $(DEMO)/inference/pat0_seg.nii.gz --output $(DEMO)/colors --overwrite
+	$(HEARTSEG) colorize $(DEMO)/inference/$$($(HELD_OUT))_seg.nii.gz --output $(DEMO)/colors --overwrite
 	$(HEARTSEG) evaluate configs/smoke.yaml $(DEMO_SET) --overwrite
 	@echo "Results:"
 	@echo "  $(DEMO)/master/samples_images.png and samples_masks.png   the prepared slices"
 	@echo "  $(DEMO)/run/train_losses.png                              the training curves"
-	@echo "  $(DEMO)/inference/pat0_preview.png                        a segmented volume"
+	@echo "  $(DEMO)/inference/$$($(HELD_OUT))_preview.png                        a test patient, segmented"
 	@echo "  $(DEMO)/run/evaluation/report.html                        the scores"
 	@echo "To use the command heartseg in this terminal: source $(BIN)/activate"
 

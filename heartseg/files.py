@@ -4,14 +4,12 @@ import json
 import logging
 import re
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from heartseg.errors import DataError
-from heartseg.lock import LOCK, locked
 
 logger = logging.getLogger(__name__)
 
@@ -53,75 +51,6 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what interrupted writers left in a folder, but not in its subfolders."""
     for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
         file.unlink(missing_ok=True)
-
-
-def claim_folder(folder: Path, owned: Sequence[str], *, overwrite: bool) -> None:
-    """Make sure that a command may fill a folder, and remove the results that it will replace.
-
-    Args:
-        folder: The folder; created if missing.
-        owned: Glob patterns, relative to the folder, of what the command writes. Nothing else is
-            removed.
-        overwrite: Whether the user asked to replace earlier results.
-
-    Raises:
-        DataError: If the folder is not empty and ``overwrite`` is not set, or is not a folder.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(folder)
-        held = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be used as a folder ({error.strerror})") from error
-    if held and not overwrite:
-        raise DataError(
-            f"{folder}: already holds {held[0]}{' and more' if len(held) > 1 else ''}; "
-            "pass --overwrite to replace earlier results, or choose another folder"
-        )
-    for pattern in owned:
-        for entry in folder.glob(pattern):
-            _remove(entry)
-
-
-def _remove(entry: Path) -> None:
-    """Remove a file, a link, or a folder with everything in it."""
-    try:
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{entry}: cannot be removed ({error.strerror})") from error
-
-
-@contextmanager
-def filling(folder: Path, owned: Sequence[str], *, overwrite: bool) -> Iterator[None]:
-    """Claim a folder for results that are complete only when the block ends without an error.
-
-    Until then the folder is locked and holds a marker file. A run that finds the marker starts
-    over even without ``overwrite``, because incomplete results are not worth keeping.
-
-    Args:
-        folder: The folder; created if missing.
-        owned: Glob patterns, relative to the folder, of what the command writes.
-        overwrite: Whether the user asked to replace earlier results.
-
-    Raises:
-        DataError: If the folder holds complete results or other files and ``overwrite`` is not
-            set, or if another process is filling it.
-    """
-    marker = folder / UNFINISHED
-    with locked(folder):
-        if not marker.is_file():
-            claim_folder(folder, (), overwrite=overwrite)
-            with replacing(marker) as temporary:
-                temporary.write_text(
-                    "The results in this folder are incomplete. Run the command again: it starts "
-                    "over.\n"
-                )
-        claim_folder(folder, owned, overwrite=True)
-        yield
-        marker.unlink(missing_ok=True)
 
 
 def list_folder(folder: Path, *, missing_ok: bool = False) -> list[Path]:

@@ -139,7 +139,7 @@ class LabelTable:
 
 def _color_code(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Return ``red | green << 8 | blue << 16`` of ``(..., 3)`` colours."""
-    import cv2
+    from heartseg.opencv import cv2
 
     shape = colors.shape[:-1]
     if colors.size == 0:

@@ -14,12 +14,15 @@ from heartseg.errors import DataError
 logger = logging.getLogger(__name__)
 
 LOCK = "run.lock"
+_ATTEMPTS = 100
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder while the block runs.
+
+    A folder that was created for the block, and is empty after it, is removed again.
 
     The operating system holds the lock and releases it when its owner ends, even if it is killed.
     The file that a killed owner leaves behind locks nothing; the next owner reuses it.
@@ -31,6 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
         DataError: If another process holds the lock, or the folder cannot be written to.
     """
     file = folder / LOCK
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     with _take(file) as stream:
         try:
             # Other processes report the owner. If the disk is full, they can do without it.
@@ -44,16 +48,27 @@ def locked(folder: Path) -> Iterator[None]:
             # to disappear. Windows does not remove open files.
             with suppress(OSError):
                 file.unlink()
-            _release(stream)
+            # A file system without locks has none to release: closing the file is enough.
+            with suppress(OSError):
+                _release(stream)
+            # A block that wrote nothing leaves nothing: folders that were made for it go as well.
+            with suppress(OSError):
+                for made in missing:
+                    made.rmdir()
 
 
 def _take(file: Path) -> IO[bytes]:
     """Open and lock a file, and make sure that the locked file still exists."""
+    attempts = 0
     while True:
+        attempts += 1
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             stream = file.open("a+b", buffering=0)
         except OSError as error:
+            # Its last owner may have removed the folder that was empty, after it was made here.
+            if isinstance(error, FileNotFoundError) and attempts < _ATTEMPTS:
+                continue
             raise DataError(f"{file.parent}: cannot be written ({error.strerror})") from error
         try:
             _acquire(stream)

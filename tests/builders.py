@@ -131,3 +131,8 @@ def read_tree(folder: Path) -> dict[str, bytes]:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+
+
+def list_visible(folder):
+    """Name what a user sees in a folder: everything but the record of what heartseg made."""
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))

@@ -19,7 +19,10 @@ BASE = {
     "hashing",
     "lock",
     "plurals",
+    "surroundings",
     "native_notes",
+    "opencv",
+    "ownership",
 }
 CORE = {
     "scans": set(),

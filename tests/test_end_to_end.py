@@ -115,11 +115,7 @@ def test_volumes_become_slices_a_model_label_maps_and_scores(run):
     )
     assert "macro average" in scored.stdout
 
-
-@pytest.mark.slow
-def test_nothing_is_replaced_without_overwrite(run):
-    if not (run.folder / "run/best.keras").is_file():
-        pytest.skip("needs the results of the test before")
+    # Nothing is replaced without being asked.
     for command in ("prepare", "split", "train", "evaluate"):
         refused = run(command, *WITH_CONFIG, code=1)
         assert "--overwrite" in refused.stderr

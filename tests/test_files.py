@@ -6,17 +6,12 @@ import pytest
 
 from heartseg.errors import DataError
 from heartseg.files import (
-    TEMPORARY_PREFIX,
-    UNFINISHED,
-    claim_folder,
-    filling,
     image_stem,
     natural_key,
     read_json,
     replacing,
     write_json,
 )
-from heartseg.lock import LOCK
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX file modes")
 
@@ -73,92 +68,6 @@ def test_a_full_disk_is_reported_with_the_file(tmp_path):
         full.write("x")
         full.flush()
     assert names(tmp_path) == []
-
-
-def test_claiming_an_empty_or_new_folder_succeeds(tmp_path):
-    claim_folder(tmp_path / "new", (), overwrite=False)
-    claim_folder(tmp_path / "new", (), overwrite=False)
-    assert (tmp_path / "new").is_dir()
-
-
-def test_claiming_a_folder_that_is_not_empty_asks_for_overwrite(tmp_path):
-    (tmp_path / "results.csv").touch()
-    with pytest.raises(DataError, match=r"already holds results\.csv; pass --overwrite"):
-        claim_folder(tmp_path, ("*.csv",), overwrite=False)
-    assert names(tmp_path) == ["results.csv"]
-
-
-def test_overwriting_removes_only_the_files_of_the_command(tmp_path):
-    (tmp_path / "notes.txt").touch()
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "a.png").touch()
-    claim_folder(tmp_path, ("train", "*.csv"), overwrite=True)
-    assert names(tmp_path) == ["notes.txt"]
-
-
-@posix_only
-def test_overwriting_does_not_follow_links_out_of_the_folder(tmp_path):
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "keep").touch()
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "train").symlink_to(outside)
-    claim_folder(folder, ("train",), overwrite=True)
-    assert names(folder) == []
-    assert names(outside) == ["keep"]
-
-
-def test_claiming_a_file_as_a_folder_is_an_error(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be used as a folder"):
-        claim_folder(tmp_path / "file", (), overwrite=True)
-
-
-def test_leftovers_of_an_interrupted_writer_do_not_count_as_results(tmp_path):
-    (tmp_path / f"{TEMPORARY_PREFIX}x-a.png").touch()
-    claim_folder(tmp_path, (), overwrite=False)
-    assert names(tmp_path) == []
-
-
-def test_a_folder_that_is_complete_has_no_marker(tmp_path):
-    with filling(tmp_path / "out", ("*.txt",), overwrite=False):
-        assert (tmp_path / "out" / UNFINISHED).is_file()
-        (tmp_path / "out" / "a.txt").touch()
-    assert names(tmp_path / "out") == ["a.txt"]
-    with (
-        pytest.raises(DataError, match=r"already holds a\.txt"),
-        filling(tmp_path / "out", ("*.txt",), overwrite=False),
-    ):
-        pass
-
-
-def test_a_folder_left_incomplete_is_filled_again_without_overwrite(tmp_path):
-    with pytest.raises(KeyError), filling(tmp_path, ("*.txt",), overwrite=False):
-        (tmp_path / "half.txt").touch()
-        raise KeyError
-    with filling(tmp_path, ("*.txt",), overwrite=False):
-        assert names(tmp_path) == [UNFINISHED, LOCK]
-
-
-def test_a_marker_that_cannot_be_written_is_an_error(tmp_path):
-    (tmp_path / UNFINISHED).mkdir()
-    with (
-        pytest.raises(DataError, match=rf"{UNFINISHED}: cannot be written"),
-        filling(tmp_path, (), overwrite=True),
-    ):
-        pass
-
-
-def test_an_earlier_result_that_cannot_be_removed_is_an_error(tmp_path, monkeypatch):
-    (tmp_path / "a.txt").touch()
-
-    def refuse(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.unlink", refuse)
-    with pytest.raises(DataError, match=r"a\.txt: cannot be removed \(Permission denied\)"):
-        claim_folder(tmp_path, ("*.txt",), overwrite=True)
 
 
 def test_json_survives_the_way_to_disk_and_back(tmp_path):

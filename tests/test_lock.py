@@ -74,6 +74,17 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     monkeypatch.setattr(lock, "_acquire", refuse)
+    monkeypatch.setattr(lock, "_release", refuse)
     with locked(tmp_path):
         pass
     assert "the file system does not support locks (Operation not supported)" in caplog.text
+
+
+@pytest.mark.parametrize("below", ["new", "deep/new"])
+def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path, below):
+    with locked(tmp_path / below):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with locked(tmp_path / below):
+        (tmp_path / below / "result").touch()
+    assert (tmp_path / below / "result").is_file()

@@ -25,14 +25,16 @@ from heartseg.inference.outputs.registry import (
 )
 from heartseg.inference.results import SegmentedScan, segment_scan
 from heartseg.inference.segmenter import Segmenter
-from heartseg.inference.tasks import name_case
+from heartseg.inference.tasks import COMMAND, name_case
 from heartseg.inference.volumetry import VOLUMES, merge_volumes, read_volumes, write_volumes
 from heartseg.lock import locked
 from heartseg.native_notes import ask_for_errors_only, native_notes_hidden
+from heartseg.ownership import add_to_record
 from heartseg.progress import Report, silent
 from heartseg.runs import trained
 from heartseg.runs.layout import RunLayout
 from heartseg.scans.volume import build_label_image
+from heartseg.surroundings import check_backend
 
 PACKAGED = "packaged"
 UNNAMED = "scan"
@@ -106,6 +108,7 @@ class Segmentation:
                         "another folder or name"
                     )
             write_files(SCAN_FORMATS, files, result)
+            add_to_record(folder, COMMAND, written)
             write_volumes(folder / VOLUMES, merge_volumes(rows, result.rows))
         return written
 
@@ -189,6 +192,7 @@ def load_segmenter(source: str | os.PathLike[str] = PACKAGED) -> Segmenter:
         >>> for file in files:  # doctest: +SKIP
         ...     heartseg.segment(file, model=segmenter).save("results")
     """
+    check_backend()
     ask_for_errors_only()
     if source == PACKAGED:
         return _load_packaged()

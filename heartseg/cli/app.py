@@ -4,6 +4,7 @@ Modules that take long to import are imported only when they are needed, so that
 and a mistake in a configuration are answered at once.
 """
 
+import errno
 import gc
 import signal
 import sys
@@ -18,12 +19,22 @@ from heartseg.cli import data_commands, model_commands
 from heartseg.cli.evaluate_command import evaluate
 from heartseg.errors import HeartsegError
 from heartseg.native_notes import ask_for_errors_only
+from heartseg.surroundings import (
+    check_working_directory,
+    flush_streams,
+    open_missing_streams,
+    shield_settings,
+)
 
 PATIENCE_S = 1.5
 """Seconds that an interrupted command has to end by itself."""
 OBJECTS_PER_COLLECTION = 10_000
 """Loading modules creates objects and no garbage. At Python's default of 700, searching for garbage
 costs a command that needs TensorFlow half a second or more."""
+OUTPUT_ERRORS = {
+    getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EBADF")
+}
+"""What the system says of a stdout that takes no more: a full disk, a closed descriptor."""
 OPTIONAL_BACKENDS = ("jax",)
 
 _leaving = threading.Event()
@@ -37,7 +48,12 @@ class Commands(TyperGroup):
         from heartseg.cli import console
 
         try:
+            check_working_directory()
             return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # The reader of the output has left, as `head` does: there is nobody to tell.
+            flush_streams()
+            raise typer.Exit(console.EXIT_FAILED) from error
         except KeyboardInterrupt:
             advice = _how_to_continue(ctx.invoked_subcommand)
             console.leave_at_once(advice, console.EXIT_INTERRUPTED)
@@ -55,7 +71,10 @@ def _explain(error: HeartsegError | OSError | ModuleNotFoundError) -> str | None
         return str(error)
     if isinstance(error, OSError):
         # The system refuses to do something with a file and gives the reason.
-        return None if error.filename is None else f"{error.filename}: {error.strerror}"
+        if error.filename is not None:
+            return f"{error.filename}: {error.strerror}"
+        # Without a file it is the output itself: see main().
+        return None
     if error.name in OPTIONAL_BACKENDS:
         return (
             f"KERAS_BACKEND is {error.name}, which is not installed; run `pip install "
@@ -110,14 +129,38 @@ def describe(
 
 def main() -> None:
     """Run the command line."""
+    open_missing_streams()
+    shield_settings()
     ask_for_errors_only()
     gc.set_threshold(OBJECTS_PER_COLLECTION)
     signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
+    except OSError as error:
+        if error.filename is not None or error.errno not in OUTPUT_ERRORS:
+            raise
+        _fail_to_write(error.strerror)
     finally:
+        _end_streams()
         # At exit Python searches for garbage once more: a second, with TensorFlow loaded.
         gc.freeze()
+
+
+def _fail_to_write(reason: str | None) -> NoReturn:
+    """End with a message on stderr, since stdout cannot take one."""
+    from heartseg.cli import console
+
+    console.fail(f"the output cannot be written ({reason})")
+    flush_streams()
+    sys.exit(console.EXIT_FAILED)
+
+
+def _end_streams() -> None:
+    """Make the exit code say so, if the last of the output could not be written."""
+    reason = flush_streams()
+    ending = sys.exc_info()[1]
+    if reason and isinstance(ending, SystemExit) and not ending.code:
+        _fail_to_write(reason)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

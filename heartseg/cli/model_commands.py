@@ -5,7 +5,7 @@ be valid.
 """
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -23,6 +23,12 @@ from heartseg.cli.options import (
 from heartseg.errors import HeartsegError
 from heartseg.native_notes import native_notes_hidden
 from heartseg.plurals import counted
+
+if TYPE_CHECKING:
+    from heartseg.pipelines.infer import InferResult
+
+PACKAGED_SECTIONS = ("infer", "data", "parallel", "run_dir")
+"""Sections of the configuration that matter if the packaged model segments."""
 
 
 def train(
@@ -43,6 +49,10 @@ def train(
     log_file: LogFile = None,
 ) -> None:
     """Fit the network to the training part of the split and keep the best checkpoint."""
+    if init is not None and any(
+        override.partition("=")[0].strip() == "train.init" for override in overrides or ()
+    ):
+        raise typer.BadParameter("--init sets train.init; leave out --set train.init")
     chosen = [] if init is None else [f"train.init={init}"]
     config = begin(config_file, [*(overrides or ()), *chosen], quiet, log_file)
     from heartseg.cli import console
@@ -84,9 +94,14 @@ def infer(
     """Segment slices, folders of slices and NIfTI volumes."""
     config_file, files = split_config(inputs or [])
     config = begin(config_file, overrides, quiet, log_file)
-    packaged = config_file is None and not any(
-        override.startswith("run_dir=") for override in overrides or ()
-    )
+    keys = [override.partition("=")[0].strip() for override in overrides or ()]
+    packaged = config_file is None and "run_dir" not in keys
+    ignored = [key for key in keys if key.split(".")[0] not in PACKAGED_SECTIONS]
+    if packaged and ignored:
+        raise typer.BadParameter(
+            f"--set {', '.join(ignored)}: the packaged model does not use this; name the CONFIG of "
+            "a run of your own"
+        )
     from heartseg.cli import console
     from heartseg.pipelines.infer import run_infer
 
@@ -99,15 +114,34 @@ def infer(
             overwrite=overwrite,
             report=report,
         )
+    _show_volumes(result)
     counts = ((result.num_volumes, "volume"), (result.num_pictures, "picture"))
     segmented = " and ".join(counted(number, noun) for number, noun in counts if number)
-    console.say(f"{segmented} segmented in {result.output_dir}")
+    console.say(
+        f"{segmented} segmented in {result.output_dir} on the {result.device.removeprefix('the ')}"
+    )
+
+
+def _show_volumes(result: "InferResult") -> None:
+    """Print a line per case: its volumes in mL, what is doubtful, its files."""
+    from heartseg.cli import console
+
+    for case, files in result.files.items():
+        rows = [row for row in result.volumes if row.case == case]
+        found = [f"{row.structure} {row.volume_ml:.1f}" for row in rows if row.voxels]
+        flags = [f"{row.structure} {row.flags.replace(';', ', ')}" for row in rows if row.flags]
+        parts = [f"{', '.join(found)} mL"] if found else []
+        parts += [f"flags: {'; '.join(flags)}"] if flags else []
+        parts += [", ".join(file.name for file in files)] if files else []
+        if parts:
+            console.say(f"{case}: {' | '.join(parts)}")
 
 
 def inspect(
     config_file: ConfigFile,
     output_dir: OutputDir = None,
     overrides: Overrides = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
@@ -118,7 +152,7 @@ def inspect(
     with native_notes_hidden(console.show_notes):
         from heartseg.pipelines.inspect import run_inspect
 
-        summary, diagram = run_inspect(config, output_dir=output_dir)
+        summary, diagram = run_inspect(config, output_dir=output_dir, overwrite=overwrite)
     console.say(summary)
     if diagram is not None:
         console.say(f"diagram: {diagram}")

@@ -1,8 +1,9 @@
 """The arguments and options that several commands share, and how they become a configuration."""
 
+import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -10,10 +11,36 @@ if TYPE_CHECKING:
     from heartseg.config.schema import Config
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
+NO_INPUT_SUFFIXES = (*CONFIG_SUFFIXES, ".json")
+FILE_ENDINGS = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".csv", ".json", ".keras", ".zip")
+"""How names of files end that people give to --output, which takes a folder."""
+
+
+def _expand_home(value: Any) -> Any:  # noqa: ANN401 - paths, lists and pairs of them, or nothing
+    """Replace ``~``, which no shell does within ``--output=~/results``."""
+    if isinstance(value, Path):
+        return Path(os.path.expanduser(value))  # noqa: PTH111 - works without a home folder
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_expand_home, value))
+    return value
+
+
+def _check_output_dir(value: Path | None) -> Path | None:
+    folder: Path | None = _expand_home(value)
+    if (
+        folder is not None
+        and not folder.is_dir()
+        and (folder.name.lower().endswith(FILE_ENDINGS) or folder.is_file())
+    ):
+        raise typer.BadParameter(
+            f"{folder}: expected a folder; results get their names from the inputs"
+        )
+    return folder
+
 
 # A path that cannot be read is not wrong usage: the command that reads it reports the error.
-path_argument = partial(typer.Argument, readable=False)
-path_option = partial(typer.Option, readable=False)
+path_argument = partial(typer.Argument, readable=False, callback=_expand_home)
+path_option = partial(typer.Option, readable=False, callback=_expand_home)
 
 # `Optional[...]` and `list[...]`: Typer reads these annotations when the program runs.
 ConfigFile = Annotated[Path, path_argument(metavar="CONFIG", help="YAML configuration file.")]
@@ -33,7 +60,13 @@ LogFile = Annotated[
 ]
 OutputDir = Annotated[
     Optional[Path],  # noqa: UP045
-    path_option("--output", "-o", metavar="DIR", help="Folder of the results."),
+    typer.Option(
+        *("--output", "-o"),
+        readable=False,
+        callback=_check_output_dir,
+        metavar="DIR",
+        help="Folder of the results.",
+    ),
 ]
 
 
@@ -55,7 +88,18 @@ def begin(
 
 
 def split_config(arguments: list[Path]) -> tuple[Path | None, list[Path]]:
-    """Separate the configuration, if the first argument is one, from the inputs."""
+    """Separate the configuration, if the first argument is one, from the inputs.
+
+    Raises:
+        BadParameter: If a later argument looks like a configuration, or it is of another format.
+    """
+    config_file = None
     if arguments and arguments[0].suffix.lower() in CONFIG_SUFFIXES:
-        return arguments[0], arguments[1:]
-    return None, arguments
+        config_file, arguments = arguments[0], arguments[1:]
+    for argument in arguments:
+        if argument.suffix.lower() in NO_INPUT_SUFFIXES and not argument.is_dir():
+            raise typer.BadParameter(
+                f"{argument}: is no input; a configuration is one YAML file, named *.yaml, and "
+                "comes first"
+            )
+    return config_file, arguments

@@ -1,9 +1,10 @@
 """Read a configuration: YAML file, then ``--set`` values, checked as a whole."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from heartseg.config.model_sections import MODEL_SECTIONS, SLICES, WHOLE_HEART
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
 from heartseg.files import replacing
+from heartseg.plurals import counted
 
 MAX_BYTES = 100_000
 """A larger file is no configuration: the published one has a hundredth."""
@@ -23,7 +25,8 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         file: A YAML file; None takes the defaults (the published recipe).
-        overrides: ``section.key=value`` settings that win over the file; values are YAML.
+        overrides: ``section.key=value`` settings that win over the file. Where the key takes a text
+            or a path, the value is that text as it stands; otherwise it is YAML.
 
     Returns:
         The whole configuration, defaults filled in.
@@ -33,12 +36,11 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
             are named at once.
     """
     values = {} if file is None else _read_mapping(file)
-    for override in overrides:
-        _apply_override(values, override)
+    settings = [_apply_override(values, override) for override in overrides]
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, file)) from error
+        raise ConfigError(_explain(error, file, settings)) from error
 
 
 def change_config(config: Config, changes: Mapping[str, Mapping[str, Any]], source: Path) -> Config:
@@ -117,10 +119,16 @@ def _read_mapping(file: Path) -> dict[str, Any]:
     return values
 
 
-def _parse(text: str, source: str) -> Any:  # noqa: ANN401 - YAML holds anything
+class _TextLoader(_Loader):
+    """The same loader for texts: ``010`` is no number, ``2026-10-07`` no date, ``no`` not false."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+
+def _parse(text: str, source: str, *, loader: type[_Loader] = _Loader) -> Any:  # noqa: ANN401 - YAML holds anything
     try:
         # _Loader derives from SafeLoader: no tag makes an object.
-        return yaml.load(text, Loader=_Loader)  # noqa: S506
+        return yaml.load(text, Loader=loader)  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -130,7 +138,15 @@ def _parse(text: str, source: str) -> Any:  # noqa: ANN401 - YAML holds anything
         ) from error
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+@dataclass(frozen=True)
+class _Setting:
+    """One ``--set``: its key, as a location, and how messages name it."""
+
+    location: tuple[str, ...]
+    source: str
+
+
+def _apply_override(values: dict[str, Any], override: str) -> _Setting:
     path, equals, text = override.partition("=")
     source = f"--set {_printable(override)}"
     keys = path.strip().split(".")
@@ -144,24 +160,75 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"{source}: {key} is not a section")
         section = child
-    section[keys[-1]] = _parse(text, source)
+    section[keys[-1]] = _read_value(text.strip(), _annotation_at(keys), source)
+    return _Setting(tuple(keys), source)
 
 
-def _explain(error: ValidationError, file: Path | None) -> str:
-    problems = []
+def _read_value(text: str, annotation: Any, source: str) -> Any:  # noqa: ANN401 - YAML holds anything
+    """Read the value of ``--set``: YAML, but a text or path is taken as it stands."""
+    members = get_args(annotation) or (annotation,)
+    kinds = [kind for kind in members if kind is not type(None)]
+    if len(kinds) < len(members) and text in ("", "null"):
+        return None
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if all(kind in (str, Path) or isinstance(kind, str) for kind in kinds) and not quoted:
+        if not text and Path in kinds:
+            raise ConfigError(f"{source}: expected a path, found nothing")
+        return text
+    if any(_holds_texts(kind) for kind in (annotation, *kinds)):
+        return _parse(text, source, loader=_TextLoader)
+    return _parse(text, source)
+
+
+def _holds_texts(annotation: Any) -> bool:  # noqa: ANN401 - a type of any kind
+    """Return whether a type is a list of texts."""
+    entry = next(iter(get_args(annotation)), None)
+    bare = next(iter(get_args(entry)), entry) if hasattr(entry, "__metadata__") else entry
+    return get_origin(annotation) is tuple and bare is str
+
+
+def _annotation_at(keys: Sequence[str]) -> Any:  # noqa: ANN401 - a type of any kind
+    """Return the type of a key; None where it is not known here."""
+    section = _section_at(tuple(keys[:-1]))
+    field = getattr(section, "model_fields", {}).get(keys[-1])
+    return None if field is None else field.annotation
+
+
+def _explain(error: ValidationError, file: Path | None, settings: Sequence[_Setting] = ()) -> str:
+    """Name every problem, under the file or the ``--set`` that it comes from."""
+    problems: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
         location = _without_tags(detail["loc"])
         key = _printable(".".join(map(str, location)))
         if detail["type"] == "extra_forbidden":
-            problems.append(f"{key}: {_explain_key(location, detail['loc'])}")
+            text = f"{key}: {_explain_key(location, detail['loc'])}"
+            problems.setdefault(_find_source(location, text, settings, file), []).append(text)
             continue
         expected = detail["msg"].removeprefix("Value error, ")
         # A check over several keys names them itself; its input is the whole section.
         received = "" if isinstance(detail["input"], dict) else f", got {_shorten(detail['input'])}"
-        problems.append(f"{f'{key}: ' if key else ''}{expected}{received}")
-    source = "the settings" if file is None else str(file)
-    lines = "\n".join(f"  - {problem}" for problem in problems)
-    return f"{source}: {len(problems)} problem{'s' if len(problems) > 1 else ''}\n{lines}"
+        text = f"{f'{key}: ' if key else ''}{expected}{received}"
+        problems.setdefault(_find_source(location, text, settings, file), []).append(text)
+    return "\n".join(
+        "\n  - ".join([f"{source}: {counted(len(texts), 'problem')}", *texts])
+        for source, texts in problems.items()
+    )
+
+
+def _find_source(
+    location: tuple[int | str, ...], text: str, settings: Sequence[_Setting], file: Path | None
+) -> str:
+    """Return what a problem comes from: a ``--set``, if its key is there, else the file."""
+    where = tuple(map(str, location))
+    # The last one wins, as its value does.
+    for setting in reversed(settings):
+        shorter = min(len(where), len(setting.location))
+        is_there = where[:shorter] == setting.location[:shorter]
+        # A check over several keys stands at their section, and names them.
+        names_it = len(where) >= len(setting.location) or setting.location[-1] in text
+        if is_there and names_it:
+            return setting.source
+    return "the settings" if file is None else str(file)
 
 
 def _without_tags(location: tuple[int | str, ...]) -> tuple[int | str, ...]:

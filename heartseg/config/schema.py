@@ -28,6 +28,7 @@ from heartseg.config.section import (
     Section,
     Seed,
     SheetTiles,
+    expand_home,
 )
 from heartseg.errors import ConfigError
 from heartseg.labels import HVSMR, LabelTable, Structure
@@ -247,6 +248,11 @@ class TrainConfig(Section):
     """Whether TensorBoard files are written."""
     augment: AugmentConfig = AugmentConfig()
     """Online augmentation."""
+
+    @field_validator("init")
+    @classmethod
+    def _init_is_expanded(cls, value: str | None) -> str | None:
+        return None if value is None else expand_home(value)
 
     @model_validator(mode="after")
     def _one_way_of_clipping(self) -> "TrainConfig":

@@ -1,5 +1,7 @@
 """What every section of the configuration shares: strictness, and the ranges of its values."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -26,8 +28,13 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_meant_so(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - before types
-        """Refuse what would be taken for something else: true for 1, a path cut at a null."""
+        """Refuse what would be taken for something else: true for 1, a path cut at a null.
+
+        A path that begins with ``~`` is one below the home folder.
+        """
         annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, str) and Path in (annotation, *get_args(annotation)):
+            value = expand_home(value)
         if value is False and "off" in get_args(annotation):
             # YAML reads a bare off as false.
             return "off"
@@ -38,3 +45,12 @@ class Section(BaseModel):
             if isinstance(entry, str) and "\0" in entry:
                 raise ValueError("expected text without a null character")
         return value
+
+
+def expand_home(path: str) -> str:
+    """Return a path with ``~`` or ``~user`` at its beginning replaced by the home folder.
+
+    It stays as it is where no home folder is known.
+    """
+    # Not Path.expanduser: it fails without a home folder.
+    return os.path.expanduser(path)  # noqa: PTH111

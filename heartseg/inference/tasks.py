@@ -1,6 +1,6 @@
 """What is to be segmented, under which names, and whether the results may be written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,11 @@ from heartseg.inference.outputs.registry import (
     name_files,
 )
 from heartseg.labels import LabelTable
+from heartseg.ownership import RECORD, add_to_record, check_own
 from heartseg.scans.reading import is_scan
+
+COMMAND = "infer"
+"""The name under which results are recorded in their folder."""
 
 
 @dataclass(frozen=True)
@@ -135,14 +139,29 @@ def _check_distinct(tasks: Sequence[Task]) -> None:
             sources[key] = task.file
 
 
-def check_outputs(output_dir: Path, tasks: Sequence[Task], *, overwrite: bool) -> None:
+def check_outputs(
+    output_dir: Path,
+    tasks: Sequence[Task],
+    *,
+    overwrite: bool,
+    known_cases: Collection[str] = (),
+) -> None:
     """Make sure that no result replaces an input, or a file that is to be kept.
 
-    Results that an interrupted call was about to write may be replaced.
+    Results that an interrupted call was about to write may be replaced, and with ``overwrite`` what
+    an earlier call wrote. What somebody else made is never replaced.
+
+    Args:
+        output_dir: Where the results go.
+        tasks: The inputs and their results.
+        overwrite: Whether the user asked to replace earlier results.
+        known_cases: Cases of which the folder has results by its table of volumes. Their files were
+            made by an earlier call too, if the folder is of version 0.1 and has no record.
 
     Raises:
         DataError: If one would.
     """
+    has_record = (output_dir / RECORD).is_file()
     unfinished = _read_unfinished(output_dir)
     inputs = {task.file.resolve() for task in tasks}
     for task in tasks:
@@ -153,6 +172,9 @@ def check_outputs(output_dir: Path, tasks: Sequence[Task], *, overwrite: bool) -
                 raise DataError(
                     f"{output}: already exists; pass --overwrite to replace it, or choose --output"
                 )
+            of_old_version = not has_record and task.is_scan and task.case in known_cases
+            if output.name not in unfinished and not of_old_version:
+                check_own(output, COMMAND)
 
 
 def mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
@@ -163,8 +185,11 @@ def mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
     remove_unfinished(output_dir)
 
 
-def mark_finished(output_dir: Path) -> None:
-    """Remove the note, and whatever a worker left that was killed while it wrote."""
+def mark_finished(output_dir: Path, tasks: Sequence[Task]) -> None:
+    """Record the results, and remove the note and what a worker left that was killed."""
+    written = [output for task in tasks for output in task.outputs if output.is_file()]
+    if written:
+        add_to_record(output_dir, COMMAND, written)
     remove_unfinished(output_dir)
     (output_dir / UNFINISHED).unlink(missing_ok=True)
 

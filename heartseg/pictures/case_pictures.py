@@ -4,12 +4,12 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from nibabel import orientations
 from numpy.typing import NDArray
 
 from heartseg.labels import LabelTable
+from heartseg.opencv import cv2
 
 PICTURE_HEIGHT = 240
 OPACITY = 0.5

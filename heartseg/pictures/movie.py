@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from heartseg.errors import DataError
 from heartseg.files import replacing
+from heartseg.opencv import cv2
 
 MOVIE_SUFFIXES = (".mp4", ".gif")
 FRAMES_PER_SECOND = 12.0

@@ -1,10 +1,10 @@
 """Previews of a segmented scan: slices in grey with coloured labels, in their true proportions."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.labels import LabelTable
+from heartseg.opencv import cv2
 from heartseg.pictures.overlays import overlay_slices
 from heartseg.pictures.sheets import SHEET_TILE, contact_sheet, evenly_spaced
 from heartseg.scans.geometry import Plane, SliceLayout

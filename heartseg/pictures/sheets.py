@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from heartseg.opencv import cv2
 
 SHEET_TILE = 160
 """Side of a slice on a sheet, in pixels."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from heartseg.cohort.inputs import READABLE, find_inputs
 from heartseg.errors import BatchError, DataError
-from heartseg.files import UNFINISHED, filling, image_stem
+from heartseg.files import UNFINISHED, image_stem
 from heartseg.labels import LabelTable
+from heartseg.ownership import Outputs, add_to_record, check_own, filling
 from heartseg.pictures.overlays import overlay as draw_overlay
 from heartseg.pictures.overlays import overlay_slices
 from heartseg.plurals import counted
@@ -30,6 +32,7 @@ COLORS_DIR = Path("colorized")
 LABELS_DIR = Path("decoded")
 OVERLAY_SUFFIX = "_overlay"
 PREVIEW_SUFFIX = "_preview"
+COMMAND = "colorize"
 OVERLAY_PERCENTILES = (0.0, 99.5)
 """Window of a scan in an overlay, since its units are unknown: all but the brightest 0.5 %."""
 
@@ -123,6 +126,9 @@ def run_colorize(
 
     num_pictures, failures = _convert_all(tasks, convert, report)
     problems += failures
+    pictures = [file for task in tasks for file in _outputs(task) if file.is_file()]
+    if pictures:
+        add_to_record(output_dir, COMMAND, pictures)
     if problems:
         raise BatchError(
             f"{counted(len(problems), 'input')} could not be converted "
@@ -180,6 +186,8 @@ def _check_tasks(tasks: Sequence[Task], *, overwrite: bool) -> None:
                     f"{output}: already exists; pass --overwrite to replace it, or choose another "
                     "--output"
                 )
+            if not output.is_dir():
+                check_own(output, COMMAND)
 
 
 def _outputs(task: Task) -> list[Path]:
@@ -231,7 +239,7 @@ def _colorize_volume(task: Task, table: LabelTable, *, plane: Plane | str, overw
         limits = find_window(image.voxels, "percentile", OVERLAY_PERCENTILES)
         overlays = overlay_slices(image, labels.voxels, table, plane=plane, limits=limits)
     label_slices = SliceLayout.from_affine(labels.affine, plane).stack(labels.voxels)
-    with filling(task.output, ["*.png"], overwrite=overwrite):
+    with filling(task.output, Outputs(COMMAND, (f"{escape(name)}_*.png",)), overwrite=overwrite):
         for index, label_slice in enumerate(label_slices):
             mask_file = task.output / slice_file_name(name, index)
             write_mask(mask_file, label_slice, table)

@@ -13,13 +13,14 @@ from heartseg.evaluation.comparison import (
     read_cases,
     write_comparison,
 )
-from heartseg.files import filling, read_json
+from heartseg.files import read_json
+from heartseg.ownership import Outputs, filling
 from heartseg.runs.layout import RunLayout
 
 logger = logging.getLogger(__name__)
 
 CASES, SUMMARY = "cases.csv", "summary.json"
-OWNED = ("comparison.csv", "comparison.json")
+OWNED = Outputs("evaluate --compare", ("comparison.csv", "comparison.json"))
 
 
 @dataclass(frozen=True)

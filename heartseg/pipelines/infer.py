@@ -1,14 +1,14 @@
 """``heartseg infer``: slices and volumes to colour masks, label maps and volumes in mL."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 from heartseg.cohort.inputs import find_inputs
-from heartseg.config.schema import Config, InferConfig
-from heartseg.errors import BatchError, DataError
+from heartseg.config.schema import Config, InferConfig, find_foreign_keys
+from heartseg.errors import BatchError, ConfigError, DataError
 from heartseg.inference.batch import (
     BatchProgress,
     WrittenScan,
@@ -21,6 +21,7 @@ from heartseg.inference.batch import (
 from heartseg.inference.outputs.label_map import LABEL_MAP_SUFFIX
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.inference.tasks import (
+    COMMAND,
     Task,
     check_outputs,
     mark_finished,
@@ -36,17 +37,22 @@ from heartseg.inference.volumetry import (
 )
 from heartseg.lock import locked
 from heartseg.modelfile.description import ModelDescription
+from heartseg.ownership import read_made
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.trained import describe_model, load_segmenter, stamp_model
 from heartseg.scans.reading import read_scan
+from heartseg.surroundings import check_backend
 
 logger = logging.getLogger(__name__)
 
 OUTPUT_DIR = Path("heartseg_output")
 """Where results go, below the working directory, if the packaged model made them."""
+
+PICTURE_SUFFIXES = ("_preview", "_overlay")
+"""How the pictures that version 0.1 wrote without a record are told from inputs."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,16 @@ class InferResult:
         num_pictures: Pictures that were segmented.
         num_volumes: Volumes that were segmented.
         volumes: The rows of ``volumes.csv`` of this call.
+        files: The files that were written, by case, without ``volumes.csv``.
+        device: What computed it: CPU, GPU or the cluster.
     """
 
     output_dir: Path
     num_pictures: int
     num_volumes: int
     volumes: tuple[VolumeRow, ...]
+    files: Mapping[str, tuple[Path, ...]]
+    device: str
 
 
 def run_infer(
@@ -93,27 +103,36 @@ def run_infer(
             what was done).
 
     Raises:
-        ConfigError: If ``infer.outputs`` names no output format.
+        ConfigError: If ``infer.outputs`` names no output format, or the model or the inputs would
+            leave a setting of the section ``infer`` without effect.
         DataError: If there is no trained model, nothing to segment, a result would be lost, or
             another process is at work in the folder.
         ModelError: If the model cannot be used.
         BatchError: If some inputs cannot be segmented; the others are.
     """
+    check_backend()
     packaged = packaged or config is None
     config = config or Config()
     layout = RunLayout(config.run_dir)
     default_dir = OUTPUT_DIR if packaged else layout.inference
     output_dir = output_dir or config.infer.output_dir or default_dir
     model_file = None if packaged else layout.require_best()
-    tasks, problems = _plan(config, inputs, output_dir, describe_model(model_file))
+    model = describe_model(model_file)
+    _refuse_foreign(config, model, model_file)
+    tasks, problems = _plan(config, inputs, output_dir, model)
     # Two calls at once would lose each other's rows of the table.
     with locked(output_dir):
         known_rows = read_volumes(output_dir / VOLUMES)
-        check_outputs(output_dir, tasks, overwrite=overwrite)
+        check_outputs(
+            output_dir,
+            tasks,
+            overwrite=overwrite,
+            known_cases={row.case for row in known_rows},
+        )
         result, failed = _segment_tasks(config, model_file, tasks, output_dir, report)
         if result.volumes:
             write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, result.volumes))
-        mark_finished(output_dir)
+        mark_finished(output_dir, tasks)
     problems += failed
     if problems:
         done = result.num_pictures + result.num_volumes
@@ -123,6 +142,43 @@ def run_infer(
             problems,
         )
     return result
+
+
+def _refuse_foreign(config: Config, model: ModelDescription, model_file: Path | None) -> None:
+    """Refuse settings that the model would ignore.
+
+    Raises:
+        ConfigError: If there are some.
+    """
+    foreign = [key for key in find_foreign_keys(config, model.kind) if key.startswith("infer.")]
+    if foreign:
+        name = "the packaged model" if model_file is None else str(model_file)
+        raise ConfigError(
+            f"{', '.join(foreign)}: {name} is of model.kind: {model.kind}, which does not use "
+            "this; leave it out"
+        )
+
+
+def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
+    """Refuse settings for pictures if there are only scans, and the other way round.
+
+    A configuration that has both serves both.
+
+    Raises:
+        ConfigError: If there are some.
+    """
+    kinds = {task.is_scan for task in tasks}
+    movie = settings.movie != "none"
+    if kinds == {True} and settings.overlay and not movie:
+        raise ConfigError(
+            "infer.overlay: draws over pictures, and all inputs are volumes; use "
+            "infer.movie=mp4 or gif for the labels over every slice of a volume"
+        )
+    if kinds == {False} and movie and not settings.overlay:
+        raise ConfigError(
+            "infer.movie: shows volumes, and all inputs are pictures; use infer.overlay=true for "
+            "the labels over a picture"
+        )
 
 
 def _plan(
@@ -137,10 +193,14 @@ def _plan(
             )
         inputs = [config.infer.images_dir]
     data = config.data
-    label_maps = (data.label_suffix, data.endpoints_suffix, LABEL_MAP_SUFFIX)
-    files, problems = find_inputs(inputs, skipped_suffixes=label_maps)
+    skipped = (data.label_suffix, data.endpoints_suffix, LABEL_MAP_SUFFIX, *PICTURE_SUFFIXES)
+    files, problems = find_inputs(inputs, skipped_suffixes=[s for s in skipped if s])
+    files = _without_results(files, inputs)
     if not files:
-        raise DataError("\n".join(problems))
+        raise DataError(
+            "\n".join(problems)
+            or f"{', '.join(map(str, inputs))}: holds only results of an earlier infer"
+        )
     scan_formats, picture_formats = _choose_formats(config.infer)
     tasks = plan_tasks(
         files,
@@ -152,10 +212,29 @@ def _plan(
         label_suffix=data.label_suffix,
         formats_option="infer.outputs",
     )
+    _refuse_idle(config.infer, tasks)
     if not find_kind(model.kind).takes_pictures:
         tasks, refused = _without_pictures(tasks)
         problems += refused
     return tasks, problems
+
+
+def _without_results(files: Sequence[Path], inputs: Sequence[Path]) -> list[Path]:
+    """Leave out what an earlier call wrote into the folders of the inputs, and log it."""
+    kept: list[Path] = []
+    skipped: list[Path] = []
+    named = set(inputs)
+    made = {folder: read_made(folder).get(COMMAND) for folder in {file.parent for file in files}}
+    for file in files:
+        results = made[file.parent]
+        is_result = results is not None and file.name in results.files
+        (skipped if is_result and file not in named else kept).append(file)
+    if skipped:
+        logger.info(
+            "skipped, since an earlier infer wrote them: %s",
+            ", ".join(file.name for file in skipped),
+        )
+    return kept
 
 
 def _choose_formats(settings: InferConfig) -> tuple[list[str], list[str]]:
@@ -204,9 +283,20 @@ def _segment_tasks(
     else:
         rows, failed_volumes = segment_scans(segmenter, readings, progress)
     result = InferResult(
-        output_dir, len(pictures) - len(failed), len(volumes) - len(failed_volumes), tuple(rows)
+        output_dir,
+        len(pictures) - len(failed),
+        len(volumes) - len(failed_volumes),
+        tuple(rows),
+        {task.case: tuple(f for f in task.outputs if f.is_file()) for task in tasks},
+        "the cluster" if on_cluster else _find_device(),
     )
     return result, failed + failed_volumes
+
+
+def _find_device() -> str:
+    from heartseg.training.devices import find_gpus
+
+    return "GPU" if find_gpus() else "CPU"
 
 
 def _warn_of_differences(config: Config, model: ModelDescription, model_file: Path | None) -> None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from heartseg.cohort.cases import CaseFiles, find_cases
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
-from heartseg.files import claim_folder, remove_unfinished
+from heartseg.files import remove_unfinished
 from heartseg.labels import LabelTable
 from heartseg.lock import locked
+from heartseg.ownership import Outputs, claim_folder, discard, finish_record
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.charts import draw_bar_charts
 from heartseg.pictures.sheets import contact_sheet, evenly_spaced
@@ -41,14 +42,17 @@ from heartseg.slices.prepared import (
 from heartseg.slices.recipe import PreparedVolume, SliceRecipe
 from heartseg.slices.store import read_color, read_gray, write_color, write_gray, write_mask
 
-OWNED = (
-    "images/*.png",
-    "masks/*.png",
-    MANIFEST,
-    PREPARE_STATE,
-    "statistics.png",
-    "samples_images.png",
-    "samples_masks.png",
+OWNED = Outputs(
+    "prepare",
+    (
+        "images/*.png",
+        "masks/*.png",
+        MANIFEST,
+        PREPARE_STATE,
+        "statistics.png",
+        "samples_images.png",
+        "samples_masks.png",
+    ),
 )
 _SHEET_COLUMNS = 6
 
@@ -153,6 +157,11 @@ def _prepare_cases(
             grids={n: {"shape": case.shape, "affine": case.affine} for n, case in done.items()},
         ),
     )
+    if not result.num_slices:
+        # Nothing is worth keeping, and the settings of a failed start bind nobody.
+        discard(master_dir, OWNED)
+    else:
+        finish_record(master_dir, OWNED)
     if problems:
         raise BatchError(
             f"{len(problems)} of {counted(len(done) + len(problems), 'case')} could not be "

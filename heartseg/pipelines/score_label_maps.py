@@ -14,15 +14,15 @@ from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.leakage import find_duplicates
 from heartseg.cohort.pairing import CaseMaps, Pairing, Suffixes, pair_label_maps
 from heartseg.config.schema import Config, DataConfig
-from heartseg.errors import BatchError, DataError
+from heartseg.errors import BatchError, ConfigError, DataError
 from heartseg.evaluation.label_convention import describe_mapping, suggest_mapping
 from heartseg.evaluation.label_pair import LabelPair
 from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scores import CaseScores, Scores, collect_scores
 from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
-from heartseg.files import filling
 from heartseg.labels import LabelTable
+from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.case_pictures import OrientedCase, orient_case
 from heartseg.progress import Report, silent
@@ -35,7 +35,7 @@ from heartseg.scans.volume import Volume, is_same_grid, read_image, read_label_m
 logger = logging.getLogger(__name__)
 
 EVALUATION = "evaluation"
-OWNED = ("cases.csv", "summary.json", "report.html")
+OWNED = Outputs("evaluate --predictions", ("cases.csv", "summary.json", "report.html"))
 SHOWN_PERCENTILES = (0.5, 99.5)
 """Window of a scan beside its label maps in the report."""
 
@@ -125,6 +125,7 @@ def run_scoring(
         BatchError: If some cases cannot be scored; the others are, and are written.
     """
     reading = _Reading(config.label_table, resample, mapping or {})
+    _check_mapping(reading)
     pairing = _pair(config, predictions_dir, references_dir, endpoints_dir)
     output_dir = output_dir or predictions_dir / EVALUATION
     table_file = config.data.clinical_file
@@ -174,6 +175,21 @@ def run_scoring(
             f"{len(problems)} problems; {len(done)} cases are scored, see {output_dir}", problems
         )
     return ScoringResult(output_dir, scores, summary)
+
+
+def _check_mapping(reading: _Reading) -> None:
+    """Make sure that a mapping leads to labels of the table.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    most = reading.table.num_classes - 1
+    unknown = sorted({meant for meant in reading.mapping.values() if not 0 <= meant <= most})
+    if unknown:
+        raise ConfigError(
+            f"--map: expected labels 0 to {most} behind the equals sign, found "
+            f"{', '.join(map(str, unknown))}"
+        )
 
 
 def _pair(

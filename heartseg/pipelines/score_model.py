@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from heartseg.cohort.clinical import read_clinical_table
@@ -21,10 +20,11 @@ from heartseg.evaluation.report import Material, write_evaluation
 from heartseg.evaluation.scores import CaseScores, collect_scores
 from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
-from heartseg.files import filling, read_json, remove_unfinished, replacing
+from heartseg.files import read_json, remove_unfinished, replacing
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.modelfile.description import ModelDescription
+from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.case_pictures import OrientedCase, orient_case
 from heartseg.progress import Report, silent
@@ -45,10 +45,18 @@ from heartseg.scans.volume import (
     write_label_map,
 )
 from heartseg.slices.store import read_gray, read_mask
+from heartseg.surroundings import check_backend
+
+if TYPE_CHECKING:
+    # Keras takes seconds to load: all that can be wrong is looked at before.
+    import keras
 
 logger = logging.getLogger(__name__)
 
-OWNED = ("*.csv", "*.json", "*.html", "predictions/*.nii.gz")
+OWNED = Outputs(
+    "evaluate",
+    ("evaluation.csv", "cases.csv", "summary.json", "report.html", "predictions/*_seg.nii.gz"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,11 +116,13 @@ def run_evaluation(
         DataError: If there is no model, no split, or no test case.
         BatchError: If some test cases cannot be scored; the others are.
     """
+    check_backend()
     layout = RunLayout(config.run_dir)
     model_file = layout.require_best()
     description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
     split = find_split(config)
     held_out = find_held_out(config, split)
+    _check_sources(config, description, held_out)
     output_dir = output_dir or layout.evaluation
     with filling(output_dir, OWNED, overwrite=overwrite):
         model = load_model(model_file)
@@ -224,23 +234,31 @@ def _prediction_file(output_dir: Path, case: str) -> Path:
     return output_dir / "predictions" / f"{case}_seg.nii.gz"
 
 
-def _measure_published(
-    model: keras.Model, description: ModelDescription, held_out: HeldOut, config: Config
-) -> Mapping[str, float]:
-    """Return the published figures: over slices, or over hearts on the network's grid."""
-    kind = find_kind(description.kind)
+def _check_sources(config: Config, description: ModelDescription, held_out: HeldOut) -> None:
+    """Make sure that a network of whole hearts finds the scans of all test cases.
+
+    Raises:
+        DataError: If one is missing.
+    """
     missing = [case for case in held_out.cases if case not in held_out.sources]
-    if missing and not kind.takes_pictures:
+    if missing and not find_kind(description.kind).takes_pictures:
         raise DataError(
             f"{config.data.source_dir}: holds no image and label map of {', '.join(missing)}, "
             "which a network of whole hearts needs"
         )
+
+
+def _measure_published(
+    model: "keras.Model", description: ModelDescription, held_out: HeldOut, config: Config
+) -> Mapping[str, float]:
+    """Return the published figures: over slices, or over hearts on the network's grid."""
+    kind = find_kind(description.kind)
     files = [held_out.sources[case] for case in held_out.cases if case in held_out.sources]
     return kind.measure_published(model, description, files, config)
 
 
 def _score_cases(
-    config: Config, held_out: HeldOut, model: keras.Model, output_dir: Path, report: Report
+    config: Config, held_out: HeldOut, model: "keras.Model", output_dir: Path, report: Report
 ) -> tuple[dict[str, _Scored], list[str]]:
     """Predict and score each case; return those by name, and one message a case that failed.
 
@@ -282,7 +300,7 @@ def _load_segmenter_once(config: Config, _stamp: int) -> Segmenter:
     return _build_segmenter(config, load_model(RunLayout(config.run_dir).best))
 
 
-def _build_segmenter(config: Config, model: keras.Model) -> Segmenter:
+def _build_segmenter(config: Config, model: "keras.Model") -> Segmenter:
     model_file = RunLayout(config.run_dir).best
     description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
     return find_kind(description.kind).build_segmenter(model, description, config)

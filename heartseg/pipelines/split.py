@@ -19,7 +19,8 @@ from heartseg.cohort.split_record import (
 )
 from heartseg.config.schema import Config, SplitConfig
 from heartseg.errors import DataError
-from heartseg.files import filling, natural_key
+from heartseg.files import natural_key
+from heartseg.ownership import Outputs, filling
 from heartseg.pictures.charts import draw_bar_charts
 from heartseg.progress import Report, silent
 from heartseg.slices.manifest import MANIFEST, SliceRecord, read_manifest
@@ -27,7 +28,10 @@ from heartseg.slices.prepared import PreparedState, read_prepared_state
 
 logger = logging.getLogger(__name__)
 
-OWNED = ("train", "valid", "test", "fold_*", SPLIT, "statistics.png")
+OWNED = Outputs(
+    "split",
+    ("train/**", "valid/**", "test/**", "fold_*/**", SPLIT, "statistics.png"),
+)
 
 
 @dataclass(frozen=True)

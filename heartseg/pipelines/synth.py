@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from heartseg.errors import BatchError, DataError
-from heartseg.files import filling, replacing
+from heartseg.files import replacing
+from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
@@ -16,7 +17,12 @@ from heartseg.synthesis.phantom import MIN_SIZE, make_phantom
 from heartseg.synthesis.phantom_plan import Category
 
 CLINICAL_FILE = "hvsmr_clinical.csv"
-_OWNED = ("pat*_cropped_norm.nii.gz", "pat*_cropped_seg*.nii.gz", CLINICAL_FILE)
+_OWNED = Outputs(
+    "synth",
+    ("pat*_cropped_norm.nii.gz", "pat*_cropped_seg*.nii.gz", CLINICAL_FILE),
+    # Real scans have the same names.
+    known_by_name=False,
+)
 
 
 @dataclass(frozen=True)

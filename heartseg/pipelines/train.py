@@ -1,38 +1,18 @@
 """``heartseg train``: slices or whole hearts to a model, its curves and all that resuming needs."""
 
-import json
-import logging
-from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-import keras
-from threadpoolctl import threadpool_limits
-
-from heartseg import __version__
-from heartseg.config.schema import PACKAGED, Config
+from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
-from heartseg.lock import locked
-from heartseg.modelfile.initial import load_initial_weights
 from heartseg.progress import Report, silent
-from heartseg.runs.folder import claim_run_dir, describe_training, read_history
+from heartseg.runs.folder import check_run_dir
 from heartseg.runs.kind import find_kind
-from heartseg.runs.layout import RunLayout
-from heartseg.runs.material import Material
-from heartseg.runs.slice_training import MEMORY_ADVICE
-from heartseg.slices.batches import data_errors
-from heartseg.training.callbacks import Track, ignore_progress
-from heartseg.training.devices import memory_errors, set_seeds
-from heartseg.training.history import History, HistoryFiles
-from heartseg.training.loop import (
-    FitSettings,
-    TrainingFiles,
-    TrainingResult,
-    fit,
-    load_state,
-)
-from heartseg.training.placement import Hosts, Placement, placed
-from heartseg.training.precision import Precision, choose_precision, dtype_policy
+from heartseg.runs.lineage import find_origin
+from heartseg.surroundings import check_backend
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from heartseg.training.callbacks import Track
+    from heartseg.training.loop import TrainingResult
 
 
 def run_training(
@@ -40,9 +20,9 @@ def run_training(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    track: Track = ignore_progress,
+    track: "Track | None" = None,
     report: Report = silent,
-) -> TrainingResult:
+) -> "TrainingResult":
     """Fit the model to the training part of a split, and keep the best and the last state.
 
     Args:
@@ -51,7 +31,7 @@ def run_training(
         resume: Go on with the run in ``run_dir``, after its last finished epoch; begin if it has
             none.
         overwrite: Replace the run in ``run_dir``.
-        track: Told after each step and each epoch.
+        track: Told after each step and each epoch, if given.
         report: Told after each volume that is read before training.
 
     Returns:
@@ -66,98 +46,21 @@ def run_training(
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite replaces it: give one of them")
+    check_backend()
     kind = find_kind(config.model.kind)
     config = kind.adopt_data(config)
-    material = kind.gather_material(config, report=report)
-    set_seeds(config.train.seed, deterministic=config.train.deterministic)
-    parallel = config.parallel
-    hosts = Hosts(parallel.num_processes, parallel.process_index, parallel.coordinator)
-    with ExitStack() as stack:
-        placement = stack.enter_context(placed(hosts))
+    # All that can be wrong is looked at before TensorFlow loads, which takes seconds.
+    kind.check_material(config)
+    find_origin(config.train.init)
+    check_run_dir(config, resume=resume, overwrite=overwrite)
 
-        def claim() -> None:
-            stack.enter_context(locked(config.run_dir))
-            claim_run_dir(config, resume=resume, overwrite=overwrite)
+    from heartseg.runs.fitting import fit_run
+    from heartseg.training.callbacks import ignore_progress
 
-        placement.in_first(claim)
-        # Samples are drawn in threads of their own, beside the network's: more threads in NumPy's
-        # products only wait for each other, at twice the processor time.
-        stack.enter_context(threadpool_limits(1, user_api="blas"))
-        stack.enter_context(memory_errors(MEMORY_ADVICE))
-        stack.enter_context(data_errors())
-        return _train(config, material, placement, track)
-
-
-def _train(
-    config: Config, material: Material, placement: Placement, track: Track
-) -> TrainingResult:
-    train, layout = config.train, RunLayout(config.run_dir)
-    metadata = material.metadata
-    history = read_history(config.run_dir, metadata)
-    precision = choose_precision(train.precision)
-    logger.info("precision: %s", precision.reason)
-    material.check_memory(precision)
-    placement.check_equal(_describe_plan(config, material, history, precision))
-    model = (
-        load_state(layout.state, precision.policy, shortcuts=train.shortcuts == "auto")
-        if history
-        else _build_model(config, material, precision)
+    return fit_run(
+        config,
+        resume=resume,
+        overwrite=overwrite,
+        track=track or ignore_progress,
+        report=report,
     )
-    placement.in_first(lambda: describe_training(model, config, precision))
-    fed = material.feed(placement, first_epoch=len(history))
-    return fit(
-        model,
-        fed.train,
-        fed.valid,
-        files=_training_files(layout),
-        settings=FitSettings(
-            epochs=train.epochs,
-            steps_per_epoch=fed.steps,
-            learning_rate=train.learning_rate,
-            patience=train.patience,
-            reduce_learning_rate=train.learning_rate_reducer,
-            reducer_factor=train.reducer_factor,
-            reducer_patience=train.reducer_patience,
-            min_learning_rate=train.min_learning_rate,
-            seed=train.seed,
-            tensorboard=train.tensorboard,
-            schedule=train.schedule,
-        ),
-        metadata=metadata,
-        history=history,
-        track=track,
-        after_epoch=material.watch(placement)
-        if train.epoch_change_infer and placement.is_first
-        else None,
-        placement=placement,
-    )
-
-
-def _training_files(layout: RunLayout) -> TrainingFiles:
-    record = HistoryFiles(
-        layout.history,
-        layout.losses_table,
-        layout.metrics_table,
-        layout.losses_plot,
-        layout.metrics_plot,
-    )
-    return TrainingFiles(layout.best, layout.state, record, layout.tensorboard)
-
-
-def _build_model(config: Config, material: Material, precision: Precision) -> keras.Model:
-    with dtype_policy(precision.policy):
-        model = find_kind(config.model.kind).build_network(config)
-        if config.train.init is not None:
-            load_initial_weights(
-                model, None if config.train.init == PACKAGED else config.train.init
-            )
-        material.compile(model)
-    return model
-
-
-def _describe_plan(
-    config: Config, material: Material, history: History, precision: Precision
-) -> str:
-    """Say all that the processes of one training must have in common."""
-    settings = config.model_dump(mode="json", exclude={"run_dir", "data", "parallel"})
-    return json.dumps([settings, material.names, len(history), precision.policy, __version__])

@@ -4,11 +4,9 @@ import logging
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from heartseg import __version__
 from heartseg.cohort.leakage import compare_contents
@@ -16,13 +14,17 @@ from heartseg.cohort.training_record import record_from_json
 from heartseg.config.loading import load_config, write_config
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError
-from heartseg.files import claim_folder, write_json
+from heartseg.files import write_json
+from heartseg.ownership import begin_record, claim_folder, find_outputs
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
-from heartseg.training.devices import find_backend, list_devices
-from heartseg.training.history import History
-from heartseg.training.loop import read_state
-from heartseg.training.precision import Precision
+
+if TYPE_CHECKING:
+    # Keras takes seconds to load: a folder is checked before it is needed.
+    import keras
+
+    from heartseg.training.history import History
+    from heartseg.training.precision import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +41,8 @@ MAY_CHANGE = frozenset(
 """What a resumed run may have otherwise than before; all else would make it another run."""
 
 
-def claim_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
-    """Make sure that a run may fill its folder.
+def check_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that a run may use its folder, without touching it.
 
     Raises:
         ConfigError: If a resumed run would be another one than it was.
@@ -48,17 +50,31 @@ def claim_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
     """
     run_dir = config.run_dir
     layout = RunLayout(run_dir)
-    held = [file.name for file in layout.training_outputs if file.exists()]
+    held = find_outputs(run_dir, layout.training_outputs)
     if held and not resume and not overwrite:
+        tops = dict.fromkeys(name.split("/")[0] for name in held)
         raise DataError(
-            f"{run_dir}: already holds a run ({', '.join(held[:3])}); pass --resume to continue "
-            "it, --overwrite to replace it, or choose another run_dir"
+            f"{run_dir}: already holds a run ({', '.join(list(tops)[:3])}); pass --resume to "
+            "continue it, --overwrite to replace it, or choose another run_dir"
         )
-    if overwrite:
-        owned = [str(file.relative_to(run_dir)) for file in layout.training_outputs]
-        claim_folder(run_dir, owned, overwrite=True)
     if resume and layout.config.is_file():
         _check_same_run(load_config(layout.config), config)
+
+
+def claim_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
+    """Take the folder of a run, and remove the run that is to be replaced.
+
+    Raises:
+        ConfigError: If a resumed run would be another one than it was.
+        DataError: If the folder holds a run and neither ``resume`` nor ``overwrite`` is set, or
+            files that are named like those of a run and are not.
+    """
+    check_run_dir(config, resume=resume, overwrite=overwrite)
+    outputs = RunLayout(config.run_dir).training_outputs
+    if resume:
+        begin_record(config.run_dir, outputs)
+    else:
+        claim_folder(config.run_dir, outputs, overwrite=overwrite)
 
 
 def _check_same_run(before: Config, now: Config) -> None:
@@ -94,13 +110,15 @@ def _flatten(config: Config) -> dict[str, object]:
     return flat
 
 
-def read_history(run_dir: Path, metadata: Mapping[str, Any]) -> History:
+def read_history(run_dir: Path, metadata: Mapping[str, Any]) -> "History":
     """Return the finished epochs of the run to resume; none if it has not come that far.
 
     Raises:
         DataError: If it was begun with other material than ``metadata`` tells.
         ModelError: If its state is damaged.
     """
+    from heartseg.training.loop import read_state
+
     state_file = RunLayout(run_dir).state
     if not state_file.is_file():
         return ()
@@ -131,14 +149,16 @@ def _compare_material(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
     return differences
 
 
-def describe_environment(config: Config, precision: Precision) -> dict[str, object]:
+def describe_environment(config: Config, precision: "Precision") -> dict[str, object]:
     """Say with what a run was computed, for the reader of its results."""
+    from heartseg.training.devices import find_backend, list_devices
+
     backend = find_backend()
-    packages = dict.fromkeys((backend, "tensorflow", "keras", "numpy", "opencv-python"))
+    packages = dict.fromkeys((backend, "tensorflow", "keras", "numpy"))
     return {
         "heartseg": __version__,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
+        "packages": {**{name: version(name) for name in packages}, **_find_opencv()},
         "keras_backend": backend,
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
@@ -152,7 +172,15 @@ def describe_environment(config: Config, precision: Precision) -> dict[str, obje
     }
 
 
-def describe_training(model: keras.Model, config: Config, precision: Precision) -> None:
+def _find_opencv() -> dict[str, str]:
+    """Return the version of OpenCV under the name of the package that brought it."""
+    try:
+        return {"opencv-python": version("opencv-python")}
+    except PackageNotFoundError:
+        return {"opencv-python-headless": version("opencv-python-headless")}
+
+
+def describe_training(model: "keras.Model", config: Config, precision: "Precision") -> None:
     """Write what is known when training begins: configuration, environment, network."""
     layout = RunLayout(config.run_dir)
     write_config(config, layout.config)

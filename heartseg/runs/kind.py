@@ -41,6 +41,13 @@ class Kind(Protocol):
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
         """Write the summary of a network; return the file of its drawing, if there is one."""
 
+    def check_material(self, config: Config) -> None:
+        """Look for what the network learns from, without reading it or loading TensorFlow.
+
+        Raises:
+            DataError: If something is missing.
+        """
+
     def gather_material(self, config: Config, *, report: Report = silent) -> "Material":
         """Find what the network learns from."""
 

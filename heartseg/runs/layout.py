@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heartseg.errors import DataError
+from heartseg.ownership import Outputs
 
 
 @dataclass(frozen=True)
@@ -95,22 +96,27 @@ class RunLayout:
         return self.run_dir / "inference"
 
     @property
-    def training_outputs(self) -> tuple[Path, ...]:
+    def training_outputs(self) -> Outputs:
         """All that a training writes: what ``--overwrite`` may replace."""
-        return (
+        files = (
             self.config,
             self.environment,
             self.best,
-            self.state.parent,
             self.losses_table,
             self.metrics_table,
             self.losses_plot,
             self.metrics_plot,
             self.history,
-            self.epoch_change_infer,
-            self.tensorboard,
             self.summary,
             self.diagram,
+        )
+        folders = (self.state.parent, self.epoch_change_infer, self.tensorboard)
+        return Outputs(
+            "train",
+            (*(file.name for file in files), *(f"{folder.name}/**" for folder in folders)),
+            # The log of a cluster, or notes, lie there as well.
+            shared=True,
+            beside=(self.evaluation.name, self.inference.name),
         )
 
     def require_best(self) -> Path:

@@ -10,10 +10,11 @@ from heartseg.cohort.split_record import SPLIT, read_split_record
 from heartseg.config.loading import change_config
 from heartseg.config.model_sections import SliceModelConfig
 from heartseg.config.schema import Config
-from heartseg.errors import ConfigError
+from heartseg.errors import ConfigError, DataError
 from heartseg.modelfile.description import SLICES, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.runs.layout import RunLayout
+from heartseg.slices.pairs import SlicePair, find_pairs
 
 if TYPE_CHECKING:
     import keras
@@ -69,6 +70,10 @@ class SliceKind:
         draw_architecture(network, layout.diagram)
         return layout.diagram
 
+    def check_material(self, config: Config) -> None:
+        """Look for the slices of the split."""
+        find_slices(config.dataset_dir)
+
     def gather_material(self, config: Config, *, report: Report = silent) -> "SliceMaterial":  # noqa: ARG002
         """Find the slices of the split."""
         from heartseg.runs.slice_training import SliceMaterial
@@ -123,3 +128,17 @@ def slice_model(config: Config) -> SliceModelConfig:
     if not isinstance(config.model, SliceModelConfig):
         raise ConfigError(f"model.kind: expected {SLICES}, found {config.model.kind}")
     return config.model
+
+
+def find_slices(folder: Path) -> tuple[list[SlicePair], list[SlicePair]]:
+    """Return the training and the validation slices of a split.
+
+    Raises:
+        DataError: If there are none, or some lack their masks.
+    """
+    if not (folder / "train").is_dir() or not (folder / "valid").is_dir():
+        raise DataError(f"{folder}: no train/ and valid/ slices; run `heartseg split` first")
+    train = find_pairs(folder / "train")
+    # A split of two patients has none for validation, and says so by an empty folder.
+    valid = find_pairs(folder / "valid", may_be_empty=True)
+    return train, valid

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,19 +15,19 @@ from heartseg.cohort.leakage import PartContents
 from heartseg.cohort.split_record import SPLIT, read_split_record
 from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.config.schema import Config
-from heartseg.errors import DataError, ModelError
+from heartseg.errors import ModelError
 from heartseg.networks.memory import available_bytes, estimate_training_bytes
 from heartseg.networks.plan import plan_levels
+from heartseg.runs.epoch_pictures import choose_slices, name_picture, write_beside
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import find_origin
 from heartseg.runs.material import Fed, compile_with
-from heartseg.runs.slice_kind import slice_model
+from heartseg.runs.slice_kind import find_slices, slice_model
 from heartseg.slices.augment import Augmentation
 from heartseg.slices.batches import Share
 from heartseg.slices.dataset import build_dataset, build_training_dataset
-from heartseg.slices.pairs import SlicePair, find_pairs, read_pairs
+from heartseg.slices.pairs import SlicePair, read_pairs
 from heartseg.slices.recipe import SliceRecipe, to_network_input
-from heartseg.slices.store import write_mask
 from heartseg.training.devices import find_gpus
 from heartseg.training.losses import build_loss
 from heartseg.training.metrics import build_metrics
@@ -53,7 +52,13 @@ class SliceMaterial:
             DataError: If there are none, or some lack their masks.
         """
         self._config = config
-        self._train, self._valid = _find_slices(config.dataset_dir)
+        self._train, self._valid = find_slices(config.dataset_dir)
+        if not self._valid:
+            logger.warning(
+                "%s: no validation slices; epochs are judged by the training loss, so nothing "
+                "shows when the network begins to overfit",
+                config.dataset_dir / "valid",
+            )
         self._record = self._gather_record()
 
     @property
@@ -175,42 +180,27 @@ def _cases_of(pairs: list[SlicePair]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(pair.name.rpartition("_")[0] or pair.name for pair in pairs))
 
 
-def _find_slices(folder: Path) -> tuple[list[SlicePair], list[SlicePair]]:
-    if not (folder / "train").is_dir() or not (folder / "valid").is_dir():
-        raise DataError(f"{folder}: no train/ and valid/ slices; run `heartseg split` first")
-    train = find_pairs(folder / "train")
-    # A split of two patients has none for validation, and says so by an empty folder.
-    valid = find_pairs(folder / "valid", may_be_empty=True)
-    if not valid:
-        logger.warning(
-            "%s: no validation slices; epochs are judged by the training loss, so nothing tells "
-            "when the network begins to learn the patients by heart",
-            folder / "valid",
-        )
-    return train, valid
-
-
 class _EpochInference:
     """Segment the same few validation slices after each epoch, to see the masks change.
 
-    Writes ``epoch_change_infer/Epoch_N_NAME.png`` (and ``Reference_NAME.png`` once).
+    Writes ``epoch_change_infer/Epoch_NNN_NAME.png``, the slice and its mask side by side, and
+    ``Reference_NAME.png`` once.
     """
 
     def __init__(self, config: Config, valid: list[SlicePair], placement: Placement) -> None:
         self._placement = placement
         self._folder = RunLayout(config.run_dir).epoch_change_infer
         self._table = config.label_table
-        self._pairs = valid[: config.train.num_infer_images]
+        self._pairs = choose_slices(valid, config.train.num_infer_images)
         shape = (config.prepare.image_height, config.prepare.image_width)
-        images, labels = read_pairs(self._pairs, self._table, shape)
-        self._images = to_network_input(images, slice_model(config).image_channels)
-        for pair, reference in zip(self._pairs, labels, strict=True):
-            write_mask(self._folder / f"Reference_{pair.name}.png", reference, self._table)
+        self._images, labels = read_pairs(self._pairs, self._table, shape)
+        self._inputs = to_network_input(self._images, slice_model(config).image_channels)
+        for pair, image, reference in zip(self._pairs, self._images, labels, strict=True):
+            write_beside(name_picture(self._folder, pair.name), image, reference, self._table)
 
     def __call__(self, epoch: int, model: keras.Model) -> None:
-        """Write the masks of one epoch."""
-        for pair, image in zip(self._pairs, self._images, strict=True):
-            probabilities = self._placement.predict(model, image[np.newaxis])
+        """Write the pictures of one epoch."""
+        for pair, image, given in zip(self._pairs, self._images, self._inputs, strict=True):
+            probabilities = self._placement.predict(model, given[np.newaxis])
             labels = probabilities[0].argmax(axis=-1).astype(np.uint8)
-            file = self._folder / f"Epoch_{epoch}_{pair.name}.png"
-            write_mask(file, labels, self._table)
+            write_beside(name_picture(self._folder, pair.name, epoch), image, labels, self._table)

@@ -10,6 +10,7 @@ from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
 from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.progress import Report, silent
+from heartseg.runs.heart_files import find_parts, find_patient_split
 from heartseg.runs.layout import RunLayout
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class WholeHeartKind:
 
         write_summary(network, layout)
         return None
+
+    def check_material(self, config: Config) -> None:
+        """Look for the volumes of the split."""
+        find_parts(config, find_patient_split(config).cases)
 
     def gather_material(self, config: Config, *, report: Report = silent) -> "HeartMaterial":
         """Find the scans of the split, and label maps that have no image."""

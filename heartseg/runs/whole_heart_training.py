@@ -11,20 +11,20 @@ from typing import Any, TypeVar, cast
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from heartseg import __version__
-from heartseg.cohort.cases import find_volumes
 from heartseg.cohort.leakage import PartContents
-from heartseg.cohort.split_record import SPLIT, SplitRecord
+from heartseg.cohort.split_record import SplitRecord
 from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
-from heartseg.files import natural_key
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
-from heartseg.runs.held_out import find_split
+from heartseg.runs.epoch_pictures import name_picture, write_beside
+from heartseg.runs.heart_files import Part, find_parts, find_patient_split, find_unique
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import find_origin
 from heartseg.runs.material import Fed, compile_with
@@ -33,7 +33,6 @@ from heartseg.runs.whole_heart_kind import whole_heart_model
 from heartseg.scans.fingerprint import PREFIX, fingerprint_labels, fingerprint_scan
 from heartseg.scans.volume import check_same_grid, read_image, read_label_map
 from heartseg.slices.batches import Share
-from heartseg.slices.store import write_mask
 from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, build_heart_dataset
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan
 from heartseg.synthesis.scene import Scene
@@ -48,24 +47,6 @@ STEPS_PER_EPOCH = 250
 """Samples have no end, so an epoch is a number of steps: this, unless configured."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The files of one part of the split.
-
-    Attributes:
-        scans: Image and label map by case.
-        label_maps: Label maps that have no image; training only.
-    """
-
-    scans: Mapping[str, tuple[Path, Path]]
-    label_maps: Mapping[str, Path]
-
-    @property
-    def label_files(self) -> dict[str, Path]:
-        """The label map of every case."""
-        return {**{case: label for case, (_, label) in self.scans.items()}, **self.label_maps}
 
 
 @dataclass(frozen=True)
@@ -91,13 +72,8 @@ class HeartMaterial:
             DataError: If there is no split, or a case of it has no files.
         """
         self._config, self._report = config, report
-        split = find_split(config)
-        if split.by == "slice":
-            raise DataError(
-                f"{config.dataset_dir / SPLIT}: expected a split by patient (split.by: patient): "
-                "a network that sees whole hearts cannot leave out slices"
-            )
-        self._train, self._valid = _find_parts(config, split.cases)
+        split = find_patient_split(config)
+        self._train, self._valid = find_parts(config, split.cases)
         self._scans = {
             part: dict(zip(files.scans, self._read_scans(files), strict=True))
             for part, files in (("train", self._train), ("valid", self._valid))
@@ -107,7 +83,7 @@ class HeartMaterial:
         if not self._valid.scans:
             logger.warning(
                 "no validation cases; epochs are judged by the training loss, so nothing tells "
-                "when the network begins to learn the patients by heart"
+                "when the network begins to overfit"
             )
 
     @property
@@ -183,7 +159,7 @@ class HeartMaterial:
             if case in tests and digest.startswith(PREFIX)
         }
         data = self._config.data
-        files = _find_unique(data.source_dir, data.label_suffix)
+        files = find_unique(data.source_dir, data.label_suffix)
         missing = {case: files[case] for case in tests if case not in known and case in files}
         read = self._map_all(
             partial(_fingerprint, table=self._config.label_table),
@@ -254,7 +230,7 @@ class HeartMaterial:
         # A label map that is drawn in part gives none.
         return [scene for scene in scenes if scene is not None]
 
-    def _read_scans(self, part: _Part) -> list[_ReadScan]:
+    def _read_scans(self, part: Part) -> list[_ReadScan]:
         read = partial(_read_files, table=self._config.label_table)
         return self._map_all(read, list(part.scans.values()), lambda files: files[0].name)
 
@@ -282,38 +258,6 @@ class HeartMaterial:
         return [cast(Result, outcome.result) for outcome in outcomes]
 
 
-def _find_parts(config: Config, cases: Mapping[str, Sequence[str]]) -> tuple[_Part, _Part]:
-    data = config.data
-    images = _find_unique(data.source_dir, data.image_suffix)
-    labels = _find_unique(data.source_dir, data.label_suffix)
-    parts = []
-    for name in ("train", "valid"):
-        missing = [
-            case for case in cases.get(name, ()) if not {case} <= images.keys() & labels.keys()
-        ]
-        if missing:
-            raise DataError(
-                f"{data.source_dir}: the split's {', '.join(missing)} lack an image or a label map "
-                "there; put them back, or run `heartseg prepare` and `heartseg split` again"
-            )
-        parts.append({case: (images[case], labels[case]) for case in cases.get(name, ())})
-    alone = {name: file for name, file in labels.items() if name not in images}
-    if config.synthesis.label_maps_dir is not None:
-        others = _find_unique(config.synthesis.label_maps_dir, data.label_suffix)
-        alone |= {name: file for name, file in others.items() if name not in images}
-    named = {case for part in cases.values() for case in part}
-    label_maps = {name: alone[name] for name in sorted(alone, key=natural_key) if name not in named}
-    return _Part(parts[0], label_maps), _Part(parts[1], {})
-
-
-def _find_unique(folder: Path, suffix: str) -> dict[str, Path]:
-    found = find_volumes(folder, suffix)
-    for files in found.values():
-        if len(files) > 1:
-            raise DataError(f"{files[0]}: the same case is also in {files[1].name}")
-    return {name: files[0] for name, files in found.items()}
-
-
 def _draw_scene(item: tuple[Path, int, int], *, table: LabelTable, seed: int) -> Scene | None:
     file, number, variant = item
     return read_scene(file, table, seed=(seed, number, variant))
@@ -333,24 +277,30 @@ def _fingerprint(label_file: Path, *, table: LabelTable) -> str:
 class _EpochInference:
     """Segment a few hearts after each epoch, to see the masks change.
 
-    Writes ``epoch_change_infer/Epoch_N_CASE.png``, the middle sagittal slice (and
-    ``Reference_CASE.png`` once).
+    Writes ``epoch_change_infer/Epoch_NNN_CASE.png``, the sagittal slice with the most foreground
+    and its mask side by side, and ``Reference_CASE.png`` once.
     """
 
     def __init__(self, config: Config, samples: Mapping[str, Sample], placement: Placement) -> None:
         self._placement, self._samples = placement, samples
         self._folder, self._table = RunLayout(config.run_dir).epoch_change_infer, config.label_table
         for name, sample in samples.items():
-            self._write(f"Reference_{name}.png", sample.shares)
+            self._write(name_picture(self._folder, name), sample, sample.shares)
 
     def __call__(self, epoch: int, model: keras.Model) -> None:
-        """Write the masks of one epoch."""
+        """Write the pictures of one epoch."""
         for name, sample in self._samples.items():
             scores = self._placement.predict(model, sample.image[np.newaxis])[0]
-            self._write(f"Epoch_{epoch}_{name}.png", scores)
+            self._write(name_picture(self._folder, name, epoch), sample, scores)
 
-    def _write(self, name: str, scores: Any) -> None:  # noqa: ANN401 - an array of any floats
-        middle = scores[:, :, scores.shape[2] // 2].argmax(axis=-1).astype(np.uint8)
-        # Superior is up, anterior is right.
-        picture = np.kron(middle.T[:, ::-1], np.ones((4, 4), np.uint8))
-        write_mask(self._folder / name, picture, self._table)
+    def _write(self, file: Path, sample: Sample, scores: NDArray[np.floating]) -> None:
+        fullest = int(sample.shares[..., 1:].sum(axis=(0, 1, 3)).argmax())
+        labels = scores[:, :, fullest].argmax(axis=-1).astype(np.uint8)
+        # Blood is near 1; fat and contrast may be brighter.
+        gray = (np.clip(sample.image[:, :, fullest, 0], 0, 1) * 255).astype(np.uint8)
+        write_beside(file, _to_picture(gray), _to_picture(labels), self._table)
+
+
+def _to_picture(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Show a sagittal plane of the network's grid: superior is up, anterior is right."""
+    return np.kron(plane.T[:, ::-1], np.ones((4, 4), np.uint8))

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import cv2
 import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
+from heartseg.opencv import cv2
 from heartseg.scans.nearest import resize_labels
 from heartseg.scans.volume import spacing_of
 

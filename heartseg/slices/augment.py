@@ -13,9 +13,10 @@ transforms blur an image only once.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from heartseg.opencv import cv2
 
 
 @dataclass(frozen=True)

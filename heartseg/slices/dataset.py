@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from heartseg.labels import LabelTable
+from heartseg.opencv import cv2
 from heartseg.slices.augment import Augmentation, augment_slice
 from heartseg.slices.batches import ALL, Batches, Share, inside_tf_data, order_of_epoch, untuned
 from heartseg.slices.pairs import SlicePair, empty_aligned, read_pairs

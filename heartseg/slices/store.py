@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
 from heartseg.files import replacing
 from heartseg.labels import LabelTable
+from heartseg.opencv import cv2
 from heartseg.slices.png import (
     MAX_PIXELS,
     claims_too_much,

@@ -59,6 +59,7 @@ FILLED = {
     "score": "scores",
     "compare": "comparison",
     "colorize": "colors",
+    "inspect": "drawn",
 }
 BROKEN = {
     "synth": (("synth", "a-file"), "a-file"),

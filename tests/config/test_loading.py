@@ -211,3 +211,77 @@ def test_the_resolved_configuration_reads_back_the_same(tmp_path):
     assert load_config(file) == config
     assert dump_config(load_config(file)) == dump_config(config)
     assert file.read_text(encoding="utf-8") == dump_config(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("run_dir=2026-10-07", None, "run_dir", Path("2026-10-07")),
+        ("run_dir = 010", None, "run_dir", Path("010")),
+        ("run_dir=null", None, "run_dir", Path("null")),
+        ("run_dir='a b'", None, "run_dir", Path("a b")),
+        ("data.source_dir=no", "data", "source_dir", Path("no")),
+        ("data.source_dir=[1] a: b # c", "data", "source_dir", Path("[1] a: b # c")),
+        ("data.label_suffix=", "data", "label_suffix", ""),
+        ("data.label_suffix=010", "data", "label_suffix", "010"),
+        ("train.init=a #1/b.keras", "train", "init", "a #1/b.keras"),
+        ("train.init=null", "train", "init", None),
+        ("train.init=", "train", "init", None),
+        ("infer.output_dir=*x", "infer", "output_dir", Path("*x")),
+        ("train.loss=focal", "train", "loss", "focal"),
+        ("train.shortcuts=off", "train", "shortcuts", "off"),
+    ],
+)
+def test_a_setting_of_a_text_or_path_is_taken_as_it_stands(override, section, key, value):
+    config = load_config(None, [override])
+    assert getattr(config if section is None else getattr(config, section), key) == value
+
+
+def test_a_list_of_texts_holds_texts():
+    config = load_config(
+        None,
+        [
+            "split.train_cases=[010, 2026-10-07, no, '4']",
+            "split.valid_cases=[]",
+            "split.test_cases=[1e3]",
+        ],
+    )
+    assert config.split.train_cases == ("010", "2026-10-07", "no", "4")
+    assert config.split.test_cases == ("1e3",)
+
+
+def test_the_home_folder_is_expanded_everywhere(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    config = load_config(write("data: {master_dir: ~/m}"), ["run_dir=~/r", "train.init=~/a.keras"])
+    assert config.data.master_dir == tmp_path / "m"
+    assert config.run_dir == tmp_path / "r"
+    assert config.train.init == str(tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize(
+    ("override", "source"),
+    [
+        ("train.epochs=many", "--set train.epochs=many: 1 problem\n  - train.epochs: "),
+        ("train.epoch=3", "--set train.epoch=3: 1 problem\n  - train.epoch: unknown key"),
+        ("prepare.window_range=[3, 1]", "--set prepare.window_range=[3, 1]: 1 problem\n"),
+        ("prepare.image_width=7", "--set prepare.image_width=7: 1 problem\n"),
+        ("run_dir=", "--set run_dir=: expected a path, found nothing"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_not_the_file(write, override, source):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write("train: {batch_size: 3}"), [override])
+    assert str(caught.value).startswith(source)
+    assert "config.yaml" not in str(caught.value)
+
+
+def test_problems_of_file_and_settings_stand_apart(write):
+    file = write("train: {epochs: 0, patience: 0}")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, ["train.batch_size=0", "train.patience=3"])
+    lines = str(caught.value).splitlines()
+    assert [line for line in lines if not line.startswith("  - ")] == [
+        "--set train.batch_size=0: 1 problem",
+        f"{file}: 1 problem",
+    ]

@@ -2,6 +2,7 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
+from builders import list_visible
 
 from heartseg.errors import BatchError, DataError
 from heartseg.labels import HVSMR
@@ -34,7 +35,7 @@ def read_rgb(file):
 
 
 def names(folder):
-    return sorted(file.name for file in folder.iterdir())
+    return list_visible(folder)
 
 
 def test_every_slice_of_a_volume_becomes_a_picture_numbered_as_in_the_file(tmp_path):
@@ -213,7 +214,7 @@ def test_a_folder_that_was_interrupted_is_filled_again(tmp_path):
     run_colorize([file], table=HVSMR, output_dir=tmp_path / "out")
 
     assert len(names(folder)) == 9
-    assert all(entry.stat().st_size for entry in folder.iterdir())
+    assert all((folder / name).stat().st_size for name in names(folder))
 
 
 def test_conflicting_results_and_options_are_errors_before_any_work(tmp_path):

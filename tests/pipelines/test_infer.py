@@ -6,6 +6,7 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
+from builders import list_visible
 
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, ConfigError, DataError
@@ -86,7 +87,7 @@ def test_a_picture_becomes_a_colour_mask_of_its_size_and_an_overlay_on_request(r
     result = run_infer(config, [picture], output_dir=tmp_path / "out")
 
     assert result.num_pictures == 1
-    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
+    assert list_visible(tmp_path / "out") == [
         "slice.png",
         "slice_overlay.png",
     ]
@@ -107,7 +108,7 @@ def test_a_volume_becomes_a_label_map_on_its_grid_with_preview_and_volumes(confi
         report=lambda *progress: reports.append(progress),
     )
 
-    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
+    assert list_visible(tmp_path / "out") == [
         "pat4_preview.png",
         "pat4_seg.nii.gz",
         "volumes.csv",
@@ -143,7 +144,7 @@ def test_the_files_of_a_volume_are_chosen_by_name(run_dir, tmp_path):
 
     run_infer(config, [scan], output_dir=tmp_path / "out")
 
-    names = {file.name for file in (tmp_path / "out").iterdir()}
+    names = set(list_visible(tmp_path / "out"))
     assert names == {"x_preview.png", "x_overlay.gif", "volumes.csv"}
     with pytest.raises(ConfigError, match=r"infer\.outputs: .*label_map.*found label-map"):
         run_infer(make_config(run_dir, {"outputs": ["label-map"]}), [scan], output_dir=tmp_path)
@@ -222,7 +223,7 @@ def test_bad_files_are_reported_at_the_end_and_the_others_are_done(config, tmp_p
 
     problems = "\n".join(caught.value.problems)
     assert all(name in problems for name in ("1.png", "broken.nii.gz", "missing.png"))
-    names = {f.name for f in (tmp_path / "out").iterdir()}
+    names = set(list_visible(tmp_path / "out"))
     expected = {"0.png", "2.png", "3.png", "good_seg.nii.gz", "good_preview.png", "volumes.csv"}
     assert names == expected
 
@@ -244,7 +245,7 @@ def test_an_input_that_is_too_large_for_the_recipe_is_named_and_the_others_are_d
     assert len(problems) == 2
     assert "b.png: " in problems[0]
     assert "c.nii.gz: " in problems[1]
-    assert [f.name for f in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert list_visible(tmp_path / "out") == ["a.png"]
 
 
 def test_volumes_of_earlier_calls_are_kept(config, tmp_path):
@@ -284,7 +285,7 @@ def test_an_interrupted_call_is_repeated_without_asking(config, tmp_path):
     result = run_infer(config, pictures, output_dir=tmp_path / "out")
 
     assert result.num_pictures == 4
-    names = sorted(f.name for f in (tmp_path / "out").iterdir())
+    names = list_visible(tmp_path / "out")
     assert names == ["a.png", "b.png", "c.png", "d.png"]
 
 

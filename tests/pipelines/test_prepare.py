@@ -3,7 +3,15 @@ import json
 
 import numpy as np
 import pytest
-from builders import make_config, make_scan, read_tree, rotate, write_case, write_nifti
+from builders import (
+    list_visible,
+    make_config,
+    make_scan,
+    read_tree,
+    rotate,
+    write_case,
+    write_nifti,
+)
 
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
@@ -49,7 +57,7 @@ def test_every_slice_with_a_structure_becomes_an_image_and_a_mask(tmp_path, volu
     assert {file.name for file in (master / "images").iterdir()} == expected
     assert {file.name for file in (master / "masks").iterdir()} == expected
     assert (result.num_cases, result.num_slices, result.num_written) == (3, *[len(expected)] * 2)
-    names = {entry.name for entry in master.iterdir()}
+    names = set(list_visible(master))
     assert names >= {"manifest.csv", "statistics.png", "samples_images.png", "samples_masks.png"}
     assert not [name for name in names if name.startswith(".")]
 
@@ -212,9 +220,10 @@ def test_a_folder_of_something_else_is_not_changed(tmp_path, volumes):
     notes = tmp_path / "master" / "notes.txt"
     notes.parent.mkdir()
     notes.write_text("mine")
-    with pytest.raises(DataError, match=r"already holds notes\.txt; pass --overwrite"):
-        run_prepare(make_config(tmp_path))
-    run_prepare(make_config(tmp_path), overwrite=True)
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match=r"notes\.txt, which `heartseg prepare` did not make"):
+            run_prepare(make_config(tmp_path), overwrite=overwrite)
+    assert [entry.name for entry in notes.parent.iterdir()] == ["notes.txt"]
     assert notes.read_text() == "mine"
 
 

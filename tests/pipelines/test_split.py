@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from builders import make_config, make_scan, read_tree, write_case
+from builders import list_visible, make_config, make_scan, read_tree, write_case
 
 from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.split_record import read_split_record
@@ -169,7 +169,7 @@ def test_each_case_is_tested_in_exactly_one_fold(tmp_path, master):
 def test_folds_replace_a_single_split_and_the_other_way_round(tmp_path, master):
     run_split(make_config(tmp_path, {"split": {"folds": 3}}))
     run_split(make_config(tmp_path), overwrite=True)
-    names = {entry.name for entry in (tmp_path / "dataset").iterdir()}
+    names = set(list_visible(tmp_path / "dataset"))
     assert names == {"train", "valid", "test", "split.json", "statistics.png"}
 
 

@@ -3,6 +3,7 @@ import hashlib
 import nibabel
 import numpy as np
 import pytest
+from builders import list_visible
 
 from heartseg.cohort.clinical import read_clinical_table
 from heartseg.errors import DataError
@@ -27,7 +28,7 @@ def test_files_are_named_and_typed_as_in_the_data_set(tmp_path):
     folder = make(tmp_path / "volumes")
     kinds = {"norm": np.float64, "seg": np.int16, "seg_endpoints": np.int16}
 
-    assert sorted(file.name for file in folder.iterdir()) == sorted(
+    assert list_visible(folder) == sorted(
         ["hvsmr_clinical.csv"]
         + [f"pat{patient}_cropped_{kind}.nii.gz" for patient in range(2) for kind in kinds]
     )

@@ -79,8 +79,8 @@ def test_a_run_keeps_the_model_and_says_what_it_learned_from(trained):
     assert model.output_shape == (None, 16, 16, 16, 9)
     assert {file.name for file in (run_dir / "epoch_change_infer").iterdir()} == {
         "Reference_pat2.png",
-        "Epoch_1_pat2.png",
-        "Epoch_2_pat2.png",
+        "Epoch_001_pat2.png",
+        "Epoch_002_pat2.png",
     }
 
 
