@@ -155,7 +155,7 @@ def test_a_backend_that_is_not_installed_is_named(tmp_path):
     (tmp_path / "run.yaml").write_text("{}")
     # None in place of a module: the import fails as if it were not installed.
     script = (
-        "import sys; sys.modules['jax'] = None; sys.argv = ['heartseg', 'train', 'run.yaml']\n"
+        "import sys; sys.modules['jax'] = None; sys.argv = ['heartseg', 'inspect', 'run.yaml']\n"
         "from heartseg.cli.app import main; main()"
     )
     ran = subprocess.run(
