@@ -4,6 +4,7 @@
 """
 
 import gzip
+import logging
 import os
 import struct
 import warnings
@@ -23,6 +24,7 @@ from heartseg.config.loading import dump_config, load_config
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError
 from heartseg.files import read_json
+from heartseg.inference.volumetry import measure_volumes
 from heartseg.labels import HVSMR
 from heartseg.scans.volume import read_image, read_label_map
 from heartseg.slices.manifest import read_manifest
@@ -370,3 +372,65 @@ def test_settings_of_any_kind(folder, place, text):
     file = folder / "c.yaml"
     file.write_text("", encoding="utf-8")
     check_config(file, [f"{'.'.join(place)}={text}"])
+
+
+UNITS = {"mm": 1.0, "unknown": 1.0, "micron": 1e3, "meter": 1e-3}
+
+
+def relaid(axes, units, extra_axes, endian, dtype, codes, moved_mm):
+    """Return the bytes of SCAN's label map, stored in another way that means the same."""
+    scan = SCAN.turned(axes)
+    header = nibabel.Nifti1Header(endianness=endian)
+    header.set_data_dtype(dtype)
+    scaled = np.diag([UNITS[units]] * 3 + [1.0]) @ scan.affine
+    voxels = scan.labels.astype(dtype).reshape(scan.labels.shape + (1,) * extra_axes)
+    image = nibabel.Nifti1Image(voxels, scaled, header)
+    qform = scaled.copy()
+    qform[0, 3] += moved_mm * UNITS[units]
+    image.set_qform(qform, codes[0])
+    image.set_sform(scaled, codes[1])
+    image.header.set_xyzt_units(units)
+    return image.to_bytes()
+
+
+@fuzz(120)
+@given(
+    axes=st.sampled_from(["PIR", "RAS", "LPS", "SAL", "IRP"]),
+    units=st.sampled_from(list(UNITS)),
+    extra_axes=st.integers(0, 3),
+    endian=st.sampled_from("<>"),
+    dtype=st.sampled_from([np.uint8, np.int16, np.float32, np.float64]),
+    codes=st.tuples(st.sampled_from([0, 1, 2]), st.sampled_from([0, 1, 2])),
+    moved_mm=st.sampled_from([0.0, 40.0]),
+)
+def test_a_label_map_that_is_stored_otherwise_has_the_same_volumes_or_a_warning(
+    folder, axes, units, extra_axes, endian, dtype, codes, moved_mm
+):
+    file = folder / "relaid.nii"
+    file.write_bytes(relaid(axes, units, extra_axes, endian, dtype, codes, moved_mm))
+    warned = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warned.append(record.getMessage())
+    logging.getLogger("heartseg").addHandler(handler)
+    try:
+        volume = read_label_map(file, HVSMR)
+    finally:
+        logging.getLogger("heartseg").removeHandler(handler)
+
+    found = {row.structure: row.volume_ml for row in measure(volume)}
+    expected = {row.structure: row.volume_ml for row in measure(SCAN)}
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    if codes == (0, 0):
+        assert "neither qform nor sform" in warned[0]
+        return
+    # The orientation is the patient's, so that the same voxel has the same place.
+    assert "".join(nibabel.aff2axcodes(volume.affine)) == axes
+    disagree = moved_mm > 0 and 0 not in codes
+    assert len(warned) == disagree
+    assert not disagree or "disagree by 40.0 mm" in warned[0]
+
+
+def measure(scan):
+    labels = getattr(scan, "voxels", None)
+    labels = scan.labels if labels is None else labels
+    return measure_volumes("a", labels.astype(np.uint8), scan.affine, HVSMR)
