@@ -3,6 +3,7 @@
 import zipfile
 
 import numpy as np
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -123,17 +124,27 @@ def make_enhanced(voxels, affine, *, order=None, shared_orientation=True, scalin
     orientation, spacing, start, step = split_affine(affine)
     order = list(range(voxels.shape[2])) if order is None else list(order)
     dataset = make_base(ENHANCED_MR, InstanceNumber=1, NumberOfFrames=len(order), **values)
+    organization = generate_uid()
+    dataset.DimensionOrganizationSequence = sequence(DimensionOrganizationUID=organization)
+    dataset.DimensionIndexSequence = Sequence(
+        item(
+            DimensionOrganizationUID=organization,
+            DimensionIndexPointer=tag_for_keyword(keyword),
+            FunctionalGroupPointer=tag_for_keyword("FrameContentSequence"),
+        )
+        for keyword in ("StackID", "InStackPositionNumber")
+    )
     common = {
         "PlaneOrientationSequence": sequence(ImageOrientationPatient=ds(orientation)),
         "PixelMeasuresSequence": sequence(PixelSpacing=ds(spacing), SliceThickness="9.5"),
     }
     dataset.SharedFunctionalGroupsSequence = sequence(**(common if shared_orientation else {}))
     groups = []
-    for index, z in enumerate(order):
+    for z in order:
         group = item(**({} if shared_orientation else common))
         group.PlanePositionSequence = sequence(ImagePositionPatient=ds(start + z * step))
         group.FrameContentSequence = sequence(
-            StackID="1", InStackPositionNumber=z + 1, DimensionIndexValues=[1, index + 1]
+            StackID="1", InStackPositionNumber=z + 1, DimensionIndexValues=[1, z + 1]
         )
         if scaling is not None:
             slope, intercept = scaling[z]

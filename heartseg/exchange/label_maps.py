@@ -85,7 +85,7 @@ def _check(
 
 def _segment_values(fields: Mapping[str, str]) -> dict[int, tuple[str, tuple[str, ...]]]:
     """Return code and names of each segment of 3D Slicer, by the value of its voxels."""
-    segments = {}
+    segments: dict[int, tuple[str, tuple[str, ...]]] = {}
     for key, value in fields.items():
         match = _LABEL_VALUE.fullmatch(key)
         if match and value.strip().isdecimal():

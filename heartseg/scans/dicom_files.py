@@ -159,12 +159,12 @@ def holds_dicom(folder: Path) -> bool:
     return False
 
 
-def read_dataset(stream: IO[bytes], *, tags: Sequence[str] | None = None) -> Any:  # noqa: ANN401
+def read_dataset(stream: IO[bytes], *, tags: Sequence[str | int] | None = None) -> Any:  # noqa: ANN401
     """Read the header of a DICOM file, without its voxels.
 
     Args:
         stream: The open file.
-        tags: Keywords of the attributes that are wanted; None: all.
+        tags: Keywords or numbers of the attributes that are wanted; None: all.
 
     Returns:
         The pydicom data set; None if the file is not meant to be DICOM.

@@ -31,7 +31,7 @@ _IDENTITY = (
 """Values that may not be repeated in a message or a file name."""
 _MIN_IDENTITY = 3
 """Shorter parts of names are found in any text."""
-HEADER_TAGS = (
+HEADER_TAGS: tuple[str | int, ...] = (
     *_IDENTITY,
     "SOPClassUID",
     "SOPInstanceUID",
@@ -61,10 +61,16 @@ HEADER_TAGS = (
     "AcquisitionNumber",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    # Philips's scale slope, and who defines it.
+    *(0x20050000 + element for element in range(0x10, 0x20)),
+    *(0x2005000E + (block << 8) for block in range(0x10, 0x20)),
 )
 """The attributes that ``read_header`` looks at; nothing else of a header enters memory."""
 NO_IMAGES = ("SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "RWV", "REG", "DOC", "AU")
 """Modalities of objects that lie beside a series and refer to it."""
+_PHILIPS_SLOPE = (0x2005, "Philips MR Imaging DD 001", 0x0E)
+_PHILIPS_FRAME = (0x2005, "Philips MR Imaging DD 005", 0x0F)
+"""Where Philips keeps the scale slope, and the sequence that holds it in multi-frame files."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _ENHANCED_COLOR = "1.2.840.10008.5.1.4.1.1.4.3"
 _MAX_DESCRIPTION = 64
@@ -313,7 +319,13 @@ def _read_frame(groups: _Groups, file: str, index: int, size: tuple[int, int]) -
 
 
 def _read_scaling(groups: _Groups) -> tuple[float, float]:
-    """Return slope and intercept: of the rescaling, else of the mapping to real-world values."""
+    """Return slope and intercept: of the rescaling, else of the mapping to real-world values.
+
+    Philips scales each image for display and states the scale of the measured values beside it.
+
+    References:
+        Chenevert et al. (2014). Transl Oncol 7(1), 65-71. https://doi.org/10.1593/tlo.13811
+    """
     rescaling = groups.find("PixelValueTransformationSequence")
     mapping = groups.find("RealWorldValueMappingSequence")
     if _value_of(rescaling, "RescaleSlope") is not None:
@@ -326,7 +338,37 @@ def _read_scaling(groups: _Groups) -> tuple[float, float]:
         return 1.0, 0.0
     if slope is None or slope[0] == 0 or intercept is None:
         raise DataError("the scaling of its values (slope and intercept) is broken")
+    measured = _find_philips_slope(groups)
+    if measured is not None:
+        return 1 / measured, intercept[0] / (slope[0] * measured)
     return slope[0], intercept[0]
+
+
+def _find_philips_slope(groups: _Groups) -> float | None:
+    """Return the scale slope of Philips, which leads from measured to stored values."""
+    for place in (*groups.groups, groups.dataset):
+        own = _private_value(place, _PHILIPS_FRAME)
+        for holder in (own[0] if own else None, place):
+            slope = None if holder is None else _private_value(holder, _PHILIPS_SLOPE)
+            try:
+                number = float(slope if slope is not None else 0)
+            except UNREADABLE:
+                continue
+            if math.isfinite(number) and number > 0:
+                return number
+    return None
+
+
+def _private_value(
+    dataset: Any,  # noqa: ANN401 - pydicom's data set
+    where: tuple[int, str, int],
+) -> Any:  # noqa: ANN401 - a value of any type
+    """Return a value of a scanner's own group; None if missing or broken."""
+    group, creator, element = where
+    try:
+        return dataset.private_block(group, creator)[element].value
+    except UNREADABLE:
+        return None
 
 
 def _read_marks(groups: _Groups) -> Iterator[tuple[str, str]]:
