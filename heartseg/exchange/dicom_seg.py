@@ -24,7 +24,7 @@ from heartseg.exchange.terminology import (
 from heartseg.files import replacing
 from heartseg.labels import LabelTable, Structure
 from heartseg.scans.dicom import read_headers
-from heartseg.scans.dicom_files import MAX_FILE_BYTES, UNREADABLE, looks_like_dicom
+from heartseg.scans.dicom_files import MAX_FILE_BYTES, looks_like_dicom, unreadable
 from heartseg.scans.dicom_frames import Frame
 from heartseg.scans.dicom_series import Series
 from heartseg.scans.dicom_stack import Stack
@@ -100,7 +100,7 @@ def write_dicom_seg(
         segmentation = _build(
             images, segments, series, structures, algorithm=algorithm, version=version
         )
-    except UNREADABLE as error:
+    except unreadable() as error:
         # The texts of these errors may quote a header.
         raise DataError(
             f"{source}: its headers lack what a DICOM SEG needs, or hold broken values "
@@ -147,7 +147,7 @@ def read_dicom_seg(file: Path, table: LabelTable, *, like: Volume | None = None)
         check_grid(shape, np.dtype(np.uint8), source=str(file), most=2**62)
         check_affine(affine, source=str(file))
         numbered = segmentation.get_volume(combine_segments=True, dtype=np.uint16).array
-    except UNREADABLE as error:
+    except unreadable() as error:
         raise DataError(
             f"{file}: not a readable DICOM SEG without overlaps ({type(error).__name__})"
         ) from None

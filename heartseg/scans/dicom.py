@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
-from heartseg.scans.dicom_files import UNREADABLE, Container, open_container, read_dataset
+from heartseg.scans.dicom_files import Container, open_container, read_dataset, unreadable
 from heartseg.scans.dicom_frames import Frame
 from heartseg.scans.dicom_series import Series, choose_series
 from heartseg.scans.dicom_stack import Stack
@@ -71,7 +71,7 @@ def read_headers(series: Series) -> list[Any]:
     try:
         with open_container(series.path) as container:
             return [_read_whole_header(container, name) for name in names]
-    except UNREADABLE:
+    except unreadable():
         raise DataError(f"{series.path}: {series.label}: its files can no longer be read") from None
 
 
@@ -89,14 +89,15 @@ def _read_voxels(container: Container, stack: Stack) -> NDArray[np.float32]:
         zs = list(group)
         frames = [stack.frames[z] for z in zs]
         try:
-            with container.open(file) as stream:
+            # What overflows counts as not finite.
+            with container.open(file) as stream, np.errstate(all="ignore"):
                 for z, frame, stored in zip(zs, frames, _decode(stream, frames), strict=True):
                     slope, intercept = frame.scaling
                     if (slope, intercept) == (1, 0):
                         voxels[z] = stored
                     else:
                         voxels[z] = stored * slope + intercept
-        except UNREADABLE:
+        except unreadable():
             # The texts of these errors may quote a header.
             raise DataError(
                 f"the voxels of slice {zs[0] + 1} of {slices} cannot be read (broken or truncated)"

@@ -5,10 +5,13 @@ Messages count files and do not name them: scanners and archives name files by i
 
 import io
 import os
+import sqlite3
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -29,7 +32,7 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 _META_GROUP, _TRANSFER_SYNTAX = 2, 0x00020010
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
-UNREADABLE = (
+_UNREADABLE = (
     OSError,
     EOFError,
     ValueError,
@@ -39,10 +42,21 @@ UNREADABLE = (
     ArithmeticError,
     RuntimeError,
     MemoryError,
+    sqlite3.Error,
+    struct.error,
     zlib.error,
     zipfile.BadZipFile,
 )
-"""What pydicom and its decoders raise on broken files. Their texts may quote a header."""
+
+
+@cache
+def unreadable() -> tuple[type[Exception], ...]:
+    """Return what pydicom, highdicom and their decoders raise on broken files.
+
+    The texts of these errors may quote a header, so that no message repeats them.
+    """
+    errors = import_dicom_library("pydicom.errors")
+    return (*_UNREADABLE, errors.InvalidDicomError, errors.BytesLengthException)
 
 
 class Container(Protocol):
@@ -170,7 +184,7 @@ def read_dataset(stream: IO[bytes], *, tags: Sequence[str | int] | None = None) 
         The pydicom data set; None if the file is not meant to be DICOM.
 
     Raises:
-        One of ``UNREADABLE`` if it is broken, or too large.
+        One of ``unreadable()`` if it is broken, or too large.
     """
     pydicom = import_dicom_library()
     start = stream.read(_MAGIC_OFFSET + len(_MAGIC))

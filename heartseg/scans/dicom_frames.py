@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from heartseg.errors import DataError
-from heartseg.scans.dicom_files import UNREADABLE
+from heartseg.scans.dicom_files import unreadable
 
 _IDENTITY = (
     "PatientName",
@@ -150,7 +150,7 @@ def read_header(dataset: Any, file: str) -> Header | None:  # noqa: ANN401 - pyd
         The header; None if the object is no image.
 
     Raises:
-        One of ``UNREADABLE`` if values are broken where it matters.
+        One of ``unreadable()`` if values are broken where it matters.
     """
     is_image = dataset.get("Rows") and dataset.get("Columns")
     if not is_image or text_of(dataset, "Modality") in NO_IMAGES:
@@ -202,7 +202,7 @@ def numbers_of(
     """Return the ``count`` finite numbers of a value; None if missing, broken or fewer or more."""
     try:
         found = tuple(float(part) for part in _parts(_value_of(dataset, keyword)))
-    except UNREADABLE:
+    except unreadable():
         return None
     return found if len(found) == count and all(map(math.isfinite, found)) else None
 
@@ -210,7 +210,7 @@ def numbers_of(
 def _value_of(dataset: Any, keyword: str) -> Any:  # noqa: ANN401 - a value of any type
     try:
         return dataset.get(keyword)
-    except UNREADABLE:
+    except unreadable():
         return None
 
 
@@ -352,7 +352,7 @@ def _find_philips_slope(groups: _Groups) -> float | None:
             slope = None if holder is None else _private_value(holder, _PHILIPS_SLOPE)
             try:
                 number = float(slope if slope is not None else 0)
-            except UNREADABLE:
+            except unreadable():
                 continue
             if math.isfinite(number) and number > 0:
                 return number
@@ -367,7 +367,7 @@ def _private_value(
     group, creator, element = where
     try:
         return dataset.private_block(group, creator)[element].value
-    except UNREADABLE:
+    except unreadable():
         return None
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from heartseg.errors import DataError
 from heartseg.scans.dicom_files import (
     MAX_FILE_BYTES,
-    UNREADABLE,
     Container,
     open_container,
     read_dataset,
+    unreadable,
 )
 from heartseg.scans.dicom_frames import HEADER_TAGS, Header, read_header
 from heartseg.scans.dicom_stack import Stack, count_positions, stack_frames
@@ -132,7 +132,7 @@ def _read_headers(container: Container) -> tuple[list[Header], int]:
             with container.open(name) as stream:
                 dataset = read_dataset(stream, tags=HEADER_TAGS)
             header = None if dataset is None else read_header(dataset, name)
-        except UNREADABLE:
+        except unreadable():
             broken += 1
             continue
         if header is None:
@@ -148,7 +148,7 @@ def _are_copies(container: Container, name: str, other: str) -> bool:
     try:
         with container.open(name) as stream, container.open(other) as copy:
             return stream.read() == copy.read()
-    except UNREADABLE:
+    except unreadable():
         return False
 
 

@@ -9,6 +9,7 @@ from isal.igzip_lib import IsalError
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.freesurfer.mghformat import MGHHeader
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
@@ -50,6 +51,7 @@ def read_mgh(file: Path) -> Volume:
             stream.read(1)
     except (
         HeaderDataError,
+        WrapStructError,
         OSError,
         EOFError,
         IsalError,

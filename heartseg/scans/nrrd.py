@@ -97,7 +97,8 @@ def _read_fields(stream: IO[bytes]) -> dict[str, Any]:
     if not ends and len(start) == MAX_TEXT_BYTES:
         raise ValueError("its header does not end")
     stream.seek(end)
-    return dict(nrrd.read_header(io.BytesIO(start[:end])))
+    with np.errstate(all="ignore"):
+        return dict(nrrd.read_header(io.BytesIO(start[:end])))
 
 
 def _read_volume(stream: IO[bytes], fields: Mapping[str, Any], file: Path) -> Volume:

@@ -406,7 +406,8 @@ def check_grid(shape: tuple[int, ...], dtype: np.dtype[Any], *, source: str, mos
         raise DataError(
             f"{source}: expected real numbers of at most 64 bits, found the voxel type {dtype}"
         )
-    voxels = math.prod(shape)
+    # Headers give NumPy's integers, which overflow.
+    voxels = math.prod(int(size) for size in shape)
     if voxels > MAX_VOXELS or voxels * dtype.itemsize > MAX_BYTES:
         raise DataError(
             f"{source}: the header claims {shape} voxels of {dtype}, which is too large (at most "
