@@ -71,6 +71,12 @@ NO_IMAGES = ("SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "RWV", "RE
 _PHILIPS_SLOPE = (0x2005, "Philips MR Imaging DD 001", 0x0E)
 _PHILIPS_FRAME = (0x2005, "Philips MR Imaging DD 005", 0x0F)
 """Where Philips keeps the scale slope, and the sequence that holds it in multi-frame files."""
+_MR_IMAGES = (
+    "1.2.840.10008.5.1.4.1.1.4",
+    "1.2.840.10008.5.1.4.1.1.4.1",
+    "1.2.840.10008.5.1.4.1.1.4.4",
+)
+"""Single-frame, enhanced, and converted to enhanced."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _ENHANCED_COLOR = "1.2.840.10008.5.1.4.1.1.4.3"
 _MAX_DESCRIPTION = 64
@@ -152,8 +158,12 @@ def read_header(dataset: Any, file: str) -> Header | None:  # noqa: ANN401 - pyd
     Raises:
         One of ``unreadable()`` if values are broken where it matters.
     """
-    is_image = dataset.get("Rows") and dataset.get("Columns")
-    if not is_image or text_of(dataset, "Modality") in NO_IMAGES:
+    if not dataset.get("Rows") or not dataset.get("Columns"):
+        # Read from a truncated file: pydicom stops without an error.
+        if _sop_class(dataset) in ("", *_MR_IMAGES):
+            raise ValueError("truncated")
+        return None
+    if text_of(dataset, "Modality") in NO_IMAGES:
         return None
     identity = frozenset(_identity_parts(dataset))
     num_frames = int(dataset.get("NumberOfFrames") or 1)
@@ -235,11 +245,17 @@ def _describe(dataset: Any, identity: frozenset[str]) -> str:  # noqa: ANN401 - 
     return "(description withheld: it names the patient)" if reveals(text, identity) else text
 
 
+def _sop_class(dataset: Any) -> str:  # noqa: ANN401 - pydicom's data set
+    """Return what kind of object a data set is, as it or the first part of its file says."""
+    meta = text_of(getattr(dataset, "file_meta", {}), "MediaStorageSOPClassUID")
+    return text_of(dataset, "SOPClassUID") or meta
+
+
 def _find_problem(dataset: Any) -> str | None:  # noqa: ANN401 - pydicom's data set
     """Say why a file cannot be read as MR images, whatever its geometry."""
     modality = text_of(dataset, "Modality")
     photometric = text_of(dataset, "PhotometricInterpretation")
-    sop_class = text_of(dataset, "SOPClassUID")
+    sop_class = _sop_class(dataset)
     if modality != "MR":
         return f"its images are of the modality {_code(modality)}, and heartseg reads MR"
     if sop_class == _ENHANCED_COLOR or int(dataset.get("SamplesPerPixel") or 1) != 1:
