@@ -43,7 +43,6 @@ _SYNONYMS = {
     "Rotation": "TransformMatrix",
     "BinaryDataByteOrderMSB": "ElementByteOrderMSB",
 }
-_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
 def read_metaimage(file: Path) -> Volume:
@@ -131,8 +130,10 @@ def _read_affine(fields: Mapping[str, str], num_axes: int) -> NDArray[np.float64
     zeros = " ".join("0" * num_axes)
     offset = _read_numbers({"Offset": zeros, **fields}, "Offset", num_axes)[:3]
     affine = np.eye(4)
-    affine[:3, :3] = _TO_RAS @ (directions * spacing)
-    affine[:3, 3] = _TO_RAS @ np.asarray(offset)
+    # Infinite numbers are found when the affine is checked.
+    with np.errstate(all="ignore"):
+        affine[:3, :3], affine[:3, 3] = directions * spacing, offset
+        affine[:2] *= -1
     return affine
 
 

@@ -18,6 +18,7 @@ from heartseg.scans.volume import Volume, build_volume, check_affine, check_grid
 
 MGH_SUFFIXES = (".mgz", ".mgh")
 _HEADER_BYTES = 284
+_GOOD_RAS = slice(28, 30)
 
 
 def read_mgh(file: Path) -> Volume:
@@ -39,11 +40,14 @@ def read_mgh(file: Path) -> Volume:
     try:
         with file.open("rb") as content:
             stream: IO[bytes] = igzip.open(content) if packed else content
-            header = MGHHeader(stream.read(_HEADER_BYTES))
-            shape, dtype = header.get_data_shape(), header.get_data_dtype()
+            start = stream.read(_HEADER_BYTES)
+            header = MGHHeader(start)
+            shape = tuple(int(size) for size in header.get_data_shape())
+            dtype = header.get_data_dtype()
             most = file.stat().st_size * (MAX_DEFLATE_RATIO if packed else 1)
             check_grid(shape, dtype, source=str(file), most=most)
-            if not header["goodRASFlag"]:
+            # nibabel's header fills in a position where this is 0.
+            if not any(start[_GOOD_RAS]):
                 raise DataError(f"{file}: does not say how it lies in the patient")
             affine = np.array(header.get_affine(), np.float64)
             check_affine(affine, source=str(file))

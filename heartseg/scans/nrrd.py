@@ -25,18 +25,22 @@ from heartseg.scans.volume import (
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 MAX_TEXT_BYTES = 2**22
 """A longer text header is taken for a broken file."""
+_INTEGERS = {
+    "1": ("char", "int8", "int8_t"),
+    "2": ("short", "short int", "int16", "int16_t"),
+    "4": ("int", "int32", "int32_t"),
+    "8": ("longlong", "long long", "long long int", "int64", "int64_t"),
+}
 _TYPES = {
-    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
-    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
-    **dict.fromkeys(("short", "short int", "signed short", "int16", "int16_t"), "i2"),
-    **dict.fromkeys(("ushort", "unsigned short", "uint16", "uint16_t"), "u2"),
-    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
-    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
-    **dict.fromkeys(("longlong", "long long", "long long int", "int64", "int64_t"), "i8"),
-    **dict.fromkeys(("ulonglong", "unsigned long long", "uint64", "uint64_t"), "u8"),
+    # A plain char may have either sign, so that NRRD has none.
+    **{name: f"i{size}" for size, names in _INTEGERS.items() for name in names if name != "char"},
+    **{f"signed {name}": f"i{size}" for size, names in _INTEGERS.items() for name in names},
+    **{f"unsigned {name}": f"u{size}" for size, names in _INTEGERS.items() for name in names},
+    **{f"u{name}": f"u{size}" for size, names in _INTEGERS.items() for name in names},
     "float": "f4",
     "double": "f8",
 }
+"""All spellings of the types of the format."""
 _ORDERS = {"little": "<", "big": ">"}
 _PACKINGS = {"raw": "raw", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "bzip2": "bzip2"}
 _SPACES = {

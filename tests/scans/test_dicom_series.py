@@ -263,7 +263,7 @@ def test_a_zip_bomb_takes_little_memory(tmp_path):
     dataset = make_enhanced(VOXELS, AFFINE)
     dataset.PixelData = bytes(2**26)
     save(dataset, tmp_path / "in" / "a.dcm")
-    (tmp_path / "in" / "zeros").write_bytes(bytes(2**28))
+    (tmp_path / "in" / "zeros").write_bytes(bytes(2**27))
     archive = write_archive(tmp_path / "bomb.zip", tmp_path / "in")
     assert archive.stat().st_size < 2**20
     script = (
@@ -282,7 +282,7 @@ def test_a_zip_bomb_takes_little_memory(tmp_path):
     )
     shape, peak = ran.stdout.splitlines()
     assert shape == str(VOXELS.shape)
-    assert int(peak) * 1024 < 5e8
+    assert int(peak) * 1024 < 4.5e8
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"text" * 100])
