@@ -29,7 +29,7 @@ from heartseg.scans.dicom_frames import Frame
 from heartseg.scans.dicom_series import Series
 from heartseg.scans.dicom_stack import Stack
 from heartseg.scans.optional import import_dicom_library
-from heartseg.scans.volume import Volume, build_volume, check_affine, check_grid
+from heartseg.scans.volume import Volume, build_volume, check_grid
 
 DICOM_SEG_SUFFIX = "_seg.dcm"
 _SERIES_OFFSET = 1000
@@ -145,7 +145,6 @@ def read_dicom_seg(file: Path, table: LabelTable, *, like: Volume | None = None)
         shape = tuple(int(size) for size in geometry.spatial_shape[::-1])
         affine = _TO_LPS @ geometry.affine[:, [2, 1, 0, 3]]
         check_grid(shape, np.dtype(np.uint8), source=str(file), most=2**62)
-        check_affine(affine, source=str(file))
         numbered = segmentation.get_volume(combine_segments=True, dtype=np.uint16).array
     except unreadable() as error:
         raise DataError(
@@ -153,7 +152,7 @@ def read_dicom_seg(file: Path, table: LabelTable, *, like: Volume | None = None)
         ) from None
     labels = values[numbered].transpose(2, 1, 0)
     if like is None:
-        return build_volume(labels, affine)
+        return build_volume(labels, affine, source=str(file))
     placed = place_labels(
         labels, affine, shape=like.voxels.shape, target=like.affine, source=str(file)
     )

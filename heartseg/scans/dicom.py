@@ -14,7 +14,7 @@ from heartseg.scans.dicom_frames import Frame
 from heartseg.scans.dicom_series import Series, choose_series
 from heartseg.scans.dicom_stack import Stack
 from heartseg.scans.optional import import_dicom_library
-from heartseg.scans.volume import Volume, build_volume, check_affine, zero_non_finite
+from heartseg.scans.volume import Volume, build_volume, zero_non_finite
 
 _RISKY_DECODER = "gdcm"
 """Ends the process on some broken images, so that it decodes only what no other can."""
@@ -46,14 +46,13 @@ def read_series(series: Series) -> Volume:
     source = f"{series.path}: {series.label}"
     if series.stack is None:
         raise DataError(f"{source}: {series.problem}")
-    check_affine(series.stack.affine, source=source)
     with open_container(series.path) as container:
         try:
             voxels = _read_voxels(container, series.stack)
         except DataError as error:
             raise DataError(f"{source}: {error}") from None
     zero_non_finite(voxels, source=source)
-    return build_volume(voxels, series.stack.affine)
+    return build_volume(voxels, series.stack.affine, source=source)
 
 
 def read_headers(series: Series) -> list[Any]:

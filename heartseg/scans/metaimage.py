@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from heartseg.errors import DataError
 from heartseg.files import MAX_DEFLATE_RATIO
 from heartseg.scans.raw_voxels import find_beside, read_raw_voxels
-from heartseg.scans.volume import Volume, build_volume, check_affine, check_grid, reason_of
+from heartseg.scans.volume import Volume, build_volume, check_grid, reason_of
 
 METAIMAGE_SUFFIXES = (".mha", ".mhd")
 MAX_LINE_BYTES = 2**12
@@ -115,9 +115,8 @@ def _read_volume(
     most = stored_in.stat().st_size * (MAX_DEFLATE_RATIO if packed else 1)
     check_grid(shape[:3], dtype, source=str(file), most=most)
     affine = _read_affine(fields, num_axes)
-    check_affine(affine, source=str(file))
-    packing = "zlib" if packed else "raw"
-    return build_volume(read_raw_voxels(stream, shape[:3], dtype, packing=packing), affine)
+    voxels = read_raw_voxels(stream, shape[:3], dtype, packing="zlib" if packed else "raw")
+    return build_volume(voxels, affine, source=str(file))
 
 
 def _read_affine(fields: Mapping[str, str], num_axes: int) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from heartseg.errors import DataError
 from heartseg.files import MAX_DEFLATE_RATIO
-from heartseg.scans.volume import Volume, build_volume, check_affine, check_grid, reason_of
+from heartseg.scans.volume import Volume, build_volume, check_grid, reason_of
 
 MGH_SUFFIXES = (".mgz", ".mgh")
 _HEADER_BYTES = 284
@@ -49,8 +49,8 @@ def read_mgh(file: Path) -> Volume:
             # nibabel's header fills in a position where this is 0.
             if not any(start[_GOOD_RAS]):
                 raise DataError(f"{file}: does not say how it lies in the patient")
-            affine = np.array(header.get_affine(), np.float64)
-            check_affine(affine, source=str(file))
+            with np.errstate(all="ignore"):
+                affine = np.array(header.get_affine(), np.float64)
             voxels: NDArray[Any] = np.asanyarray(ArrayProxy(stream, header, mmap=False))
             stream.read(1)
     except (
@@ -64,4 +64,4 @@ def read_mgh(file: Path) -> Volume:
         OverflowError,
     ) as error:
         raise DataError(f"{file}: not a readable MGH file ({reason_of(error)})") from error
-    return build_volume(voxels.astype(dtype.newbyteorder("=")), affine)
+    return build_volume(voxels.astype(dtype.newbyteorder("=")), affine, source=str(file))

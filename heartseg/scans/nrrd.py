@@ -17,7 +17,6 @@ from heartseg.scans.volume import (
     MAX_BYTES,
     Volume,
     build_volume,
-    check_affine,
     check_grid,
     reason_of,
 )
@@ -140,8 +139,8 @@ def _read_voxels(
 ) -> Volume:
     ratios = {"raw": 1, "gzip": MAX_DEFLATE_RATIO, "bzip2": MAX_BYTES}
     check_grid(shape, dtype, source=source, most=stored_in.stat().st_size * ratios[packing])
-    check_affine(affine, source=source)
-    return build_volume(read_raw_voxels(stream, shape, dtype, packing=packing), affine)
+    voxels = read_raw_voxels(stream, shape, dtype, packing=packing)
+    return build_volume(voxels, affine, source=source)
 
 
 def _read_type(fields: Mapping[str, Any]) -> np.dtype[Any]:

@@ -132,21 +132,29 @@ def zero_non_finite(voxels: NDArray[np.float32], *, source: str) -> None:
     voxels[~finite] = 0
 
 
-def build_volume(voxels: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
+def build_volume(voxels: NDArray[Any], affine: NDArray[np.float64], *, source: str) -> Volume:
     """Return a volume that was not read from NIfTI, with the header that NIfTI gives it.
 
     Args:
         voxels: ``(X, Y, Z)`` array of any real type.
         affine: ``(4, 4)`` from voxel indices to millimetres, axes right, anterior, superior. The
             volume's own is rounded to float32, as the header stores it.
+        source: What to call the volume in an error, usually its file.
+
+    Raises:
+        DataError: If the affine maps nowhere, or its voxels have an impossible size.
     """
+    check_affine(affine, source=source)
     header = nibabel.Nifti1Header()
     header.set_data_dtype(voxels.dtype)
     header.set_data_shape(voxels.shape)
-    header.set_qform(affine, code=1)
-    header.set_sform(affine, code=1)
+    with np.errstate(all="ignore"):
+        header.set_qform(affine, code=1)
+        header.set_sform(affine, code=1)
     header.set_xyzt_units("mm", "sec")
-    return Volume(voxels, np.array(header.get_best_affine(), np.float64), header)
+    rounded = np.array(header.get_best_affine(), np.float64)
+    check_affine(rounded, source=source)
+    return Volume(voxels, rounded, header)
 
 
 def as_labels(voxels: NDArray[Any], *, source: str) -> NDArray[Any]:
