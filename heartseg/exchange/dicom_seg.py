@@ -141,16 +141,19 @@ def read_dicom_seg(file: Path, table: LabelTable, *, like: Volume | None = None)
         geometry = segmentation.get_volume_geometry()
         if geometry is None:
             raise DataError(f"{file}: its frames are not parallel slices at even distances")
-        # Slices, rows, columns turned into columns, rows, slices.
+        # Slices, rows, columns turned into columns, rows, slices; and the slices, which highdicom
+        # stacks against their normal, into the order of a series.
         shape = tuple(int(size) for size in geometry.spatial_shape[::-1])
         affine = _TO_LPS @ geometry.affine[:, [2, 1, 0, 3]]
+        affine[:3, 3] += affine[:3, 2] * (shape[2] - 1)
+        affine[:3, 2] *= -1
         check_grid(shape, np.dtype(np.uint8), source=str(file), most=2**62)
         numbered = segmentation.get_volume(combine_segments=True, dtype=np.uint16).array
     except unreadable() as error:
         raise DataError(
             f"{file}: not a readable DICOM SEG without overlaps ({type(error).__name__})"
         ) from None
-    labels = values[numbered].transpose(2, 1, 0)
+    labels = values[numbered[::-1]].transpose(2, 1, 0)
     if like is None:
         return build_volume(labels, affine, source=str(file))
     placed = place_labels(
