@@ -226,7 +226,10 @@ def test_values_that_are_not_finite_count_as_zero(tmp_path, caplog):
     file = save(make_enhanced(VOXELS + 1, OBLIQUE, scaling=scaling), tmp_path / "a.dcm")
     volume = read_dicom(file)
     np.testing.assert_array_equal(volume.voxels[:, :, 6], 0)
-    assert f'{file}: series 3 "whole heart": 143 voxels are not finite' in caplog.text
+    assert (
+        f'{file}: series 3 "whole heart": voxels that are not finite are set to 0: 143 of 1001'
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("slope", [b"0.0 ", b"nan ", b"-inf", b"abc "])
@@ -246,7 +249,7 @@ def test_unexpectedly_large_images_are_refused_before_they_take_memory(
 ):
     dataset = make_enhanced(VOXELS, OBLIQUE)
     dataset.Rows, dataset.Columns = rows, columns
-    check_error(save(dataset, tmp_path / "a.dcm"), "more than can be meant")
+    check_error(save(dataset, tmp_path / "a.dcm"), "which is too large")
 
 
 def test_a_claim_of_more_frames_than_are_described_is_refused(tmp_path):

@@ -60,8 +60,8 @@ def test_a_volume_without_a_position_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        (b"\x00\x00\x75\x30" * 3, "more than can be meant"),
-        (b"\x00\x00\x02\x00" * 3, "truncated, too short|more than can be meant"),
+        (b"\x00\x00\x75\x30" * 3, "which is too large"),
+        (b"\x00\x00\x02\x00" * 3, "truncated; the file is too short|which is too large"),
         (b"\xff\xff\xff\xff" * 3, "expected a 3D volume, found the shape"),
         (b"\x00\x00\x00\x00" * 3, "expected a 3D volume, found the shape"),
     ],

@@ -100,7 +100,7 @@ def test_values_that_are_not_finite_count_as_zero_in_every_format(tmp_path, capl
     voxels[0, 0, :2] = np.nan, 1e35
     nibabel.save(nibabel.MGHImage(voxels, AFFINE), tmp_path / "a.mgz")
     assert read_scan(tmp_path / "a.mgz").voxels[0, 0, :2].tolist() == [0, 0]
-    assert f"{tmp_path / 'a.mgz'}: 2 voxels are not finite" in caplog.text
+    assert f"{tmp_path / 'a.mgz'}: voxels that are not finite are set to 0: 2 of" in caplog.text
 
 
 def test_without_a_dicom_scan_highdicom_is_not_loaded(scans):
