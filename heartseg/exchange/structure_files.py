@@ -40,40 +40,33 @@ def keep_structures(
 
 
 def split_files(folder: Path, name: str, structures: Sequence[Structure]) -> list[Path]:
-    """Return where ``write_split`` writes, one file per structure: ``NAME_LV.nii.gz``."""
+    """Return where the masks of a scan go, one per structure: ``NAME_LV.nii.gz``."""
     return [folder / f"{name}_{structure.key}.nii.gz" for structure in structures]
 
 
 def write_split(
-    folder: Path,
-    name: str,
+    files: Sequence[Path],
     labels: NDArray[np.uint8],
     *,
     like: Volume,
     structures: Sequence[Structure],
-) -> list[Path]:
+) -> None:
     """Write one mask per structure: 1 where the structure is, 0 elsewhere.
 
     An absent structure has an empty mask, so that every scan has the same files.
 
     Args:
-        folder: Where to.
-        name: How the names of the files start.
+        files: Where to, one file per structure; see ``split_files``.
         labels: ``(X, Y, Z)`` label map, the shape of ``like``.
         like: The volume that was segmented.
         structures: The structures that are wanted.
-
-    Returns:
-        The files, as ``split_files`` gives them.
 
     Raises:
         DataError: If a file cannot be written.
         ValueError: If the shapes differ.
     """
-    files = split_files(folder, name, structures)
     for file, structure in zip(files, structures, strict=True):
         background = Structure(0, "background", "background", (0, 0, 0))
         own = Structure(1, structure.key, structure.name, structure.color)
         mask = (labels == structure.value).astype(np.uint8)
         write_label_map(file, mask, like=like, table=LabelTable((background, own)))
-    return files

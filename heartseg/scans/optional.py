@@ -5,7 +5,7 @@ import logging
 import warnings
 from typing import Any
 
-from heartseg.errors import DataError
+from heartseg.errors import MissingPackageError
 
 
 def import_dicom_library(name: str = "pydicom") -> Any:  # noqa: ANN401 - a module
@@ -18,13 +18,13 @@ def import_dicom_library(name: str = "pydicom") -> Any:  # noqa: ANN401 - a modu
         name: Full name of the module, such as ``pydicom.pixels``.
 
     Raises:
-        DataError: If it is not installed.
+        MissingPackageError: If it is not installed.
     """
     try:
         module = importlib.import_module(name)
     except ImportError as error:
         library = name.partition(".")[0]
-        raise DataError(
+        raise MissingPackageError(
             f"DICOM needs {library}, which cannot be imported; install it with "
             "`pip install 'heartseg[dicom]'`"
         ) from error

@@ -4,7 +4,12 @@ import pytest
 from builders import make_scan, write_nifti
 
 from heartseg.errors import DataError
-from heartseg.exchange.structure_files import choose_structures, keep_structures, write_split
+from heartseg.exchange.structure_files import (
+    choose_structures,
+    keep_structures,
+    split_files,
+    write_split,
+)
 from heartseg.labels import HVSMR
 from heartseg.scans.volume import read_image
 
@@ -14,7 +19,8 @@ LABELS = np.where(SCAN.labels == 2, 0, SCAN.labels).astype(np.uint8)  # no right
 
 def test_every_structure_has_a_file_the_absent_ones_an_empty_one(tmp_path):
     like = read_image(write_nifti(tmp_path / "a.nii.gz", SCAN.image, SCAN.affine))
-    files = write_split(tmp_path / "out", "a", LABELS, like=like, structures=HVSMR.foreground)
+    files = split_files(tmp_path / "out", "a", HVSMR.foreground)
+    write_split(files, LABELS, like=like, structures=HVSMR.foreground)
 
     keys = ["LV", "RV", "LA", "RA", "AO", "PA", "SVC", "IVC"]
     assert [file.name for file in files] == [f"a_{key}.nii.gz" for key in keys]

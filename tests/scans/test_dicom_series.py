@@ -24,7 +24,7 @@ from dicom_builders import (
     write_classic,
 )
 
-from heartseg.errors import DataError
+from heartseg.errors import DataError, MissingPackageError
 from heartseg.scans import dicom_files
 from heartseg.scans.dicom import read_dicom
 from heartseg.scans.dicom_files import holds_dicom, looks_like_dicom
@@ -324,5 +324,5 @@ def test_without_pydicom_the_message_says_what_to_install(tmp_path, monkeypatch)
     write_series(tmp_path, 7)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     dicom_files.unreadable.cache_clear()
-    with pytest.raises(DataError, match=r"pip install 'heartseg\[dicom\]'"):
+    with pytest.raises(MissingPackageError, match=r"DICOM needs pydicom, .*'heartseg\[dicom\]'"):
         read_dicom(tmp_path)
