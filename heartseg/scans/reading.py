@@ -11,7 +11,7 @@ from heartseg.files import image_stem
 from heartseg.scans.dicom import read_dicom
 from heartseg.scans.dicom_files import holds_dicom
 from heartseg.scans.dicom_frames import reveals
-from heartseg.scans.dicom_series import choose_series
+from heartseg.scans.dicom_series import find_series
 from heartseg.scans.metaimage import METAIMAGE_SUFFIXES, read_metaimage
 from heartseg.scans.mgh import MGH_SUFFIXES, read_mgh
 from heartseg.scans.nrrd import NRRD_SUFFIXES, read_nrrd
@@ -107,20 +107,18 @@ def read_scan_image(path: Path | str, series: int | None = None) -> nibabel.Nift
     return image
 
 
-def name_scan(path: Path, *, series: int | None = None) -> str:
+def name_scan(path: Path) -> str:
     """Return the name that the results of a scan start with.
 
-    It is the name of the file or folder; ``scan`` for a DICOM series whose folder or archive is
-    named after the patient, or by an identifier or date of its headers.
-
-    Args:
-        path: The scan.
-        series: Number of the DICOM series; None if there is only one.
-
-    Raises:
-        DataError: If the path is DICOM and the series cannot be read.
+    It is the name of the file or folder; ``scan`` for a DICOM folder or archive that is named after
+    the patient, or by an identifier or date of its headers.
     """
     if not is_dicom(path):
         return image_stem(path)
     name = path.resolve().name if path.is_dir() else path.stem
-    return _ANONYMOUS if reveals(name, choose_series(path, series).identity) else name
+    try:
+        found = find_series(path)
+    except DataError:
+        # Whoever reads the scan learns what is wrong with it.
+        return name
+    return _ANONYMOUS if any(reveals(name, series.identity) for series in found) else name

@@ -89,6 +89,14 @@ def test_results_are_named_by_the_file_or_folder(scans, tmp_path):
     assert [name_scan(path) for path in paths] == ["a", "a", "a", "series", "heart.2"]
 
 
+def test_what_cannot_be_read_keeps_its_name(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"text")
+    assert [name_scan(path) for path in (tmp_path / "a.zip", tmp_path / "none.dcm")] == [
+        "a",
+        "none",
+    ]
+
+
 @pytest.mark.parametrize("name", ["Doe_Jane", "export ID-4711", "20240229-mr"])
 def test_results_of_a_folder_named_after_the_patient_are_not(tmp_path, name):
     assert IDENTITY["PatientName"] == "DOE^JANE"
