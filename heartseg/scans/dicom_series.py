@@ -13,7 +13,7 @@ from heartseg.scans.dicom_files import (
     read_dataset,
     unreadable,
 )
-from heartseg.scans.dicom_frames import HEADER_TAGS, Header, read_header
+from heartseg.scans.dicom_header import HEADER_TAGS, Header, read_header
 from heartseg.scans.dicom_stack import Stack, count_positions, stack_frames
 from heartseg.scans.volume import spacing_of
 

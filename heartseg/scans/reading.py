@@ -10,7 +10,7 @@ from heartseg.errors import DataError
 from heartseg.files import image_stem
 from heartseg.scans.dicom import read_dicom
 from heartseg.scans.dicom_files import holds_dicom
-from heartseg.scans.dicom_frames import reveals
+from heartseg.scans.dicom_header import reveals
 from heartseg.scans.dicom_series import find_series
 from heartseg.scans.metaimage import METAIMAGE_SUFFIXES, read_metaimage
 from heartseg.scans.mgh import MGH_SUFFIXES, read_mgh

@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import highdicom.legacy
 import nibabel
 import numpy as np
 import pydicom
@@ -339,3 +340,20 @@ def test_a_real_heart_comes_back_from_dicom_as_it_was(hvsmr2, tmp_path, kind):
     volume = check(tmp_path / "a", (stored * 5e-5).astype(np.float32), image.affine)
     turn = ornt_transform(io_orientation(image.affine), io_orientation(volume.affine))
     assert np.abs(volume.voxels - apply_orientation(values, turn)).max() < 2.6e-5
+
+
+@pytest.mark.parametrize("name", ["siemens_t1_sagittal", "ge_axial"])
+def test_a_real_series_that_highdicom_makes_multi_frame_reads_the_same(dicom_data, tmp_path, name):
+    images = [pydicom.dcmread(file) for file in sorted((dicom_data / name).iterdir())]
+    converted = highdicom.legacy.LegacyConvertedEnhancedMRImage(
+        images,
+        series_instance_uid=highdicom.UID(),
+        series_number=5,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+    )
+    converted.save_as(tmp_path / "a.dcm")
+
+    single, multiple = read_dicom(dicom_data / name), read_dicom(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(multiple.voxels, single.voxels)
+    np.testing.assert_allclose(multiple.affine, single.affine, rtol=0, atol=1e-6)
