@@ -25,7 +25,7 @@ help: ## List the targets
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) -e .
+	$(PIP) -e '.[dicom]'
 	@touch $@
 
 .venv/installed-test: .venv/installed

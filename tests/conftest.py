@@ -12,3 +12,12 @@ def hvsmr2() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"the real HVSMR-2.0 data are not at {DATA} (set HEARTSEG_DATA)")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def dicom_data() -> Path:
+    """The folder of the real DICOM series, which are never part of the repository."""
+    folder = DATA.parent / "dicom"
+    if not folder.is_dir():
+        pytest.skip(f"the real DICOM series are not at {folder} (set HEARTSEG_DATA)")
+    return folder

@@ -26,6 +26,7 @@ BASE = {
 }
 CORE = {
     "scans": set(),
+    "exchange": {"scans"},
     "surfaces": set(),
     "networks": set(),
     "slices": {"scans"},
@@ -34,7 +35,7 @@ CORE = {
     "synthesis": {"scans", "slices"},
     "modelfile": {"cohort", "networks", "slices"},
     "training": {"modelfile", "networks", "pictures"},
-    "inference": {"cohort", "modelfile", "pictures", "scans", "slices", "surfaces"},
+    "inference": {"cohort", "exchange", "modelfile", "pictures", "scans", "slices", "surfaces"},
     "evaluation": {"pictures", "surfaces"},
 }
 MAY_IMPORT = {

@@ -16,7 +16,7 @@ from heartseg.inference.outputs.registry import (
 )
 from heartseg.labels import LabelTable
 from heartseg.ownership import RECORD, add_to_record, check_own
-from heartseg.scans.reading import is_scan
+from heartseg.scans.reading import is_dicom, is_scan, name_scan
 
 COMMAND = "infer"
 """The name under which results are recorded in their folder."""
@@ -62,7 +62,7 @@ def name_case(scan_file: Path, *, image_suffix: str = "") -> str:
         scan_file: Path of the scan.
         image_suffix: What a data set puts behind the name of a case; it is left out.
     """
-    stem = image_stem(scan_file)
+    stem = name_scan(scan_file)
     if image_suffix and stem.lower().endswith(image_suffix.lower()):
         stem = stem[: -len(image_suffix)] or stem
     return stem
@@ -117,6 +117,8 @@ def plan_tasks(
 
 def _find_label_map(scan_file: Path, image_suffix: str, label_suffix: str) -> Path | None:
     """Return the label map that a data set keeps beside a scan, if it is there."""
+    if is_dicom(scan_file):
+        return None
     stem = image_stem(scan_file)
     case = name_case(scan_file, image_suffix=image_suffix)
     if not label_suffix or case == stem:

@@ -132,21 +132,31 @@ def zero_non_finite(voxels: NDArray[np.float32], *, source: str) -> None:
     voxels[~finite] = 0
 
 
-def build_volume(voxels: NDArray[Any], affine: NDArray[np.float64]) -> Volume:
+def build_volume(
+    voxels: NDArray[Any], affine: NDArray[np.float64], *, source: str = "scan"
+) -> Volume:
     """Return a volume that was not read from NIfTI, with the header that NIfTI gives it.
 
     Args:
         voxels: ``(X, Y, Z)`` array of any real type.
         affine: ``(4, 4)`` from voxel indices to millimetres, axes right, anterior, superior. The
             volume's own is rounded to float32, as the header stores it.
+        source: What to call the volume in an error, usually its file.
+
+    Raises:
+        DataError: If the affine maps nowhere, or its voxels have an impossible size.
     """
+    check_affine(affine, source=source)
     header = nibabel.Nifti1Header()
     header.set_data_dtype(voxels.dtype)
     header.set_data_shape(voxels.shape)
-    header.set_qform(affine, code=1)
-    header.set_sform(affine, code=1)
+    with np.errstate(all="ignore"):
+        header.set_qform(affine, code=1)
+        header.set_sform(affine, code=1)
     header.set_xyzt_units("mm", "sec")
-    return Volume(voxels, np.array(header.get_best_affine(), np.float64), header)
+    rounded = np.array(header.get_best_affine(), np.float64)
+    check_affine(rounded, source=source)
+    return Volume(voxels, rounded, header)
 
 
 def as_labels(voxels: NDArray[Any], *, source: str) -> NDArray[Any]:
@@ -194,16 +204,38 @@ def read_label_map(
         DataError: If the file is missing, broken, not 3D, or holds a value that is not a label.
     """
     volume = _read(file)
-    voxels = as_labels(volume.voxels, source=str(file))
+    labels = check_labels(volume.voxels, table, source=str(file), partial=partial, mapping=mapping)
+    return Volume(labels, volume.affine, volume.header)
+
+
+def check_labels(
+    voxels: NDArray[Any],
+    table: LabelTable,
+    *,
+    source: str,
+    partial: bool = False,
+    mapping: Mapping[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Turn the voxels of a label map, whatever type they are stored with, into labels of a table.
+
+    Args:
+        voxels: Label map of any shape.
+        table: The labels that may occur.
+        source: What to call the label map in an error, usually its file.
+        partial: As for ``read_label_map``.
+        mapping: As for ``read_label_map``.
+
+    Raises:
+        DataError: If a value is not a label.
+    """
+    whole = as_labels(voxels, source=source)
     if mapping:
-        given = voxels
-        voxels = voxels.copy()
+        given = whole
+        whole = given.copy()
         for value, meant in mapping.items():
-            voxels[given == value] = meant
-    table.check_values(
-        np.where(voxels == UNLABELLED, 0, voxels) if partial else voxels, source=str(file)
-    )
-    return Volume(voxels.astype(np.uint8), volume.affine, volume.header)
+            whole[given == value] = meant
+    table.check_values(np.where(whole == UNLABELLED, 0, whole) if partial else whole, source=source)
+    return whole.astype(np.uint8)
 
 
 def is_same_grid(volume: Volume, other: Volume) -> bool:
@@ -406,7 +438,8 @@ def check_grid(shape: tuple[int, ...], dtype: np.dtype[Any], *, source: str, mos
         raise DataError(
             f"{source}: expected real numbers of at most 64 bits, found the voxel type {dtype}"
         )
-    voxels = math.prod(shape)
+    # Headers give NumPy's integers, which overflow.
+    voxels = math.prod(int(size) for size in shape)
     if voxels > MAX_VOXELS or voxels * dtype.itemsize > MAX_BYTES:
         raise DataError(
             f"{source}: the header claims {shape} voxels of {dtype}, which is too large (at most "

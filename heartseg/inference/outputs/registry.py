@@ -11,6 +11,8 @@ from heartseg.inference.outputs.movie import MOVIE_GIF, MOVIE_MP4
 from heartseg.inference.outputs.output_format import OutputFormat
 from heartseg.inference.outputs.overlay import OVERLAY
 from heartseg.inference.outputs.preview import PREVIEW
+from heartseg.inference.outputs.slicer import SLICER
+from heartseg.inference.outputs.split import SPLIT
 from heartseg.inference.results import SegmentedPicture, SegmentedScan
 from heartseg.labels import LabelTable
 
@@ -19,6 +21,8 @@ SCAN_FORMATS: Mapping[str, OutputFormat[SegmentedScan]] = {
     "preview": PREVIEW,
     "movie_mp4": MOVIE_MP4,
     "movie_gif": MOVIE_GIF,
+    "slicer": SLICER,
+    "split": SPLIT,
 }
 PICTURE_FORMATS: Mapping[str, OutputFormat[SegmentedPicture]] = {
     "mask": MASK,

@@ -43,6 +43,8 @@ def test_the_files_of_every_format_have_their_published_names():
         "preview": ["out/pat4_preview.png"],
         "movie_mp4": ["out/pat4_overlay.mp4"],
         "movie_gif": ["out/pat4_overlay.gif"],
+        "slicer": ["out/pat4.seg.nrrd", "out/pat4.ctbl"],
+        "split": ["out/pat4_LV.nii.gz", "out/pat4_RV.nii.gz"],
     }
     files = name_files(PICTURE_FORMATS, PICTURE_FORMATS, folder=Path(), case="a_012", table=TABLE)
     assert list(files.values()) == [(Path("a_012.png"),), (Path("a_012_overlay.png"),)]

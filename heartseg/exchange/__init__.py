@@ -1,0 +1,1 @@
+"""Label maps in the formats of other programs: DICOM SEG, 3D Slicer, one file per structure."""

@@ -1,0 +1,133 @@
+"""A label map from any format: NIfTI, DICOM SEG, NRRD (3D Slicer's too), MetaImage or MGH."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg.errors import DataError
+from heartseg.exchange.dicom_seg import read_dicom_seg
+from heartseg.exchange.grids import place_labels
+from heartseg.exchange.terminology import find_structure
+from heartseg.labels import LabelTable
+from heartseg.scans.nrrd import NRRD_SUFFIXES, read_nrrd_with_fields
+from heartseg.scans.reading import SCAN_SUFFIXES, read_plain
+from heartseg.scans.volume import Volume, as_labels, check_labels, is_nifti, read_label_map
+
+LABEL_MAP_SUFFIXES = tuple(suffix for suffix in SCAN_SUFFIXES if suffix not in (".zip", ".ima"))
+"""How the names of label maps end, in small letters."""
+_SEG_SUFFIXES = (".dcm", ".dicom")
+_LABEL_VALUE = re.compile(r"Segment(\d{1,4})_LabelValue")
+_TERM = re.compile(r"TerminologyEntry:[^~|]*~[^~|]*~[^~|^]*\^([^~|^]*)\^([^~|^]*)")
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A segment of 3D Slicer.
+
+    Attributes:
+        code: Value of its code; empty if it has none.
+        names: Its name first, and what else it is called.
+    """
+
+    code: str
+    names: tuple[str, ...]
+
+
+def read_labels(
+    file: Path,
+    table: LabelTable,
+    *,
+    partial: bool = False,
+    mapping: Mapping[int, int] | None = None,
+    like: Volume | None = None,
+) -> Volume:
+    """Read a label map of any format.
+
+    Values are labels, except in DICOM SEG and in segmentations of 3D Slicer, whose segments are
+    recognised by their SNOMED CT code, else by their name.
+
+    Args:
+        file: A NIfTI, NRRD (``.seg.nrrd`` too), MetaImage, MGH or DICOM SEG file.
+        table: The labels that may occur.
+        partial: Whether ``UNLABELLED`` may occur too, where nobody drew yet.
+        mapping: Label of the table by value in the file, where values are labels; values that are
+            not named stay.
+        like: The scan on whose grid the label map is wanted; its voxels may be stored along other
+            axes, and the label map may be cut to what is labelled. None: the grid of the file.
+
+    Returns:
+        The label map; ``voxels`` is uint8.
+
+    Raises:
+        DataError: If the file is missing, broken, too large, not 3D, holds a value or segment that
+            is no label, or its voxels are not those of ``like``.
+    """
+    name = file.name.lower()
+    if name.endswith(_SEG_SUFFIXES):
+        return read_dicom_seg(file, table, like=like)
+    if is_nifti(file):
+        volume = read_label_map(file, table, partial=partial, mapping=mapping)
+    else:
+        stored, segments = _read_stored(file)
+        voxels = stored.voxels
+        if segments:
+            voxels = _rename(as_labels(voxels, source=str(file)), table, file, segments)
+        labels = check_labels(
+            voxels, table, source=str(file), partial=partial, mapping=None if segments else mapping
+        )
+        header = stored.header.copy()
+        header.set_data_dtype(np.uint8)
+        volume = Volume(labels, stored.affine, header)
+    if like is None:
+        return volume
+    shape = like.voxels.shape
+    placed = place_labels(
+        volume.voxels, volume.affine, shape=shape, target=like.affine, source=str(file)
+    )
+    return Volume(placed, like.affine, like.header)
+
+
+def _read_stored(file: Path) -> tuple[Volume, Mapping[int, _Segment]]:
+    """Read a file that is neither NIfTI nor DICOM, and what it says of its segments."""
+    if not file.name.lower().endswith(NRRD_SUFFIXES):
+        return read_plain(file), {}
+    stored, fields = read_nrrd_with_fields(file)
+    return stored, _find_segments(fields)
+
+
+def _find_segments(fields: Mapping[str, str]) -> dict[int, _Segment]:
+    """Return the segments of 3D Slicer by the value of their voxels."""
+    segments: dict[int, _Segment] = {}
+    for key, value in fields.items():
+        match = _LABEL_VALUE.fullmatch(key)
+        if match and value.strip().isdecimal():
+            prefix = f"Segment{match[1]}_"
+            term = _TERM.search(fields.get(f"{prefix}Tags", ""))
+            code, meaning = term.groups() if term else ("", "")
+            names = (fields.get(f"{prefix}Name", ""), fields.get(f"{prefix}ID", ""), meaning)
+            segments[int(value)] = _Segment(code, names)
+    return segments
+
+
+def _rename(
+    voxels: NDArray[np.integer],
+    table: LabelTable,
+    file: Path,
+    segments: Mapping[int, _Segment],
+) -> NDArray[np.uint8]:
+    """Give the voxels of each segment the label of its structure."""
+    labels = np.zeros(voxels.shape, np.uint8)
+    for value in np.unique(voxels[voxels != 0]):
+        segment = segments.get(int(value), _Segment("", (f"value {value}",)))
+        structure = find_structure(table, code=segment.code, texts=segment.names)
+        if structure is None:
+            raise DataError(
+                f"{file}: the segment {segment.names[0]!r} is none of the structures "
+                f"{', '.join(s.key for s in table.foreground)} by its code or name"
+            )
+        labels[voxels == value] = structure.value
+    return labels
