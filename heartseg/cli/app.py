@@ -86,7 +86,7 @@ def _explain(error: HeartsegError | OSError | ModuleNotFoundError) -> str | None
 def _how_to_continue(command: str | None) -> str:
     if command == "train":
         return "interrupted; the same command with --resume continues after the last finished epoch"
-    return "interrupted; no file is incomplete, and the same command does the rest"
+    return "interrupted; no file is incomplete, and the same command does what is missing"
 
 
 app = typer.Typer(
