@@ -34,7 +34,7 @@ costs a command that needs TensorFlow half a second or more."""
 OUTPUT_ERRORS = {
     getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EBADF")
 }
-"""What the system says of a stdout that takes no more: a full disk, a closed descriptor."""
+"""Errors of the system for a stdout that cannot be written: a full disk, a closed descriptor."""
 OPTIONAL_BACKENDS = ("jax",)
 
 _leaving = threading.Event()
@@ -51,7 +51,7 @@ class Commands(TyperGroup):
             check_working_directory()
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            # The reader of the output has left, as `head` does: there is nobody to tell.
+            # The reader of the output has ended, as `head` does: no message can reach it.
             flush_streams()
             raise typer.Exit(console.EXIT_FAILED) from error
         except KeyboardInterrupt:
@@ -86,7 +86,7 @@ def _explain(error: HeartsegError | OSError | ModuleNotFoundError) -> str | None
 def _how_to_continue(command: str | None) -> str:
     if command == "train":
         return "interrupted; the same command with --resume continues after the last finished epoch"
-    return "interrupted; no file is incomplete, and the same command does the rest"
+    return "interrupted; no file is incomplete, and the same command does what is missing"
 
 
 app = typer.Typer(

@@ -85,7 +85,7 @@ class Terminal:
 # Arguments, a text that is shown once work has begun, and the advice at the end.
 BUSY = {
     "prepare": (("prepare", "config.yaml"), b"pat", b"the same command does what is missing"),
-    "train": (("train", "config.yaml"), b"epoch ", b"the same command with --resume goes on"),
+    "train": (("train", "config.yaml"), b"epoch ", b"the same command with --resume continues"),
 }
 
 
