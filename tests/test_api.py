@@ -1,5 +1,6 @@
 import csv
 import doctest
+import logging
 import os
 import subprocess
 import sys
@@ -25,6 +26,12 @@ from heartseg.slices.recipe import SliceRecipe
 SCAN = make_scan((14, 11, 9))
 IMAGE = SCAN.image.astype(np.float32)
 HEAVY = ["tensorflow", "keras", "cv2", "scipy", "pydantic", "nibabel", "numpy", "heartseg.labels"]
+
+
+@pytest.fixture(autouse=True)
+def no_handlers(monkeypatch):
+    """Log as in a notebook: a test of the command line in this process may have set handlers."""
+    monkeypatch.setattr(logging.getLogger("heartseg"), "handlers", [])
 
 
 @pytest.fixture(scope="module")

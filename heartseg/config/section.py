@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Annotated, Any, get_args
+from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -16,6 +17,10 @@ ImageSide = Annotated[int, Field(ge=1, le=8192)]
 GridSide = Annotated[int, Field(ge=2, le=512)]
 FilterCount = Annotated[int, Field(ge=8, le=2048, multiple_of=8)]
 SheetTiles = Annotated[int, Field(ge=1, le=600)]
+
+
+CONTROL = ("Cc", "Zl", "Zp")
+"""Unicode's control characters and line breaks: no name of a file or case needs them."""
 
 
 class Section(BaseModel):
@@ -42,8 +47,8 @@ class Section(BaseModel):
         for entry in value if isinstance(value, list | tuple) else (value,):
             if isinstance(entry, bool) and not takes_bool:
                 raise ValueError("true and false do not fit here")
-            if isinstance(entry, str) and "\0" in entry:
-                raise ValueError("expected text without a null character")
+            if isinstance(entry, str) and any(category(c) in CONTROL for c in entry):
+                raise ValueError("expected text without a null character or line breaks")
         return value
 
 

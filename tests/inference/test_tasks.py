@@ -5,6 +5,7 @@ import pytest
 from heartseg.errors import DataError
 from heartseg.inference.tasks import Task, check_outputs, mark_unfinished, name_case, plan_tasks
 from heartseg.labels import HVSMR
+from heartseg.ownership import add_to_record
 
 
 def plan(inputs, output_dir, scan_formats=("label_map", "preview")):
@@ -51,6 +52,9 @@ def test_results_are_replaced_only_if_asked_or_unfinished(tmp_path):
 
     with pytest.raises(DataError, match=r"pat4_preview\.png: already exists; pass --overwrite"):
         check_outputs(tmp_path, tasks, overwrite=False)
+    with pytest.raises(DataError, match="no record that `heartseg infer` made this file"):
+        check_outputs(tmp_path, tasks, overwrite=True)
+    add_to_record(tmp_path, "infer", [tmp_path / "pat4_preview.png"])
     check_outputs(tmp_path, tasks, overwrite=True)
     mark_unfinished(tmp_path, tasks)
     check_outputs(tmp_path, tasks, overwrite=False)

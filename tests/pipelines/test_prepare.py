@@ -163,7 +163,7 @@ def test_all_problems_are_named_at_once_and_the_other_cases_are_done(tmp_path, v
             ("norm", "differs from the affine"),
             ("norm", "not a readable NIfTI file"),
             ("norm", "expected a 3D volume, found the shape (14, 11, 9, 2)"),
-            ("seg", "no such file"),
+            ("seg", "is a link to a file that is not there"),
         ],
         start=1,
     ):

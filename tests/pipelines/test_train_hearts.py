@@ -150,7 +150,9 @@ def test_weights_of_another_shape_are_refused(trained, source_dir, tmp_path):
         model={"filters": [8, 16]},
         train={"init": str(run_dir / "best.keras")},
     )
-    with pytest.raises(ModelError, match=r"train\.init: .*best\.keras has \d+ weight arrays"):
+    with pytest.raises(
+        ModelError, match=r"train\.init: expected the 24 weight arrays .* found 24 in .*best\.keras"
+    ):
         run_training(config)
 
 
@@ -315,4 +317,4 @@ def test_the_model_records_what_it_learned_from_and_scores_are_audited_against_i
     other = config.model_copy(update={"split": type(config.split)(**lists)})
     warnings = run_evaluation(other).summary["warnings"]
 
-    assert any("LEAKAGE: 1 of 1 test cases are in the training" in text for text in warnings)
+    assert any(text.startswith("LEAKAGE") and "1 of 1 (pat0)" in text for text in warnings)
