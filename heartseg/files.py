@@ -76,7 +76,8 @@ def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
 
     Capital letters do not matter. Hidden files (such as the ``._*`` files that macOS adds on other
     disks) and files whose names are not UTF-8 are left out, and logged. A link to a file that is
-    not there is listed: reading it is an error that names it.
+    not there, and a folder in place of a file, are listed: reading them is an error that names
+    them.
 
     Args:
         folder: The folder.
@@ -85,11 +86,7 @@ def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
     Raises:
         DataError: If the folder is missing, is not a folder, or must not be read.
     """
-    named = [
-        entry
-        for entry in list_folder(folder)
-        if entry.name.lower().endswith(tuple(endings)) and not entry.is_dir()
-    ]
+    named = [entry for entry in list_folder(folder) if entry.name.lower().endswith(tuple(endings))]
     hidden = [entry for entry in named if entry.name.startswith(".")]
     unnamed = [entry for entry in named if not is_readable_name(entry) and entry not in hidden]
     if hidden:
@@ -119,6 +116,8 @@ def require_file(file: Path) -> None:
     """
     if file.is_file():
         return
+    if file.is_dir():
+        raise DataError(f"{file}: expected a file, found a folder")
     if file.is_symlink():
         raise DataError(
             f"{file}: is a link to a file that is not there ({file.readlink()}); fetch it, for "

@@ -130,20 +130,15 @@ def run_scoring(
     output_dir = output_dir or predictions_dir / EVALUATION
     table_file = config.data.clinical_file
     groups = read_clinical_table(table_file).groups() if table_file else {}
+    provenance = {
+        "predictions": str(predictions_dir),
+        "references": str(references_dir),
+        "endpoints": None if endpoints_dir is None else str(endpoints_dir),
+        "resampled": resample,
+        "label_mapping": {str(k): v for k, v in reading.mapping.items()},
+    }
     with filling(output_dir, OWNED, overwrite=overwrite):
-        outcomes = map_cases(
-            partial(_score_files, reading=reading, tolerance_mm=config.evaluate.tolerance_mm),
-            pairing.cases,
-            jobs=config.parallel.jobs,
-            backend=config.parallel.backend,
-            address=config.parallel.address,
-            report=report,
-            describe=lambda case: case.case,
-        )
-        done = {o.item.case: o.result for o in outcomes if o.result is not None}
-        problems = [*pairing.problems, *(o.problem for o in outcomes if o.problem is not None)]
-        if not done:
-            raise BatchError("no case could be scored", problems)
+        done, problems = _score_pairs(config, pairing, reading, report)
         scores = collect_scores(
             [case.scores for case in done.values()],
             config.label_table,
@@ -154,13 +149,7 @@ def run_scoring(
             logger.warning("%s", warning)
         context = Context(
             warnings=(*warnings, *problems),
-            provenance={
-                "predictions": str(predictions_dir),
-                "references": str(references_dir),
-                "endpoints": None if endpoints_dir is None else str(endpoints_dir),
-                "resampled": resample,
-                "label_mapping": {str(k): v for k, v in reading.mapping.items()},
-            },
+            provenance=provenance,
             unpaired_predictions=pairing.unpaired,
             problems=tuple(problems),
             groups=groups,
@@ -175,6 +164,30 @@ def run_scoring(
             f"{len(problems)} problems; {len(done)} cases are scored, see {output_dir}", problems
         )
     return ScoringResult(output_dir, scores, summary)
+
+
+def _score_pairs(
+    config: Config, pairing: Pairing, reading: _Reading, report: Report
+) -> tuple[dict[str, _ScoredCase], list[str]]:
+    """Score every case; return those by name, and one message per case that cannot be scored.
+
+    Raises:
+        BatchError: If no case can be scored.
+    """
+    outcomes = map_cases(
+        partial(_score_files, reading=reading, tolerance_mm=config.evaluate.tolerance_mm),
+        pairing.cases,
+        jobs=config.parallel.jobs,
+        backend=config.parallel.backend,
+        address=config.parallel.address,
+        report=report,
+        describe=lambda case: case.case,
+    )
+    done = {o.item.case: o.result for o in outcomes if o.result is not None}
+    problems = [*pairing.problems, *(o.problem for o in outcomes if o.problem is not None)]
+    if not done:
+        raise BatchError("no case could be scored", problems)
+    return done, problems
 
 
 def _check_mapping(reading: _Reading) -> None:

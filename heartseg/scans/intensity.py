@@ -50,10 +50,11 @@ def find_clipping(image: NDArray[np.floating], limits: tuple[float, float]) -> s
             f"the window from {low:g} to {high:g} makes {above / bright:.0%} of what is not black "
             f"white (intensities reach {float(sample.max()):g})"
         )
-    if not np.percentile(sample, 99) > low + DARKEST * (high - low):
+    brightest = float(image.max())
+    if not brightest > low + DARKEST * (high - low):
         return (
-            f"the window from {low:g} to {high:g} makes the scan black (99 % of the intensities "
-            f"are below {float(np.percentile(sample, 99)):g})"
+            f"the window from {low:g} to {high:g} makes the scan black (intensities reach "
+            f"{brightest:g})"
         )
     return None
 
