@@ -116,8 +116,8 @@ def rough_level(image: NDArray[np.floating]) -> float:
     """Estimate the intensity of blood where the heart is not known yet.
 
     It is the intensity below which the voxels hold ``ENERGY_FRACTION`` of the energy (sum of
-    squared intensities) of the image. A margin of zeros holds no energy and one of air hardly any, so neither changes
-    the estimate much.
+    squared intensities) of the image. A margin of zeros holds no energy and one of air hardly any,
+    so neither changes the estimate much.
 
     Args:
         image: ``(X, Y, Z)`` intensities; those below 0 count as 0.
