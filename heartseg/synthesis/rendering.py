@@ -103,10 +103,9 @@ def _draw_volume(
         Image and labels on the grid of scenes, and whether the window shows far more than the
         heart.
     """
-    is_scene = isinstance(source, Scene)
-    voxels = source.tissues if is_scene else source.labels
+    voxels = source.tissues if isinstance(source, Scene) else source.labels
     # A scan mostly ends close to its heart: it has nothing that a wider view could show.
-    wide = bool(is_scene and rng.random() < WIDE_SHARE)
+    wide = isinstance(source, Scene) and bool(rng.random() < WIDE_SHARE)
     window = _draw_window(find_heart(voxels), rng, wide=wide)
     places = _draw_places(SCENE_GRID, window, rng, mirror_share)
     voxels = voxels.ravel()[_nearest_voxels(places, voxels.shape)]
@@ -143,13 +142,13 @@ def find_heart(voxels: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
         voxels: ``(P, I, R)`` labels or tissues; without a structure, all of it is taken.
     """
     # 0 - 1 wraps around: one comparison finds 1 to 8.
-    heart = voxels - np.uint8(1) < np.uint8(_LAST_LABEL)
+    heart = np.asarray(voxels - np.uint8(1) < np.uint8(_LAST_LABEL))
     if not heart.any():
         heart = np.ones_like(heart)
     plane, line = heart.any(axis=0), heart.any(axis=1)
     found = [np.flatnonzero(flags) for flags in (line.any(1), plane.any(1), plane.any(0))]
-    low, high = ([part[end] for part in found] for end in (0, -1))
-    return np.float32(low) - np.float32(0.5), np.float32(high) + np.float32(0.5)
+    low, high = (np.array([part[end] for part in found], np.float32) for end in (0, -1))
+    return low - np.float32(0.5), high + np.float32(0.5)
 
 
 def _draw_window(
@@ -177,8 +176,8 @@ def _draw_places(
     """Draw where each voxel of the sample lies in the source, in its voxels."""
     center = [np.linspace(-0.5, 0.5, side, dtype=np.float32) for side in shape]
     straight = np.meshgrid(*center, indexing="ij", sparse=True)
-    # Turned as in a box around the heart, whatever else is seen.
-    straight = [
+    # In units of the box, so that a wide view is bent and turned as the box is.
+    placed = [
         part * (extent / box)
         for part, extent, box in zip(straight, window.extent, window.box, strict=True)
     ]
@@ -189,7 +188,7 @@ def _draw_places(
     rough, fine = rng.uniform(0, 0.035), rng.uniform(0, 0.012)
     places = []
     for axis in range(3):
-        place = sum(np.float32(matrix[axis, other]) * straight[other] for other in range(3))
+        place = sum(np.float32(matrix[axis, other]) * placed[other] for other in range(3))
         bend = _smooth(rng, shape, (5, 5, 5), rough) + _smooth(rng, shape, (10, 12, 10), fine)
         places.append(np.asarray((place + bend) * window.box[axis] + window.center[axis]))
     return places
