@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from heartseg.errors import ModelError
 from heartseg.progress import Report, silent
-from heartseg.scans.intensity import normalize
+from heartseg.scans.intensity import blood_level, normalize, rough_level
 from heartseg.scans.resampling import resample, sampling_matrix
 
 PredictVolume: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -29,12 +29,25 @@ WORKING_SIDE = 192
 """Longer axes are shrunk once before the views are cut: four times what the network sees."""
 HEART_FRACTION = (0.83, 0.87, 0.92)
 """Median fraction of the box that the heart takes, along each axis, in the training data."""
-SHRINKS_BELOW = 0.8
-"""A box is cut only where the heart would fill much less of it than in training: 0.85 of the
-median is the least that occurs there."""
-SMALLEST_STEP = 0.6
-"""No step cuts more: the first view of a large scan is a rough one."""
-MOST_STEPS = 6
+STEP_RANGE = (0.6, 1.25)
+"""By how much one step may change the box: the first view of a large scan is a rough one."""
+LEAST_HEART = 0.3
+"""A voxel that is more probably a structure than this belongs into the box."""
+GAP = 2
+"""Parts of the heart that lie up to twice as many voxels apart count as connected."""
+SAME_BOX = 0.02
+"""Boxes whose places differ by less than this fraction of their extent are the same."""
+SAME_LEVEL = 0.03
+"""Levels of blood whose ratio differs from 1 by less than this are the same."""
+MOST_STEPS = 8
+AIR = 0.15
+"""A voxel that is darker than this fraction of blood may be air."""
+LEAST_SIGNAL = 0.01
+"""Planes in which no more than this fraction is brighter than air show nothing."""
+LEAST_LEFT = 8
+"""Planes that are left at least; otherwise none of an axis is left out."""
+TRIMMED_SIDE = 96
+"""Planes of air are searched among about this many voxels along an axis, which is fast."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,7 @@ class ViewedScan:
         shape: Voxels of the scan.
         grid: Voxels that the network sees of each view.
         num_classes: Classes that the network tells apart, background included.
+        level: Intensity of blood; an estimate until ``find_box`` has found the heart.
     """
 
     def __init__(
@@ -89,8 +103,21 @@ class ViewedScan:
         shrinks = max(self.shape) > WORKING_SIDE
         self._voxels = resample(voxels, matrices) if shrinks else voxels.astype(np.float32)
         # MR has no negative intensities: where there are some, 0 means something else.
-        self._floor = float(np.percentile(self._voxels[::2, ::2, ::2], 1))
-        self._floor = self._floor if self._floor < -1e-2 * self._voxels.max() else 0.0
+        floor = float(np.percentile(self._voxels[::2, ::2, ::2], 1))
+        if floor < -1e-2 * self._voxels.max():
+            self._voxels = self._voxels - np.float32(floor)
+        self._voxels = np.maximum(self._voxels, 0)
+        self.level = rough_level(self._voxels)
+
+    def image(self, view: View) -> NDArray[np.float32]:
+        """Return what a view of the scan shows, on the network's grid; blood is near 1."""
+        matrices = [
+            sampling_matrix(wanted, side, zoom=zoom, shift=shift)
+            for wanted, side, zoom, shift in zip(
+                self.grid, self._voxels.shape, view.zoom, view.shift, strict=True
+            )
+        ]
+        return normalize(resample(self._voxels, matrices), self.level)
 
     def probabilities(self, view: View) -> NDArray[np.float32]:
         """Return the ``(*grid, K)`` probabilities of what a view of the scan shows.
@@ -98,16 +125,15 @@ class ViewedScan:
         Raises:
             ModelError: If the network's answer has another shape.
         """
-        seen = resample(
-            self._voxels,
-            [
-                sampling_matrix(wanted, side, zoom=zoom, shift=shift)
-                for wanted, side, zoom, shift in zip(
-                    self.grid, self._voxels.shape, view.zoom, view.shift, strict=True
-                )
-            ],
-        )
-        logits = self._predict(normalize(seen - self._floor)[np.newaxis, ..., np.newaxis])
+        return self.classify(self.image(view))
+
+    def classify(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the ``(*grid, K)`` probabilities of an image on the network's grid.
+
+        Raises:
+            ModelError: If the network's answer has another shape.
+        """
+        logits = self._predict(image[np.newaxis, ..., np.newaxis])
         expected = (1, *self.grid, self.num_classes)
         if logits.shape != expected:
             raise ModelError(
@@ -116,8 +142,49 @@ class ViewedScan:
         return softmax(logits[0])
 
 
-def find_box(scan: ViewedScan, *, start: View | None = None, report: Report = silent) -> Box | None:
-    """Find the box around the heart: view the scan, cut around what is found, view again.
+def trim_air(voxels: NDArray[np.floating]) -> Box:
+    """Find the part of a scan that shows anything, without outer planes of zeros or of air.
+
+    Args:
+        voxels: ``(P, I, R)`` intensities.
+
+    Returns:
+        The voxels from the first plane with signal to the last along each axis; all of an axis
+        where too little would be left.
+    """
+    steps = [max(1, side // TRIMMED_SIDE) for side in voxels.shape]
+    coarse = np.asarray(voxels[:: steps[0], :: steps[1], :: steps[2]], np.float32)
+    darkest = float(np.percentile(coarse, 1))
+    coarse = np.maximum(coarse - min(darkest, 0.0), 0)
+    # The mean of neighbours: single voxels of noise stay dark.
+    bright = ndimage.uniform_filter(coarse, 3) > AIR * rough_level(coarse)
+    if not bright.any():
+        return slice(None), slice(None), slice(None)
+    first, second, third = (
+        _find_signal(bright.mean(axis=tuple(a for a in range(3) if a != axis)), side, step)
+        for axis, (side, step) in enumerate(zip(voxels.shape, steps, strict=True))
+    )
+    return first, second, third
+
+
+def _find_signal(fractions: NDArray[np.floating], side: int, step: int) -> slice:
+    """Return the planes with signal of ``side`` planes, of which every ``step``-th was measured."""
+    planes = np.flatnonzero(fractions > LEAST_SIGNAL)
+    if not planes.size:
+        return slice(0, side)
+    # The planes that were not measured are kept; the first one has none before it.
+    low = int(max(0, (planes[0] - 1) * step + 1)) if planes[0] else 0
+    high = int(min(side, (planes[-1] + 1) * step))
+    return slice(low, high) if high - low >= LEAST_LEFT else slice(0, side)
+
+
+def find_box(
+    scan: ViewedScan, *, start: View | None = None, report: Report = silent
+) -> View | None:
+    """Find the box around the heart: view the scan, place the box around the heart, view again.
+
+    The intensity of blood is measured on the way and kept in ``scan.level``. Neither it nor the box
+    depends on what else the scan shows.
 
     Args:
         scan: The scan.
@@ -125,38 +192,53 @@ def find_box(scan: ViewedScan, *, start: View | None = None, report: Report = si
         report: Called after each view.
 
     Returns:
-        The box in voxels, the whole scan where the heart fills it as in training; None where
+        The view in which the heart has its place in training, as far as the scan goes; None where
         nothing is found.
     """
     view = start or View()
     for step in range(MOST_STEPS):
-        found = scan.probabilities(view)[..., 0] < 0.5
+        image = scan.image(view)
+        heart = 1 - scan.classify(image)[..., 0]
         report(step, MOST_STEPS, "looking for the heart")
-        if not found.any():
+        if not (heart > 0.5).any():
             return None
-        around = _view_around(found)
-        if around == View():
+        found = _largest_component(heart > LEAST_HEART)
+        ratio = blood_level(image, found & (heart > 0.5))
+        before, view = view, _inside(_view_around(found).within(view))
+        if ratio <= 0 or (_is_same(view, before) and abs(np.log(ratio)) < SAME_LEVEL):
             break
-        view = _inside(around.within(view))
-    return _to_box(view, scan.shape)
+        scan.level *= float(np.clip(ratio, 0.5, 2))
+    return view
+
+
+def _largest_component(found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the largest component: what else is taken for blood far away must not widen the box."""
+    joined = ndimage.binary_dilation(found, iterations=GAP)
+    components, count = ndimage.label(joined)
+    if count < 2:
+        return found
+    sizes = np.bincount(components[found], minlength=count + 1)
+    return np.asarray(found & (components == sizes[1:].argmax() + 1))
 
 
 def _view_around(found: NDArray[np.bool_]) -> View:
     """Return the view in which a heart has the place that it has in training."""
-    # The largest component: what else is taken for blood far away must not widen the box.
-    components, count = ndimage.label(found)
-    if count > 1:
-        found = components == np.bincount(components.ravel())[1:].argmax() + 1
     zooms, shifts = [], []
     for axis, fraction in enumerate(HEART_FRACTION):
         places = np.flatnonzero(found.any(axis=tuple(a for a in range(3) if a != axis)))
         low, high = places[0] / found.shape[axis], (places[-1] + 1) / found.shape[axis]
-        zoom = max((high - low) / fraction, SMALLEST_STEP)
-        # Where the heart fills the box as in training, nothing is cut.
-        keeps = zoom >= SHRINKS_BELOW
-        zooms.append(1.0 if keeps else zoom)
-        shifts.append(0.0 if keeps else (low + high) / 2 - 0.5)
+        zooms.append(float(np.clip((high - low) / fraction, *STEP_RANGE)))
+        shifts.append((low + high) / 2 - 0.5)
     return View(_triple(zooms), _triple(shifts))
+
+
+def _is_same(view: View, other: View) -> bool:
+    return all(
+        abs(zoom / other_zoom - 1) < 2 * SAME_BOX and abs(shift - other_shift) < SAME_BOX * zoom
+        for zoom, other_zoom, shift, other_shift in zip(
+            view.zoom, other.zoom, view.shift, other.shift, strict=True
+        )
+    )
 
 
 def _inside(view: View) -> View:
@@ -171,7 +253,8 @@ def _inside(view: View) -> View:
     )
 
 
-def _to_box(view: View, shape: tuple[int, int, int]) -> Box:
+def to_box(view: View, shape: tuple[int, int, int]) -> Box:
+    """Return the voxels of a volume that a view shows."""
     first, second, third = (
         slice(
             max(0, round((0.5 + shift - zoom / 2) * side)),
@@ -182,22 +265,41 @@ def _to_box(view: View, shape: tuple[int, int, int]) -> Box:
     return first, second, third
 
 
-def _to_view(box: Box, shape: tuple[int, int, int]) -> View:
-    sides = list(zip(box, shape, strict=True))
-    return View(
-        _triple((b.stop - b.start) / side for b, side in sides),
-        _triple((b.start + b.stop) / 2 / side - 0.5 for b, side in sides),
-    )
+def matrices_onto(
+    box: Box, shape: tuple[int, int, int], view: View, given: tuple[int, int, int]
+) -> list[NDArray[np.float32]]:
+    """Return the weights that sample a grid over a view at the voxels of a box.
+
+    Args:
+        box: Voxels of a volume.
+        shape: Voxels of the whole volume.
+        view: The part of the volume that the grid covers.
+        given: Points of the grid.
+
+    Returns:
+        One matrix per axis, as of ``sampling_matrix``.
+    """
+    return [
+        sampling_matrix(
+            part.stop - part.start,
+            count,
+            zoom=(part.stop - part.start) / side / zoom,
+            shift=((part.start + part.stop) / 2 / side - 0.5 - shift) / zoom,
+        )
+        for part, side, zoom, shift, count in zip(
+            box, shape, view.zoom, view.shift, given, strict=True
+        )
+    ]
 
 
 def average_views(
-    scan: ViewedScan, box: Box, views: Sequence[View] = VIEWS, *, report: Report = silent
+    scan: ViewedScan, box: View, views: Sequence[View] = VIEWS, *, report: Report = silent
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Average the probabilities of several views of a box, and measure how far the views agree.
 
     Args:
         scan: The scan.
-        box: The box around the heart, in voxels.
+        box: The box around the heart, as a view of the scan.
         views: The views, each relative to the box.
         report: Called after each view.
 
@@ -205,13 +307,12 @@ def average_views(
         ``(*FINE_GRID, K)`` probabilities over the box, and the stability as in
         ``measure_stability``.
     """
-    whole = _to_view(box, scan.shape)
     total = np.zeros((*FINE_GRID, scan.num_classes), np.float32)
     weight = np.zeros(FINE_GRID, np.float32)
     seen = []
     for index, view in enumerate(views):
         probabilities = resample(
-            scan.probabilities(view.within(whole)),
+            scan.probabilities(view.within(box)),
             [
                 sampling_matrix(fine, side, zoom=1 / zoom, shift=-shift / zoom)
                 for fine, side, zoom, shift in zip(

@@ -16,21 +16,24 @@ from heartseg.inference.plausibility import check_scan, find_notices, mean_stabi
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.segmenter import Prediction
 from heartseg.inference.views import (
+    FINE_GRID,
     VIEWS,
     WORKING_SIDE,
-    Box,
     PredictVolume,
     View,
     ViewedScan,
     average_views,
     find_box,
+    matrices_onto,
+    to_box,
+    trim_air,
 )
 from heartseg.modelfile.description import Calibration, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
 from heartseg.scans.nearest import resample_labels
 from heartseg.scans.oblique import obliqueness_deg, straighten
-from heartseg.scans.resampling import resample, sampling_matrix
+from heartseg.scans.resampling import resample
 from heartseg.scans.volume import Volume
 
 MOST_OBLIQUE_DEG = 20.0
@@ -77,10 +80,13 @@ class WholeHeartSegmenter:
 
         turned = to_trained_axes(image.voxels, image.affine)
         table, calibration = self.model.table, self.model.calibration
-        scan = ViewedScan(self.predict, turned, self.model.grid, table.num_classes)
-        box, probabilities, stability = _find_and_average(scan, self.views, calibration, report)
+        lit = trim_air(turned)
+        scan = ViewedScan(self.predict, turned[lit], self.model.grid, table.num_classes)
+        view, probabilities, stability = _find_and_average(scan, self.views, calibration, report)
         labels = np.zeros(turned.shape, np.uint8)
-        write_labels(labels[box], probabilities)
+        box = to_box(view, scan.shape)
+        matrices = matrices_onto(box, scan.shape, view, FINE_GRID)
+        write_labels(labels[lit][box], probabilities, matrices)
         labels = clean_up(labels, table)
         labels = from_trained_axes(labels, image.affine)
         notices = find_notices(labels, stability, image.affine, calibration)
@@ -89,14 +95,16 @@ class WholeHeartSegmenter:
 
 def _find_and_average(
     scan: ViewedScan, views: Sequence[View], calibration: Calibration | None, report: Report
-) -> tuple[Box, NDArray[np.float32], NDArray[np.float64]]:
+) -> tuple[View, NDArray[np.float32], NDArray[np.float64]]:
     """Return the box around the heart with the averaged probabilities and their stability.
 
     Raises:
         DataError: If there is no heart.
     """
     best = None
+    estimate = scan.level
     for start in (1.0, *STARTS):
+        scan.level = estimate
         box = find_box(scan, start=View((start, start, start)), report=report)
         if box is None:
             continue
@@ -121,19 +129,21 @@ def _find_and_average(
     return best
 
 
-def write_labels(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
+def write_labels(
+    labels: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    matrices: Sequence[NDArray[np.float32]],
+) -> None:
     """Bring probabilities to a finer grid and write the most probable class of each voxel.
 
     A few layers at a time: all classes at full resolution would be far larger than the scan.
 
     Args:
         labels: ``(P, I, R)``, written in place.
-        probabilities: ``(p, i, r, K)`` over the same box.
+        probabilities: ``(p, i, r, K)``.
+        matrices: The weights that sample them at the voxels of ``labels``, one per axis.
     """
-    rows, *others = (
-        sampling_matrix(wanted, side)
-        for wanted, side in zip(labels.shape, probabilities.shape[:3], strict=True)
-    )
+    rows, *others = matrices
     depth = max(1, _CHUNK_VOXELS // max(1, labels[0].size))
     for start in range(0, len(labels), depth):
         part = resample(probabilities, [rows[start : start + depth], *others])

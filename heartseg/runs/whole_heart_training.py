@@ -35,7 +35,7 @@ from heartseg.scans.volume import check_same_grid, read_image, read_label_map
 from heartseg.slices.batches import Share
 from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, build_heart_dataset
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan
-from heartseg.synthesis.scene import Scene
+from heartseg.synthesis.scene import SCENE_GRID, Scene
 from heartseg.synthesis.sources import lay_scan, read_scene
 from heartseg.training.losses import PartialVolumeDiceCrossentropy
 from heartseg.training.placement import Placement
@@ -45,6 +45,12 @@ logger = logging.getLogger(__name__)
 
 STEPS_PER_EPOCH = 250
 """Samples have no end, so an epoch is a number of steps: this, unless configured."""
+NEAR_MARGIN = 0.12
+"""What most scenes show beyond the box of their label map, as a fraction of the box."""
+WIDE_EVERY = 3
+"""Every third scene is a wide one, so that the heart is also learned in a scan of a chest."""
+WIDE_GRID, WIDE_MARGIN = (40, 52, 40), 0.75
+"""Wide scenes: coarser, because most of their voxels show the chest around the heart."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -260,7 +266,14 @@ class HeartMaterial:
 
 def _draw_scene(item: tuple[Path, int, int], *, table: LabelTable, seed: int) -> Scene | None:
     file, number, variant = item
-    return read_scene(file, table, seed=(seed, number, variant))
+    is_wide = (number + variant) % WIDE_EVERY == WIDE_EVERY - 1
+    return read_scene(
+        file,
+        table,
+        seed=(seed, number, variant),
+        grid=WIDE_GRID if is_wide else SCENE_GRID,
+        margin=WIDE_MARGIN if is_wide else NEAR_MARGIN,
+    )
 
 
 def _read_files(files: tuple[Path, Path], *, table: LabelTable) -> _ReadScan:

@@ -9,8 +9,10 @@ MOST_CLIPPED = 0.5
 """A window that makes more of a scan white is of other units: on real scans it is up to 0.02."""
 DARKEST = 0.02
 """A window in which nothing is brighter than this is of other units."""
-REFERENCE_PERCENTILE = 92.0
-"""About this percentage of the voxels in a box around a heart is darker than blood."""
+BLOOD_PERCENTILE = 60.0
+"""Of the voxels of a heart's structures: above their median, since borders and flow are darker."""
+ENERGY_FRACTION = 0.65
+"""About this part of the energy of a chest is that of voxels darker than blood."""
 
 
 def find_window(
@@ -85,14 +87,50 @@ def to_gray(windowed: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.asarray(levels, np.uint8)
 
 
-def normalize(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalize(image: NDArray[np.float32], level: float) -> NDArray[np.float32]:
     """Scale an image so that blood is near 1, and clip it to [0, 2].
 
     Args:
-        image: ``(X, Y, Z)`` intensities of a box around a heart, 0 or more.
+        image: Intensities, 0 or more, any shape.
+        level: Intensity of blood.
 
     Returns:
         Scaled intensities of the same shape; zeros if the image is all 0.
     """
-    level = float(np.percentile(image[::2, ::2, ::2], REFERENCE_PERCENTILE))
     return np.asarray(np.clip(image / max(level, 1e-6), 0, 2), np.float32)
+
+
+def blood_level(image: NDArray[np.floating], heart: NDArray[np.bool_]) -> float:
+    """Return the intensity of blood in a heart; what surrounds the heart has no effect.
+
+    Args:
+        image: Intensities, any shape.
+        heart: The voxels of all structures, of the same shape.
+
+    Returns:
+        The intensity; 0 if ``heart`` is empty.
+    """
+    return float(np.percentile(image[heart], BLOOD_PERCENTILE)) if heart.any() else 0.0
+
+
+def rough_level(image: NDArray[np.floating]) -> float:
+    """Estimate the intensity of blood where the heart is not known yet.
+
+    It is the intensity below which the voxels hold ``ENERGY_FRACTION`` of the energy (sum of
+    squared intensities) of the image. A margin of zeros holds no energy and one of air hardly any,
+    so neither changes the estimate much.
+
+    Args:
+        image: ``(X, Y, Z)`` intensities; those below 0 count as 0.
+
+    Returns:
+        The intensity; 0 if nothing is above 0.
+    """
+    part = image[::2, ::2, ::2].ravel()
+    part = np.sort(part[part > 0])
+    if not part.size:
+        return 0.0
+    # A few very bright voxels, such as fat near the coil, would hold too much of the energy.
+    part = np.minimum(part, part[int(0.995 * (part.size - 1))])
+    energy = np.cumsum(np.square(part, dtype=np.float64))
+    return float(part[np.searchsorted(energy, energy[-1] * ENERGY_FRACTION)])

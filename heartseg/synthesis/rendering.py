@@ -15,12 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from heartseg.scans.intensity import normalize
+from heartseg.scans.intensity import blood_level, normalize, rough_level
 from heartseg.scans.resampling import resample, resample_to, sampling_matrix
-from heartseg.synthesis.scene import SCENE_GRID, Scene, Tissue
+from heartseg.synthesis.scene import SCENE_GRID, Scene, Tissue, labels_of
 
 Shape = tuple[int, int, int]
 FloatArray = NDArray[np.float32]
+
+HEART_FRACTION = (0.83, 0.87, 0.92)
+"""Median fraction of the box that the heart takes, along each axis, in HVSMR-2.0."""
+WIDE_SHARE = 0.3
+"""How probable it is that a sample of a scene shows far more than the heart."""
+_LAST_LABEL = 8
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,8 @@ class Scan:
     """A real scan of a heart with its labels, on the grid of scenes.
 
     Attributes:
-        image: ``SCENE_GRID`` float32 intensities.
-        labels: ``SCENE_GRID`` uint8 labels; other values where nothing is known.
+        image: ``(P, I, R)`` float32 intensities.
+        labels: ``(P, I, R)`` uint8 labels; other values where nothing is known.
     """
 
     image: FloatArray
@@ -50,6 +56,21 @@ class Sample:
     shares: FloatArray
 
 
+@dataclass(frozen=True)
+class Window:
+    """The part of a source that a sample shows.
+
+    Attributes:
+        center: Its centre, in voxels of the source.
+        extent: Its extent, in voxels of the source.
+        box: Extent of the usual box around the heart, in voxels of the source.
+    """
+
+    center: FloatArray
+    extent: FloatArray
+    box: FloatArray
+
+
 def make_sample(
     source: Scene | Scan,
     grid: Shape,
@@ -67,57 +88,148 @@ def make_sample(
         rng: Decides everything that is random.
         mirror_share: How probable it is that left and right are exchanged.
     """
-    places = _draw_places(rng, mirror_share)
-    nearest = _nearest_voxels(places)
-    labels = source.labels.ravel()[nearest]
+    image, labels, wide = _draw_volume(source, rng, mirror_share)
+    # The heart, and so the level of its blood, is found less exactly in a wide view.
+    jitter = float(np.exp(rng.normal(0, 0.2 if wide else 0.07)))
+    return _to_sample(image, labels, grid, num_classes, jitter)
+
+
+def _draw_volume(
+    source: Scene | Scan, rng: np.random.Generator, mirror_share: float
+) -> tuple[FloatArray, NDArray[np.uint8], bool]:
+    """Draw a window of a scene or a scan, bent, rendered and measured.
+
+    Returns:
+        Image and labels on the grid of scenes, and whether the window shows far more than the
+        heart.
+    """
+    voxels = source.tissues if isinstance(source, Scene) else source.labels
+    # A scan mostly ends close to its heart: it has nothing that a wider view could show.
+    wide = isinstance(source, Scene) and bool(rng.random() < WIDE_SHARE)
+    window = _draw_window(find_heart(voxels), rng, wide=wide)
+    places = _draw_places(SCENE_GRID, window, rng, mirror_share)
+    voxels = voxels.ravel()[_nearest_voxels(places, voxels.shape)]
     if isinstance(source, Scan):
+        labels = voxels
         bent = ndimage.map_coordinates(source.image, places, order=1, mode="nearest")
         seen = _vary(bent, rng)
     else:
-        seen = _render(source.tissues.ravel()[nearest], rng)
+        labels = labels_of(voxels)
+        seen = _render(voxels, rng)
     seen = _measure(seen, rng, strength=0.4 if isinstance(source, Scan) else 1.0)
-    return _to_sample(seen, labels, grid, num_classes)
+    seen, labels = _cut_off(seen, labels, rng, often=wide)
+    return seen, labels, wide
 
 
 def frame_scan(scan: Scan, grid: Shape, *, num_classes: int) -> Sample:
     """Show a scan as it is, on the network's grid: for validation."""
-    return _to_sample(scan.image, scan.labels, grid, num_classes)
+    return _to_sample(scan.image, scan.labels, grid, num_classes, 1.0)
 
 
 def _to_sample(
-    image: FloatArray, labels: NDArray[np.uint8], grid: Shape, num_classes: int
+    image: FloatArray, labels: NDArray[np.uint8], grid: Shape, num_classes: int, jitter: float
 ) -> Sample:
-    shares = [resample_to(labels == label, grid) for label in range(num_classes)]
-    return Sample(normalize(resample_to(image, grid))[..., np.newaxis], np.stack(shares, axis=-1))
+    shares = np.stack([resample_to(labels == label, grid) for label in range(num_classes)], axis=-1)
+    small = resample_to(image, grid)
+    level = blood_level(small, shares[..., 1:].sum(axis=-1) > 0.5) or rough_level(small)
+    return Sample(normalize(small, jitter * level)[..., np.newaxis], shares)
 
 
-def _draw_places(rng: np.random.Generator, mirror_share: float) -> list[FloatArray]:
+def find_heart(voxels: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
+    """Return the first and the last corner of all structures, in voxels.
+
+    Args:
+        voxels: ``(P, I, R)`` labels or tissues; without a structure, all of it is taken.
+    """
+    # 0 - 1 wraps around: one comparison finds 1 to 8.
+    heart = np.asarray(voxels - np.uint8(1) < np.uint8(_LAST_LABEL))
+    if not heart.any():
+        heart = np.ones_like(heart)
+    plane, line = heart.any(axis=0), heart.any(axis=1)
+    found = [np.flatnonzero(flags) for flags in (line.any(1), plane.any(1), plane.any(0))]
+    low, high = (np.array([part[end] for part in found], np.float32) for end in (0, -1))
+    return low - np.float32(0.5), high + np.float32(0.5)
+
+
+def _draw_window(
+    heart: tuple[FloatArray, FloatArray], rng: np.random.Generator, *, wide: bool
+) -> Window:
+    """Draw which part of a source is seen: the box around the heart, or far more."""
+    low, high = heart
+    heart_extent = np.subtract(high, low)
+    box = heart_extent / HEART_FRACTION
+    spread = rng.normal(0, 0.07, 3) + rng.normal(0, 0.05)
+    if wide:
+        spread = np.log(rng.uniform(1.0, 2.3)) + rng.normal(0, 0.15, 3)
+    extent = box * np.exp(np.clip(spread, -0.25, 0.9))
+    # As a fraction of the box in a close view; anywhere in a wide one.
+    shift = rng.normal(0, 0.025, 3) * box
+    if wide:
+        shift += rng.uniform(-0.5, 0.5, 3) * np.maximum(extent - heart_extent, 0)
+    center = (np.add(low, high)) / 2 + shift
+    return Window(*(np.asarray(part, np.float32) for part in (center, extent, box)))
+
+
+def _draw_places(
+    shape: Shape, window: Window, rng: np.random.Generator, mirror_share: float
+) -> list[FloatArray]:
     """Draw where each voxel of the sample lies in the source, in its voxels."""
-    center = [np.linspace(-0.5, 0.5, side, dtype=np.float32) for side in SCENE_GRID]
+    center = [np.linspace(-0.5, 0.5, side, dtype=np.float32) for side in shape]
     straight = np.meshgrid(*center, indexing="ij", sparse=True)
+    # In units of the box, so that a wide view is bent and turned as the box is.
+    placed = [
+        part * (extent / box)
+        for part, extent, box in zip(straight, window.extent, window.box, strict=True)
+    ]
     angles = np.deg2rad(np.clip(rng.normal(0, 9, 3), -20, 20))
-    matrix = _rotation(angles) @ np.diag(np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.05)))
+    matrix = _rotation(angles)
     if rng.random() < mirror_share:
         matrix[:, 2] *= -1
-    shift = rng.normal(0, 0.025, 3)
     rough, fine = rng.uniform(0, 0.035), rng.uniform(0, 0.012)
     places = []
-    for axis, side in enumerate(SCENE_GRID):
-        place = sum(np.float32(matrix[axis, other]) * straight[other] for other in range(3))
-        bend = _smooth(rng, (5, 5, 5), rough) + _smooth(rng, (10, 12, 10), fine)
-        place = (place + np.float32(shift[axis] + 0.5) + bend) * np.float32(side - 1)
-        places.append(np.asarray(place, np.float32))
+    for axis in range(3):
+        place = sum(np.float32(matrix[axis, other]) * placed[other] for other in range(3))
+        bend = _smooth(rng, shape, (5, 5, 5), rough) + _smooth(rng, shape, (10, 12, 10), fine)
+        places.append(np.asarray((place + bend) * window.box[axis] + window.center[axis]))
     return places
 
 
-def _nearest_voxels(places: Sequence[FloatArray]) -> NDArray[np.intp]:
+def _nearest_voxels(places: Sequence[FloatArray], shape: tuple[int, ...]) -> NDArray[np.intp]:
     """Return the number of the voxel nearest to each place, or of the border's beyond it."""
     # float32 counts exactly up to 2 ** 24.
     number = np.zeros_like(places[0])
-    for place, side in zip(places, SCENE_GRID, strict=True):
+    for place, side in zip(places, shape, strict=True):
         number *= side
         number += np.clip(np.rint(place), 0, side - 1)
     return number.astype(np.intp)
+
+
+def _cut_off(
+    seen: FloatArray, labels: NDArray[np.uint8], rng: np.random.Generator, *, often: bool
+) -> tuple[FloatArray, NDArray[np.uint8]]:
+    """End the scan before its window ends on some sides: nothing, noise or its border beyond."""
+    ends = []
+    for side in seen.shape:
+        cuts = rng.random(2) < (0.2 if often else 0.08)
+        # Mostly through what lies around the heart, sometimes through the heart itself.
+        depth = np.where(rng.random(2) < 0.7, rng.uniform(0, 0.1, 2), rng.uniform(0, 0.22, 2))
+        low, high = (round(float(c * d) * side) for c, d in zip(cuts, depth, strict=True))
+        ends.append((low, side - high))
+    if all(end == (0, side) for end, side in zip(ends, seen.shape, strict=True)):
+        return seen, labels
+    inner = tuple(slice(*end) for end in ends)
+    around = [(low, side - high) for (low, high), side in zip(ends, seen.shape, strict=True)]
+    draw = rng.random()
+    if draw < 0.4:
+        beyond = np.pad(seen[inner], around, mode="edge")
+    else:
+        beyond = np.pad(seen[inner], around)
+        if draw < 0.7:
+            noise = np.float32(rng.uniform(0, 0.08)) * rng.standard_normal(seen.shape, np.float32)
+            outside = np.ones(seen.shape, bool)
+            outside[inner] = False
+            beyond[outside] = np.abs(noise[outside])
+    return np.asarray(beyond, np.float32), np.pad(labels[inner], around)
 
 
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -131,11 +243,12 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
     return matrix
 
 
-def _smooth(rng: np.random.Generator, knots: Shape, deviation: float = 1.0) -> FloatArray:
-    """Draw a smooth field of about that standard deviation over the grid of scenes."""
+def _smooth(
+    rng: np.random.Generator, shape: Shape, knots: Shape, deviation: float = 1.0
+) -> FloatArray:
+    """Draw a smooth field of about that standard deviation over a grid."""
     matrices = [
-        sampling_matrix(side, count, width=1.0)
-        for side, count in zip(SCENE_GRID, knots, strict=True)
+        sampling_matrix(side, count, width=1.0) for side, count in zip(shape, knots, strict=True)
     ]
     # Interpolation between independent knots takes a part of their deviation.
     values = np.float32(1.6 * deviation) * rng.standard_normal(knots, np.float32)
@@ -145,7 +258,8 @@ def _smooth(rng: np.random.Generator, knots: Shape, deviation: float = 1.0) -> F
 def _draw_contrast(rng: np.random.Generator) -> FloatArray:
     """Draw the signal of each tissue; blood is near 1."""
     signal = np.zeros(max(Tissue) + 1, np.float32)
-    signal[1:9] = rng.normal(1, 0.08, 8)
+    # Mostly alike: where one cavity opens into another, no edge tells them apart.
+    signal[1:9] = rng.normal(1, rng.choice([0.015, 0.04, 0.08]), 8)
     if rng.random() < 0.25:
         signal[rng.integers(1, 9)] *= rng.uniform(0.55, 1.3)
     if rng.random() < 0.15:
@@ -158,6 +272,8 @@ def _draw_contrast(rng: np.random.Generator) -> FloatArray:
     signal[Tissue.MEDIASTINUM] = rng.uniform(0.2, 0.9) * max(fat, 0.5)
     signal[Tissue.THYMUS] = rng.uniform(0.3, 0.8)
     signal[Tissue.LIVER] = rng.uniform(0.15, 0.85)
+    signal[Tissue.SPLEEN] = rng.uniform(0.2, 1.1)
+    signal[Tissue.BOWEL] = rng.uniform(0.05, 1.1)
     signal[Tissue.LIVER_VESSEL] = signal[Tissue.LIVER] + rng.uniform(-0.1, 0.6)
     signal[Tissue.ABDOMEN] = rng.uniform(0.1, 0.9)
     signal[Tissue.SPINE] = rng.uniform(0.15, 0.7)
@@ -181,16 +297,17 @@ def _draw_contrast(rng: np.random.Generator) -> FloatArray:
 
 def _render(tissues: NDArray[np.uint8], rng: np.random.Generator) -> FloatArray:
     """Give each tissue its signal and texture, and blood its flow."""
+    shape = (tissues.shape[0], tissues.shape[1], tissues.shape[2])
     signal = _draw_contrast(rng)
     seen = signal[tissues]
-    texture = _smooth(rng, (18, 24, 18), rng.uniform(0, 0.2))
-    texture += _smooth(rng, (8, 10, 8), rng.uniform(0, 0.12))
+    texture = _smooth(rng, shape, (18, 24, 18), rng.uniform(0, 0.2))
+    texture += _smooth(rng, shape, (8, 10, 8), rng.uniform(0, 0.12))
     # Blood is smoother than what surrounds it.
     rough = np.full(len(signal), 1.0, np.float32)
     rough[1:9] = rng.uniform(0.2, 0.7)
     seen *= 1 + texture * rough[tissues]
     if rng.random() < 0.35:
-        jets = np.clip(_smooth(rng, (9, 12, 9)) - rng.uniform(1.1, 2.0), 0, 1)
+        jets = np.clip(_smooth(rng, shape, (9, 12, 9)) - rng.uniform(1.1, 2.0), 0, 1)
         is_blood = (tissues >= 1) & (tissues <= 8)
         seen *= 1 - np.float32(rng.uniform(0.4, 1.0)) * jets * is_blood
     return np.asarray(seen, np.float32)
@@ -198,7 +315,7 @@ def _render(tissues: NDArray[np.uint8], rng: np.random.Generator) -> FloatArray:
 
 def _vary(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Change the contrast of a real scan; what is dark stays darker than what is bright."""
-    level = max(float(np.percentile(image[::2, ::2, ::2], 92)), 1e-6)
+    level = max(rough_level(image), 1e-6)
     scaled = np.clip(image / level, 0, 3)
     return np.asarray(scaled ** np.float32(np.exp(rng.normal(0, 0.25))), np.float32)
 
@@ -207,12 +324,13 @@ def _measure(signal: FloatArray, rng: np.random.Generator, *, strength: float) -
     """Do what coils, sampling, motion and electronics do.
 
     Args:
-        signal: ``SCENE_GRID`` true signal, blood near 1.
+        signal: ``(P, I, R)`` true signal, blood near 1.
         rng: Decides how much.
         strength: 1 for a rendered scene; less for a scan, which was measured once already.
     """
-    bias = _smooth(rng, (3, 3, 3), strength * rng.uniform(0, 0.22))
-    front = np.linspace(1, 0, SCENE_GRID[0], dtype=np.float32)[:, np.newaxis, np.newaxis]
+    shape = (signal.shape[0], signal.shape[1], signal.shape[2])
+    bias = _smooth(rng, shape, (3, 3, 3), strength * rng.uniform(0, 0.22))
+    front = np.linspace(1, 0, shape[0], dtype=np.float32)[:, np.newaxis, np.newaxis]
     bias += np.float32(strength * rng.uniform(-0.2, 0.9)) * front ** np.float32(rng.uniform(1, 4))
     seen = signal * np.exp(bias)
     if rng.random() < 0.1 * strength:
@@ -225,11 +343,11 @@ def _measure(signal: FloatArray, rng: np.random.Generator, *, strength: float) -
     noise = strength * rng.uniform(0.0, 0.1) if rng.random() < 0.85 else rng.uniform(0.1, 0.2)
     correlated = rng.random() < 0.5
     if correlated:
-        seen = seen + _noise(noise, rng)
+        seen = seen + _noise(shape, noise, rng)
     seen = ndimage.gaussian_filter(seen, blur, truncate=2.5)
     if not correlated:
         # Rician: the magnitude of a noisy complex signal.
-        seen = np.hypot(seen + _noise(noise, rng), _noise(noise, rng))
+        seen = np.hypot(seen + _noise(shape, noise, rng), _noise(shape, noise, rng))
     if rng.random() < 0.05:
         seen = _keep_few_slices(seen, rng)
     return np.asarray(np.abs(seen), np.float32)
@@ -245,5 +363,5 @@ def _keep_few_slices(seen: FloatArray, rng: np.random.Generator) -> FloatArray:
     return seen[..., low] * (1 - share) + seen[..., high] * share
 
 
-def _noise(deviation: float, rng: np.random.Generator) -> FloatArray:
-    return np.float32(deviation) * rng.standard_normal(SCENE_GRID, np.float32)
+def _noise(shape: Shape, deviation: float, rng: np.random.Generator) -> FloatArray:
+    return np.float32(deviation) * rng.standard_normal(shape, np.float32)

@@ -106,8 +106,10 @@ def random_field(
     Returns:
         ``(X, Y, Z)`` values.
     """
-    # The lattice has a fixed size, so that the numbers do not depend on the voxels of the crop.
-    half = math.ceil(90.0 / wavelength_mm)
+    # The lattice has a fixed size, so that the numbers do not depend on the voxels of the crop; it
+    # is larger only for a scene of a whole chest.
+    reach_mm = max(90.0, *(float(np.abs(axis).max()) for axis in axes))
+    half = math.ceil(reach_mm / wavelength_mm)
     field = rng.standard_normal((2 * half + 4,) * 3).astype(np.float32)
     for dimension, axis in enumerate(axes):
         position = np.clip(axis / wavelength_mm + half, 0, 2 * half)

@@ -14,13 +14,22 @@ from heartseg.synthesis.rendering import Scan
 from heartseg.synthesis.scene import SCENE_GRID, Scene, paint_scene
 
 
-def read_scene(label_file: Path, table: LabelTable, *, seed: tuple[int, ...]) -> Scene | None:
+def read_scene(
+    label_file: Path,
+    table: LabelTable,
+    *,
+    seed: tuple[int, ...],
+    grid: tuple[int, int, int] = SCENE_GRID,
+    margin: float = 0.0,
+) -> Scene | None:
     """Read a label map and draw a chest around its heart; None where it is drawn in part.
 
     Args:
         label_file: The label map.
         table: The labels that may occur.
         seed: Decides what the chest looks like.
+        grid: As in ``paint_scene``.
+        margin: As in ``paint_scene``.
 
     Raises:
         DataError: If the file is unreadable or holds no structure.
@@ -32,7 +41,8 @@ def read_scene(label_file: Path, table: LabelTable, *, seed: tuple[int, ...]) ->
         raise DataError(f"{label_file}: holds no structure, so there is no heart to draw")
     labels = to_trained_axes(volume.voxels, volume.affine)
     rng = np.random.default_rng(seed)
-    return paint_scene(labels, trained_spacing_mm(volume.affine), rng)
+    spacing_mm = trained_spacing_mm(volume.affine)
+    return paint_scene(labels, spacing_mm, rng, grid=grid, margin=margin)
 
 
 def read_scan(image_file: Path, label_file: Path, table: LabelTable) -> Scan:

@@ -3,7 +3,15 @@ import re
 import numpy as np
 import pytest
 
-from heartseg.scans.intensity import apply_window, find_clipping, find_window, normalize, to_gray
+from heartseg.scans.intensity import (
+    apply_window,
+    blood_level,
+    find_clipping,
+    find_window,
+    normalize,
+    rough_level,
+    to_gray,
+)
 
 
 def test_a_fixed_window_is_used_as_given():
@@ -52,13 +60,6 @@ def test_the_input_is_not_changed():
     assert image.tolist() == [0.25, 3.0]
 
 
-def test_blood_is_near_one_whatever_the_unit():
-    image = np.random.default_rng(0).uniform(0, 1, (20, 20, 20)).astype(np.float32)
-    np.testing.assert_allclose(normalize(image), normalize(700 * image), rtol=1e-5)
-    assert 0.9 < np.percentile(normalize(image), 92) < 1.1
-    assert not normalize(np.zeros((4, 4, 4), np.float32)).any()
-
-
 @pytest.mark.parametrize(
     ("limits", "problem"),
     [
@@ -75,3 +76,35 @@ def test_a_window_of_other_units_is_noticed(limits, problem):
 
     assert (found is None) == (problem is None)
     assert found is None or re.search(problem, found)
+
+
+def test_blood_becomes_one_and_the_brightest_spots_are_clipped():
+    image = np.array([[[0.0, 50.0, 100.0, 900.0]]], np.float32)
+    np.testing.assert_array_equal(normalize(image, 100.0), [[[0.0, 0.5, 1.0, 2.0]]])
+    assert not normalize(np.zeros((4, 4, 4), np.float32), 0.0).any()
+
+
+def test_the_level_of_blood_is_that_of_the_heart_alone():
+    image = np.full((4, 5, 6), 700.0)
+    heart = np.zeros(image.shape, bool)
+    heart[1:3, 1:4, 2:5] = True
+    image[heart] = 30.0
+
+    assert blood_level(image, heart) == 30.0
+    assert blood_level(image, np.zeros_like(heart)) == 0.0
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_a_margin_hardly_changes_the_rough_level(noise):
+    rng = np.random.default_rng(0)
+    body = rng.uniform(20, 40, (24, 30, 28)).astype(np.float32)
+    body[8:16, 10:20, 10:18] = rng.uniform(90, 110, (8, 10, 8))
+    around = [(10, 10)] * 3
+    margin = np.pad(np.zeros(body.shape, bool), around, constant_values=True)
+    air = np.abs(rng.normal(0, 1, margin.shape))
+
+    padded = np.where(margin, noise * air, np.pad(body, around))
+
+    assert rough_level(padded) == pytest.approx(rough_level(body), rel=0.06)
+    assert 30 < rough_level(body) <= 110
+    assert rough_level(np.zeros((4, 4, 4))) == 0.0

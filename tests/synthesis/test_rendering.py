@@ -4,7 +4,7 @@ import pytest
 from heartseg.scans.nearest import resize_labels
 from heartseg.scans.resampling import resample_to
 from heartseg.synthesis.phantom import make_phantom
-from heartseg.synthesis.rendering import Scan, frame_scan, make_sample
+from heartseg.synthesis.rendering import HEART_FRACTION, Scan, find_heart, frame_scan, make_sample
 from heartseg.synthesis.scene import SCENE_GRID, paint_scene
 
 GRID = (24, 32, 24)
@@ -88,3 +88,23 @@ def test_samples_are_mirrored_when_asked(scene):
     )
     # Bent a little differently, but left and right are exchanged.
     assert np.abs(plain[:, :, ::-1] - mirrored).mean() < 0.5 * np.abs(plain - mirrored).mean()
+
+
+def test_the_window_follows_the_heart_not_the_border_of_the_source(phantom):
+    # The same heart in a far larger scene: it takes as much of the samples.
+    wide = paint_scene(
+        phantom.labels, (2.0, 2.0, 2.0), np.random.default_rng(0), grid=(40, 52, 40), margin=0.75
+    )
+    assert wide.tissues.shape == (100, 130, 100)
+    fractions = [1 - sample(wide, seed).shares[..., 0].mean() for seed in range(8)]
+    # Half or more of the samples show the box around the heart and little else.
+    (low, high) = find_heart(wide.tissues)
+    heart = np.count_nonzero(wide.labels) / np.prod((high - low) / HEART_FRACTION)
+    assert np.median(fractions) > 0.6 * heart
+    assert min(fractions) < 0.6 * heart
+
+
+def test_a_scan_in_which_nothing_is_labelled_gives_a_sample_without_structures(scan):
+    made = sample(Scan(scan.image, np.zeros_like(scan.labels)))
+    np.testing.assert_allclose(made.shares[..., 0], 1, rtol=1e-4)
+    assert 0 < made.image.mean() < 1.5
