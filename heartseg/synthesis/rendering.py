@@ -145,8 +145,8 @@ def find_heart(voxels: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
     heart = np.asarray(voxels - np.uint8(1) < np.uint8(_LAST_LABEL))
     if not heart.any():
         heart = np.ones_like(heart)
-    plane, line = heart.any(axis=0), heart.any(axis=1)
-    found = [np.flatnonzero(flags) for flags in (line.any(1), plane.any(1), plane.any(0))]
+    others = ((1, 2), (0, 2), (0, 1))
+    found = [np.flatnonzero(np.any(heart, axis=axes)) for axes in others]
     low, high = (np.array([part[end] for part in found], np.float32) for end in (0, -1))
     return low - np.float32(0.5), high + np.float32(0.5)
 

@@ -280,7 +280,7 @@ def test_other_formats_with_the_suffix_of_nifti_are_refused(tmp_path):
 def test_missing_files_folders_and_other_suffixes_are_named(tmp_path):
     check_error(tmp_path / "none.nii", "no such file")
     (tmp_path / "folder.nii").mkdir()
-    check_error(tmp_path / "folder.nii", "no such file")
+    check_error(tmp_path / "folder.nii", "expected a file, found a folder")
     (tmp_path / "a.mha").touch()
     check_error(tmp_path / "a.mha", r"expected a NIfTI file \(\.nii or \.nii\.gz\)")
 
