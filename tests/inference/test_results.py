@@ -44,7 +44,7 @@ class FixedSegmenter:
         # What is noticed of the whole scan does not hide what is noticed of a structure.
         ([0.95, 0.7, 0.96], ("size?",), ["size?", "on RV"], ["", "doubtful", ""]),
         ([0.95, 0.9, 0.96], (), [], ["", "", ""]),
-        # Mean below 0.8: the model notices it, and every structure is doubtful.
+        # Mean below 0.85: the model notices it, and every structure is doubtful.
         ([0.85, 0.7, 0.8], ("unsure",), ["unsure"], ["doubtful"] * 3),
         (None, (), [], ["", "", ""]),
     ],
