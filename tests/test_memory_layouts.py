@@ -80,7 +80,7 @@ CALLS = {
     "find_window": Call(lambda voxels: find_window(voxels, "percentile", (1, 99)), (IMAGE,)),
     "apply_window": Call(lambda voxels: apply_window(voxels, (0.2, 0.8)), (IMAGE,)),
     "to_gray": Call(to_gray, (IMAGE,)),
-    "normalize": Call(normalize, (IMAGE,)),
+    "normalize": Call(lambda image: normalize(image, 1.3), (IMAGE,)),
     "resample": Call(lambda voxels: resample(voxels, MATRICES), (IMAGE,)),
     "resample of channels": Call(
         lambda voxels: resample(voxels, MATRICES), (np.stack([IMAGE, 1 - IMAGE], axis=-1),)
