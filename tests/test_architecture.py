@@ -40,7 +40,7 @@ CORE = {
 }
 MAY_IMPORT = {
     **CORE,
-    "config": set(),
+    "config": {"training"},
     "runs": {"config", *CORE} - {"evaluation"},
     "pipelines": {"runs", "config", *CORE},
     "api": {"runs", "config", *CORE},

@@ -1,7 +1,7 @@
 """The sections of the configuration: every key, its type, its range, its default."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -32,6 +32,12 @@ from heartseg.config.section import (
 )
 from heartseg.errors import ConfigError
 from heartseg.labels import HVSMR, LabelTable, Structure
+from heartseg.training.losses import LOSSES
+
+if TYPE_CHECKING:
+    LossName = str
+else:
+    LossName = Literal[LOSSES]
 
 PACKAGED = "packaged"
 """What `train.init` calls the weights that come with the package."""
@@ -212,9 +218,7 @@ class TrainConfig(Section):
     """Weights to start from: packaged (whole_heart), or a .keras file of the same network."""
     schedule: Literal["plateau", "cosine"] = "plateau"
     """plateau: learning_rate_reducer decides. cosine: from learning_rate to 2 % over all epochs."""
-    loss: Literal["categorical_crossentropy", "dice", "dice_crossentropy", "focal"] = (
-        "categorical_crossentropy"
-    )
+    loss: LossName = "categorical_crossentropy"
     """What is minimised."""
     metrics: tuple[Literal["dice_coef_multiclass", "dice_per_structure", "accuracy"], ...] = (
         "dice_coef_multiclass",

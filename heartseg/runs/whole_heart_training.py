@@ -37,7 +37,7 @@ from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, 
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan
 from heartseg.synthesis.scene import SCENE_GRID, Scene
 from heartseg.synthesis.sources import lay_scan, read_scene
-from heartseg.training.losses import PartialVolumeDiceCrossentropy
+from heartseg.training.partial_volume_loss import PartialVolumeDiceCrossentropy
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision
 

@@ -27,6 +27,7 @@ from heartseg.training.history import (
     best_of,
     write_history,
 )
+from heartseg.training.losses import register_losses
 from heartseg.training.placement import Placement
 from heartseg.training.precision import dtype_policy
 from heartseg.training.shortcuts import build_optimizer, take_shortcuts
@@ -187,9 +188,10 @@ def load_state(state_file: Path, policy: str, *, shortcuts: bool = True) -> kera
     Raises:
         ModelError: If the file is missing or damaged.
     """
-    # Importing them registers the classes that a compiled model names.
-    from heartseg.training import losses, metrics  # noqa: F401
+    # Keras finds the classes that a compiled model names once they are imported.
+    from heartseg.training import metrics, partial_volume_loss  # noqa: F401
 
+    register_losses()
     with dtype_policy(policy):
         model = load_model(state_file, compiled=True)
     if shortcuts:

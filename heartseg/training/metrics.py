@@ -10,7 +10,7 @@ import keras
 from keras import KerasTensor, ops
 
 from heartseg.labels import LabelTable
-from heartseg.training.losses import PACKAGE
+from heartseg.training.label_loss import PACKAGE
 
 METRICS = ("dice_coef_multiclass", "dice_per_structure", "accuracy")
 MACRO_AVERAGE_KEY = "mean"

@@ -17,7 +17,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from heartseg.training.devices import find_backend, find_gpus
-from heartseg.training.losses import PACKAGE
+from heartseg.training.label_loss import PACKAGE
 
 LARGE_NETWORK = 20_000_000
 """Compiling takes 3 s; the 124.6 million weights of the published network gain 0.2 s a step."""

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from heartseg.training.losses import LOSSES, PartialVolumeDiceCrossentropy, build_loss
+from heartseg.training.losses import LOSSES, build_loss
+from heartseg.training.partial_volume_loss import PartialVolumeDiceCrossentropy
 
 
 @pytest.fixture
