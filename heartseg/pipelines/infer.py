@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from heartseg.cohort.inputs import find_inputs
@@ -19,7 +19,7 @@ from heartseg.inference.batch import (
     segment_to_files,
 )
 from heartseg.inference.outputs.label_map import LABEL_MAP_SUFFIX
-from heartseg.inference.segmenter import Segmenter, SliceSegmenter
+from heartseg.inference.segmenter import SliceSegmenter
 from heartseg.inference.tasks import (
     COMMAND,
     Task,
@@ -42,7 +42,7 @@ from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
-from heartseg.runs.trained import describe_model, load_segmenter, stamp_model
+from heartseg.runs.trained import describe_model, load_segmenter, load_segmenter_once
 from heartseg.scans.reading import read_scan
 from heartseg.surroundings import check_backend
 
@@ -320,12 +320,7 @@ def _segment_on_cluster(
     # Absolute paths: the workers have working directories of their own.
     model_file = None if model_file is None else model_file.absolute()
     outcomes = map_cases(
-        partial(
-            _segment_on_worker,
-            config=config,
-            model_file=model_file,
-            stamp=stamp_model(model_file),
-        ),
+        partial(_segment_on_worker, config=config, model_file=model_file),
         [task.absolute() for task in tasks],
         backend=config.parallel.backend,
         address=config.parallel.address,
@@ -341,13 +336,5 @@ def _segment_on_cluster(
     )
 
 
-def _segment_on_worker(
-    task: Task, *, config: Config, model_file: Path | None, stamp: str
-) -> WrittenScan:
-    segmenter = _load_segmenter_once(model_file, config, stamp)
-    return segment_to_files(task, read_scan(task.file), segmenter)
-
-
-@lru_cache(maxsize=1)
-def _load_segmenter_once(model_file: Path | None, config: Config, _stamp: str) -> Segmenter:
-    return load_segmenter(model_file, config)
+def _segment_on_worker(task: Task, *, config: Config, model_file: Path | None) -> WrittenScan:
+    return segment_to_files(task, read_scan(task.file), load_segmenter_once(model_file, config))

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
 from heartseg.files import read_json, remove_unfinished, replacing
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
-from heartseg.modelfile.checkpoint import load_model, read_metadata
+from heartseg.modelfile.checkpoint import load_model
 from heartseg.modelfile.description import ModelDescription
 from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases, place_for_workers
@@ -32,6 +32,7 @@ from heartseg.runs.held_out import HeldOut, find_held_out, find_split
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import read_record
+from heartseg.runs.trained import describe_model, load_segmenter_once
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.geometry import SliceLayout
 from heartseg.scans.intensity import apply_window, find_window
@@ -119,7 +120,7 @@ def run_evaluation(
     check_backend()
     layout = RunLayout(config.run_dir)
     model_file = layout.require_best()
-    description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
+    description = describe_model(model_file)
     split = find_split(config)
     held_out = find_held_out(config, split)
     _check_sources(config, description, held_out)
@@ -128,7 +129,8 @@ def run_evaluation(
         model = load_model(model_file)
         published = _measure_published(model, description, held_out, config)
         _write_published(output_dir / "evaluation.csv", published)
-        done, problems = _score_cases(config, held_out, model, output_dir, report)
+        segmenter = find_kind(description.kind).build_segmenter(model, description, config)
+        done, problems = _score_cases(config, held_out, segmenter, output_dir, report)
         scores = collect_scores(
             [case.scores for case in done.values()],
             description.table,
@@ -258,7 +260,7 @@ def _measure_published(
 
 
 def _score_cases(
-    config: Config, held_out: HeldOut, model: "keras.Model", output_dir: Path, report: Report
+    config: Config, held_out: HeldOut, segmenter: Segmenter, output_dir: Path, report: Report
 ) -> tuple[dict[str, _Scored], list[str]]:
     """Predict and score each case; return those by name, and one message a case that failed.
 
@@ -270,11 +272,10 @@ def _score_cases(
         "tolerance_mm": config.evaluate.tolerance_mm,
     }
     if config.parallel.backend == "dask":
-        config = config.model_copy(update={"run_dir": config.run_dir.absolute()})
-        stamp = (RunLayout(config.run_dir).best).stat().st_mtime_ns
-        work = partial(_score_on_worker, config=config, stamp=stamp, **known)
+        model_file = RunLayout(config.run_dir).best.absolute()
+        work = partial(_score_on_worker, model_file=model_file, config=config, **known)
     else:
-        work = partial(_score_case, segmenter=_build_segmenter(config, model), **known)
+        work = partial(_score_case, segmenter=segmenter, **known)
     outcomes = map_cases(
         work,
         held_out.cases,
@@ -291,19 +292,14 @@ def _score_cases(
     )
 
 
-def _score_on_worker(case: str, *, config: Config, stamp: int, **known: Any) -> _Scored:  # noqa: ANN401
-    return _score_case(case, segmenter=_load_segmenter_once(config, stamp), **known)
-
-
-@lru_cache(maxsize=1)
-def _load_segmenter_once(config: Config, _stamp: int) -> Segmenter:
-    return _build_segmenter(config, load_model(RunLayout(config.run_dir).best))
-
-
-def _build_segmenter(config: Config, model: "keras.Model") -> Segmenter:
-    model_file = RunLayout(config.run_dir).best
-    description = ModelDescription.from_metadata(read_metadata(model_file), source=str(model_file))
-    return find_kind(description.kind).build_segmenter(model, description, config)
+def _score_on_worker(
+    case: str,
+    *,
+    model_file: Path,
+    config: Config,
+    **known: Any,  # noqa: ANN401
+) -> _Scored:
+    return _score_case(case, segmenter=load_segmenter_once(model_file, config), **known)
 
 
 def _score_case(

@@ -1,6 +1,7 @@
 """Trained models, the packaged one and those of runs: known before they are loaded, and loaded."""
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,9 +55,24 @@ def load_segmenter(model_file: Path | None, config: Config) -> "Segmenter":
     return find_kind(model.kind).build_segmenter(network, model, config)
 
 
-def stamp_model(model_file: Path | None) -> str:
-    """Return a text that changes when a file gets another model."""
+def load_segmenter_once(model_file: Path | None, config: Config) -> "Segmenter":
+    """Return the segmenter of the last call, or load one where the file or settings changed.
+
+    A worker of a cluster gets one case at a time, and loading takes longer than a case.
+
+    Args:
+        model_file: As in ``load_segmenter``.
+        config: As in ``load_segmenter``.
+
+    Raises:
+        ModelError: If it is missing, damaged, or no model of heartseg.
+    """
     if model_file is None:
-        return "packaged"
+        return _load_segmenter_once(None, config, "packaged")
     stat = model_file.stat()
-    return f"{stat.st_size}:{stat.st_mtime_ns}"
+    return _load_segmenter_once(model_file, config, f"{stat.st_size}:{stat.st_mtime_ns}")
+
+
+@lru_cache(maxsize=1)
+def _load_segmenter_once(model_file: Path | None, config: Config, _stamp: str) -> "Segmenter":
+    return load_segmenter(model_file, config)
