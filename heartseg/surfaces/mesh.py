@@ -1,16 +1,14 @@
-"""Surfaces of masks as triangles, for looking at; the same surface that distances are taken to."""
+"""Closed surfaces of triangles, and how they are taken from a field."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
+from numpy.typing import NDArray
+from skimage.measure import marching_cubes
 
-from heartseg.surfaces.distances import cell_triangles, corner_codes
-
-SMOOTHING_STEPS = 10
-# Taubin: shrink a little, then grow a little more, so that volumes keep their size.
-SHRINK, GROW = 0.5, -0.53
+LEAST = 0.01
+"""No sample of a field is nearer to 0: a vertex on a voxel centre would make triangles without
+area, and neighbouring vertices that become one in a file of single precision."""
 
 
 @dataclass(frozen=True)
@@ -18,40 +16,57 @@ class Mesh:
     """A surface of triangles.
 
     Attributes:
-        vertices_mm: ``(V, 3)`` points along the array axes, from the centre of voxel (0, 0, 0).
-        triangles: ``(T, 3)`` indices of vertices.
+        vertices_mm: ``(V, 3)`` points in millimetres.
+        triangles: ``(T, 3)`` indices of vertices, anticlockwise seen from outside.
     """
 
-    vertices_mm: NDArray[np.float32]
+    vertices_mm: NDArray[np.float64]
     triangles: NDArray[np.int32]
 
+    @property
+    def volume_mm3(self) -> float:
+        """Volume that the surface encloses; 0 without triangles."""
+        # From amid the surface, so that no digit is lost far from the origin.
+        center = self.vertices_mm.sum(axis=0) / max(len(self.vertices_mm), 1)
+        first, second, third = np.moveaxis(self._corners - center, 1, 0)
+        return float(np.einsum("ij,ij->", first, np.cross(second, third))) / 6
 
-def build_mesh(mask: NDArray[np.bool_], *, spacing_mm: ArrayLike) -> Mesh:
-    """Extract the surface of a mask.
+    @property
+    def area_mm2(self) -> float:
+        """Area of all triangles."""
+        first, second, third = np.moveaxis(self._corners, 1, 0)
+        return float(np.linalg.norm(np.cross(second - first, third - first), axis=1).sum()) / 2
+
+    @property
+    def _corners(self) -> NDArray[np.float64]:
+        corners: NDArray[np.float64] = self.vertices_mm[self.triangles]
+        return corners
+
+
+def extract_mesh(field: NDArray[np.float32], affine: NDArray[np.float64]) -> Mesh:
+    """Extract the surface where a field is 0.
 
     Args:
-        mask: ``(X, Y, Z)`` mask; what lies outside the array is outside the mask.
-        spacing_mm: Distance of neighbouring voxels along each axis.
+        field: ``(X, Y, Z)`` samples, positive inside, with steps of about 1 from outside to inside;
+            what lies outside the array is outside the surface.
+        affine: ``(4, 4)`` from the indices of the samples to millimetres.
 
     Returns:
-        The smoothed surface; without triangles if the mask is empty.
+        A closed surface that does not cut itself; without triangles if no sample is positive.
 
     References:
-        Taubin (1995). SIGGRAPH. https://doi.org/10.1145/218380.218473
+        Lewiner et al. (2003). J Graphics Tools 8(2). https://doi.org/10.1080/10867651.2003.10487582
     """
-    codes = corner_codes(mask)
-    corners = []
-    for code in np.unique(codes):
-        template = cell_triangles(int(code))
-        if len(template):
-            cells = np.argwhere(codes == code)
-            corners.append((2 * cells[:, np.newaxis, np.newaxis] + template).reshape(-1, 3))
-    if not corners:
-        return Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
-    points, triangles = np.unique(np.concatenate(corners), axis=0, return_inverse=True)
-    # Cell i lies between the centres of voxels i - 1 and i.
-    vertices = _smooth((points / 2 - 1) * np.asarray(spacing_mm), triangles.reshape(-1, 3))
-    return Mesh(vertices.astype(np.float32), triangles.reshape(-1, 3).astype(np.int32))
+    if not (field > 0).any():
+        return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
+    closed = np.pad(field, 1, constant_values=-1)
+    closed = np.where(closed > 0, np.maximum(closed, LEAST), np.minimum(closed, -LEAST))
+    vertices, triangles, _, _ = marching_cubes(closed, 0.0, gradient_direction="ascent")
+    linear = affine[:3, :3]
+    if np.linalg.det(linear) < 0:
+        triangles = triangles[:, ::-1]
+    vertices_mm = (vertices.astype(np.float64) - 1) @ linear.T + affine[:3, 3]
+    return Mesh(vertices_mm, triangles.astype(np.int32))
 
 
 def coarsen(mask: NDArray[np.bool_], factors: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -65,15 +80,3 @@ def coarsen(mask: NDArray[np.bool_], factors: tuple[int, ...]) -> NDArray[np.boo
     ]
     inside: NDArray[np.bool_] = padded.reshape(blocks).mean(axis=(1, 3, 5)) >= 0.5
     return inside
-
-
-def _smooth(vertices: NDArray[np.float64], triangles: NDArray[np.int64]) -> NDArray[np.float64]:
-    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    count = len(vertices)
-    links = sparse.coo_array((np.ones(len(edges)), edges.T), shape=(count, count)).tocsr()
-    links = links + links.T
-    neighbours = np.maximum(links.sum(axis=1), 1)[:, np.newaxis]
-    for _ in range(SMOOTHING_STEPS):
-        for weight in (SHRINK, GROW):
-            vertices = vertices + weight * (links @ vertices / neighbours - vertices)
-    return vertices
