@@ -16,7 +16,7 @@ from heartseg.evaluation.scores import (
 )
 from heartseg.labels import LabelTable, Structure
 from heartseg.pictures.case_pictures import OrientedCase
-from heartseg.surfaces.heart import build_mesh
+from heartseg.surfaces.heart_surfaces import build_mesh
 from heartseg.surfaces.mesh import Mesh, coarsen
 
 MESH_STEP_MM = 2.0
@@ -193,9 +193,7 @@ def surfaces(view: OrientedCase, table: LabelTable) -> go.Figure:
                 continue
             shown = column == 1 or structure.value not in view.reference
             figure.add_trace(
-                _draw_mesh(
-                    build_mesh(coarsen(mask, factors), affine=affine), structure, shown
-                ),
+                _draw_mesh(build_mesh(coarsen(mask, factors), affine=affine), structure, shown),
                 row=1,
                 col=column,
             )

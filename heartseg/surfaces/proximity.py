@@ -95,7 +95,4 @@ class SurfaceIndex:
         # What lies outside the triangle is no place of it.
         squares[0][(s < 0) | (t < 0) | (s + t > 1)] = np.inf
         best = squares.argmin(axis=0)
-        parts: NDArray[np.float64] = np.take_along_axis(
-            places, best[np.newaxis, ..., np.newaxis], 0
-        )
-        return parts[0]
+        return np.asarray(np.take_along_axis(places, best[np.newaxis, ..., np.newaxis], 0)[0])

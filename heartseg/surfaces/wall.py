@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from heartseg.labels import LabelTable
-from heartseg.surfaces.heart import COARSER, fit_labels
+from heartseg.surfaces.heart_surfaces import COARSER, fit_labels
 from heartseg.surfaces.mesh import Mesh, extract_mesh
 from heartseg.surfaces.offset import STEP, build_offset
 from heartseg.surfaces.proximity import SurfaceIndex
