@@ -10,6 +10,9 @@ from scipy.sparse import csgraph
 NUM_NODES = 30_000
 """About how many places within a vessel the line is sought among."""
 CORNER = 1.5
+"""Radii that a path takes from a corner of the vessel's end to its middle."""
+SMOOTHING = 0.7
+"""Radii over which the path is smoothed."""
 CENTERING = 2.0
 """Power of the distance to the wall that a step is divided by: the higher, the more central."""
 
@@ -21,12 +24,12 @@ class Centerline:
     Attributes:
         points_mm: ``(N, 3)`` places.
         tangents: ``(N, 3)`` directions of length 1.
-        step_mm: Distance of neighbouring places along the line.
+        radius_mm: About the radius of the vessel: the median distance from the line to its wall.
     """
 
     points_mm: NDArray[np.float64]
     tangents: NDArray[np.float64]
-    step_mm: float
+    radius_mm: float
 
 
 def find_centerlines(
@@ -47,16 +50,15 @@ def find_centerlines(
         skeletons. Pacific Graphics. https://doi.org/10.1109/PCCGA.2000.883951
     """
     inside, grid, step_mm = _sample_evenly(field, affine)
-    parts, count = ndimage.label(inside, np.ones((3, 3, 3)))
+    parts, _ = ndimage.label(inside, np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel())[1:]
     order = np.argsort(-sizes, kind="stable")
     lines = []
     for part in order[sizes[order] >= least_part * sizes.max(initial=0)]:
         places, radii_mm = _find_path(parts == part + 1, step_mm)
         points = places @ grid[:3, :3].T + grid[:3, 3]
-        line = _smooth(points, radii_mm, step_mm)
-        if line is not None:
-            lines.append(line)
+        if len(points) > 1:
+            lines.append(_smooth(points, radii_mm, step_mm))
     return lines
 
 
@@ -97,9 +99,7 @@ def _find_path(
     last = int(far.argmax())
     costs = lengths / ((radii[links[0]] + radii[links[1]]) / 2) ** CENTERING
     weighted = sparse.csr_array((costs, links), shape=(len(places), len(places)))
-    _, before = csgraph.dijkstra(
-        weighted, directed=False, indices=first, return_predecessors=True
-    )
+    _, before = csgraph.dijkstra(weighted, directed=False, indices=first, return_predecessors=True)
     path = [last]
     while path[-1] != first:
         path.append(int(before[path[-1]]))
@@ -131,22 +131,29 @@ def _link(
 
 def _smooth(
     points: NDArray[np.float64], radii_mm: NDArray[np.float64], step_mm: float
-) -> Centerline | None:
+) -> Centerline:
     """Cut off the ends of a path, smooth it over about its radius, and space its points evenly."""
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    # From the corner where it begins a path takes about that long to the middle of the vessel.
-    begun = np.flatnonzero(along >= CORNER * radii_mm)
-    ended = np.flatnonzero(along[-1] - along >= CORNER * radii_mm)
-    start, stop = along[begun[0]], along[ended[-1]]
+    start = _find_begin(along, radii_mm)
+    stop = along[-1] - _find_begin(along[-1] - along[::-1], radii_mm[::-1])
     if stop - start < 2 * step_mm:
         start, stop = along[-1] / 2 - step_mm, along[-1] / 2 + step_mm
     even = np.linspace(start, stop, int((stop - start) / step_mm) + 1)
-    step = float(even[1] - even[0])
     spaced = np.stack([np.interp(even, along, column) for column in points.T], axis=1)
-    smooth = _blur(spaced, float(np.median(radii_mm)) / step)
+    radius_mm = float(np.median(radii_mm))
+    smooth = _blur(spaced, SMOOTHING * radius_mm / float(even[1] - even[0]))
     tangents = np.gradient(smooth, axis=0)
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
-    return Centerline(smooth, tangents, step)
+    return Centerline(smooth, tangents, radius_mm)
+
+
+def _find_begin(along: NDArray[np.float64], radii_mm: NDArray[np.float64]) -> float:
+    """Return how long a path takes to the middle of the vessel from the corner where it begins."""
+    # What lies ahead tells whether the vessel is still getting wider.
+    ahead = np.searchsorted(along, 3 * along, side="right") - 1
+    widest = np.maximum.accumulate(radii_mm)[ahead]
+    begun = np.append(along >= CORNER * widest, True)
+    return float(np.append(along, along[-1])[begun.argmax()])
 
 
 def _blur(points: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
