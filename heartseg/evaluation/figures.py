@@ -16,8 +16,7 @@ from heartseg.evaluation.scores import (
 )
 from heartseg.labels import LabelTable, Structure
 from heartseg.pictures.case_pictures import OrientedCase
-from heartseg.surfaces.heart_surfaces import build_mesh
-from heartseg.surfaces.mesh import Mesh, coarsen
+from heartseg.surfaces.mesh import Mesh, build_mesh, coarsen
 
 MESH_STEP_MM = 2.0
 """Voxel size of the surfaces: finer ones would make the page larger, but not clearer."""
@@ -185,7 +184,7 @@ def surfaces(view: OrientedCase, table: LabelTable) -> go.Figure:
         horizontal_spacing=0.01,
     )
     factors = tuple(max(1, round(MESH_STEP_MM / step)) for step in view.spacing_mm)
-    affine = np.diag([*np.multiply(factors, view.spacing_mm), 1.0])
+    spacing = np.multiply(factors, view.spacing_mm)
     for column, labels in enumerate((view.reference, view.prediction), 1):
         for structure in table.foreground:
             mask = labels == structure.value
@@ -193,7 +192,9 @@ def surfaces(view: OrientedCase, table: LabelTable) -> go.Figure:
                 continue
             shown = column == 1 or structure.value not in view.reference
             figure.add_trace(
-                _draw_mesh(build_mesh(coarsen(mask, factors), affine=affine), structure, shown),
+                _draw_mesh(
+                    build_mesh(coarsen(mask, factors), spacing_mm=spacing), structure, shown
+                ),
                 row=1,
                 col=column,
             )

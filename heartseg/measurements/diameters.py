@@ -61,7 +61,7 @@ def measure_diameters(
     """
     if not (field > 0).any():
         return None
-    to_index: NDArray[np.float64] = np.linalg.inv(affine)
+    to_index = np.asarray(np.linalg.inv(affine), np.float64)
     found = []
     for line in find_centerlines(field, affine):
         for point, tangent in zip(line.points_mm, line.tangents, strict=True):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from heartseg.labels import LabelTable
 from heartseg.measurements.diameters import VesselDiameters, measure_diameters
-from heartseg.surfaces.heart_surfaces import fit_labels
+from heartseg.surfaces.label_surfaces import fit_labels
 
 VESSELS = ("AO", "PA", "SVC", "IVC")
 """Structures that have a centreline."""

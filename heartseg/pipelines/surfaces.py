@@ -21,8 +21,8 @@ from heartseg.ownership import add_to_record, check_own
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.scans.volume import Volume, check_same_grid
-from heartseg.surfaces.heart_surfaces import BLOOD_POOL, build_surfaces
-from heartseg.surfaces.mesh import Mesh
+from heartseg.surfaces.isosurface import Mesh
+from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces
 from heartseg.surfaces.mesh_files import BLOOD, heart_file, mesh_file, write_mesh, write_surfaces
 from heartseg.surfaces.wall import MAX_TRIANGLES, TOLERANCE_MM, Thickness, Wall, build_wall
 

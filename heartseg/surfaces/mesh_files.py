@@ -17,8 +17,8 @@ from trimesh.exchange.stl import export_stl
 
 from heartseg.files import replacing
 from heartseg.labels import LabelTable, Structure
-from heartseg.surfaces.heart_surfaces import BLOOD_POOL
-from heartseg.surfaces.mesh import Mesh
+from heartseg.surfaces.isosurface import Mesh
+from heartseg.surfaces.label_surfaces import BLOOD_POOL
 
 FORMATS = ("stl", "ply", "obj", "glb")
 HEART = "heart"

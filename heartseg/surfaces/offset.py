@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from heartseg.surfaces.mesh import Mesh, extract_mesh
+from heartseg.surfaces.isosurface import Mesh, extract_mesh
 from heartseg.surfaces.proximity import SurfaceIndex
 
 STEP = 0.6

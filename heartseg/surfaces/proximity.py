@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from heartseg.surfaces.mesh import Mesh
+from heartseg.surfaces.isosurface import Mesh
 
 CANDIDATES = 8
 """Triangles that are looked at: those with the nearest centres."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from heartseg.surfaces.mesh import Mesh, extract_mesh
+from heartseg.surfaces.isosurface import Mesh, extract_mesh
 
 REACH = 4.0
 """Standard deviations after which a Gaussian ends."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from heartseg.labels import LabelTable
-from heartseg.surfaces.heart_surfaces import COARSER, fit_labels
-from heartseg.surfaces.mesh import Mesh, extract_mesh
+from heartseg.surfaces.isosurface import Mesh, extract_mesh
+from heartseg.surfaces.label_surfaces import COARSER, fit_labels
 from heartseg.surfaces.offset import STEP, build_offset
 from heartseg.surfaces.proximity import SurfaceIndex
 from heartseg.surfaces.smoothing import Group

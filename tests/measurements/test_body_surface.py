@@ -12,9 +12,9 @@ def test_the_area_is_the_root_of_height_times_weight_over_3600(height_cm, weight
 
 
 def test_a_height_in_metres_and_a_weight_in_grams_are_refused():
-    with pytest.raises(DataError, match="height: expected 30 to 250 cm, got 1.8"):
+    with pytest.raises(DataError, match=r"height: expected 30 to 250 cm, got 1\.8"):
         mosteller_m2(1.8, 80)
-    with pytest.raises(DataError, match="weight: expected 0.5 to 350 kg, got 3500"):
+    with pytest.raises(DataError, match=r"weight: expected 0\.5 to 350 kg, got 3500"):
         mosteller_m2(50, 3500)
     with pytest.raises(DataError, match=r"body surface area: expected 0\.05 to 4 m2, got 0"):
         check_area_m2(0)

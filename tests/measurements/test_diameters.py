@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 from vessels import arc, draw_tube, straight
 
 from heartseg.measurements.diameters import measure_diameters
-from heartseg.surfaces.heart_surfaces import fit_labels
+from heartseg.surfaces.label_surfaces import fit_labels
 
 THICK_MM = np.diag([0.5, 0.5, 3.0])
 UNEVEN_MM = rotate(make_affine("PIR", (0.8, 1.5, 1.1)), (20, -15, 40))[:3, :3]

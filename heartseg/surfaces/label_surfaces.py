@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.labels import LabelTable
-from heartseg.surfaces.mesh import Mesh
+from heartseg.surfaces.isosurface import Mesh
 from heartseg.surfaces.smoothing import (
     LEAST_SIGMA,
     Fit,
@@ -68,22 +68,6 @@ def build_surfaces(
         around = alone.meshes[pool]
     surfaces = {key: fit.meshes[frozenset({value})] for value, key in chosen.items()}
     return surfaces | {BLOOD_POOL: around}
-
-
-def build_mesh(mask: NDArray[np.bool_], *, affine: NDArray[np.float64]) -> Mesh:
-    """Build the closed surface of one mask; see ``build_surfaces``.
-
-    Args:
-        mask: ``(X, Y, Z)`` mask.
-        affine: ``(4, 4)`` from voxel indices to millimetres.
-
-    Returns:
-        The surface; without triangles if the mask is empty.
-    """
-    if not mask.any():
-        return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
-    inside = frozenset({1})
-    return fit_labels(mask.astype(np.uint8), affine, [inside])[1].meshes[inside]
 
 
 def fit_labels(
