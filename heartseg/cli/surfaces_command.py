@@ -77,7 +77,7 @@ def surfaces(
         typer.Option(
             metavar="N",
             min=100,
-            help="Most triangles of a surface; by default as many as the voxels give, and one "
+            help="Most triangles of a surface; by default as many as the voxels give, and 1.5 "
             "million for the wall.",
         ),
     ] = None,

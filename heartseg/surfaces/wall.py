@@ -17,8 +17,8 @@ from heartseg.surfaces.proximity import SurfaceIndex
 from heartseg.surfaces.smoothing import Group
 
 TOUCHING = np.ones((3, 3, 3), bool)
-MAX_TRIANGLES = 1_000_000
-"""Of a model unless another number is wanted: 50 MB as STL."""
+MAX_TRIANGLES = 1_500_000
+"""Of a model unless another number is wanted: 75 MB as STL."""
 TRIANGLES_PER_STEP = 5.0
 """About how many triangles a wall has per square of the step and area of the blood pool."""
 CUT_SIGMA = 1.5
