@@ -12,8 +12,15 @@ from heartseg.surfaces.proximity import SurfaceIndex
 STEP = 0.4
 """Step of the grid on which the surface is found, as a part of the distance: over the sharpest
 ridges of a heart the triangles then cut off less than 0.05 mm of a wall of 0.8 mm."""
+LARGEST_STEP_MM = 0.5
+"""What that step is at most, so that a thick wall is as even."""
 MAX_SAMPLES = 6e7
 """Most samples of that grid; a larger one takes coarser steps."""
+
+
+def finest_step_mm(distance_mm: float) -> float:
+    """Return the step of the grid that a distance needs."""
+    return min(STEP * distance_mm, LARGEST_STEP_MM)
 
 
 def build_offset(
@@ -35,7 +42,7 @@ def build_offset(
         distance_mm: The distance.
         step_mm: Size of the triangles, unless the distance asks for larger ones.
     """
-    step_mm = max(step_mm, STEP * distance_mm)
+    step_mm = max(step_mm, finest_step_mm(distance_mm))
     field, grid = _measure_around(margin, affine, index, distance_mm, step_mm)
     # A gap that is closed on all sides would keep its liquid or powder in a print.
     gaps, _ = ndimage.label(field <= 0)

@@ -12,7 +12,7 @@ from scipy import ndimage, sparse
 from heartseg.labels import LabelTable
 from heartseg.surfaces.isosurface import Mesh, extract_mesh
 from heartseg.surfaces.label_surfaces import COARSER, fit_labels
-from heartseg.surfaces.offset import STEP, build_offset
+from heartseg.surfaces.offset import build_offset, finest_step_mm
 from heartseg.surfaces.proximity import SurfaceIndex
 from heartseg.surfaces.smoothing import Group
 
@@ -131,7 +131,7 @@ def build_wall(
         )
         if len(mesh.triangles) <= triangles:
             return Wall(mesh, thickness, opened_keys)
-        finest_mm = max(step_mm, min(float(spacing_mm.min()), STEP * wall_mm))
+        finest_mm = max(step_mm, min(float(spacing_mm.min()), finest_step_mm(wall_mm)))
         step_mm = finest_mm * max(math.sqrt(len(mesh.triangles) / triangles), COARSER)
 
 
