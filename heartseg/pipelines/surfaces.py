@@ -249,6 +249,11 @@ def _make(
     if absent:
         logger.info("%s: no voxel and no surface of %s", task.name, ", ".join(absent))
     wall = _build_wall(volume, zones, table, options, keys)
+    if wall is None and options.wall_mm is not None:
+        raise DataError(
+            f"{task.file}: nothing is left of the wall, since all of the blood lies at the border "
+            "of the label map or in end zones; leave out --wall, or check the end zones"
+        )
     files = write_surfaces(surfaces, table, output_dir, task.name, file_format=options.file_format)
     if wall is not None:
         file = mesh_file(output_dir, task.name, WALL, options.file_format)

@@ -25,6 +25,8 @@ CUT_SIGMA = 1.5
 """Voxels by which the plane of a cut is smoothed."""
 TOLERANCE_MM = 0.05
 """What the wall may be too thick or too thin: what printing shops keep."""
+OUTSIDE, INSIDE = 0, 1
+"""Whose surface a triangle of the wall is of, by the order in which bodies are subtracted."""
 LEAST_PART = 0.01
 """Parts with less of the wall's material are debris around stray voxels."""
 
@@ -94,7 +96,7 @@ def build_wall(
         triangles: Most triangles of the model.
 
     Returns:
-        The wall; None if there is no blood.
+        The wall; None if nothing is left of it: there is no blood, or all of it is cut away.
     """
     values = [
         structure.value
@@ -120,7 +122,7 @@ def build_wall(
 
     step_mm = math.sqrt(TRIANGLES_PER_STEP * _area_mm2(blood > 0, affine) / triangles)
     while True:
-        mesh, thickness = _build(
+        built = _build(
             extended,
             corner,
             frozenset(values),
@@ -129,6 +131,9 @@ def build_wall(
             smooth_mm=smooth_mm,
             step_mm=step_mm,
         )
+        if built is None:
+            return None
+        mesh, thickness = built
         if len(mesh.triangles) <= triangles:
             return Wall(mesh, thickness, opened_keys)
         finest_mm = max(step_mm, min(float(spacing_mm.min()), finest_step_mm(wall_mm)))
@@ -144,7 +149,7 @@ def _build(
     wall_mm: float,
     smooth_mm: float | None,
     step_mm: float,
-) -> tuple[Mesh, Thickness]:
+) -> tuple[Mesh, Thickness] | None:
     """Build the wall on grids whose steps are not smaller than a wanted one."""
     finest_mm = float(np.linalg.norm(affine[:3, :3], axis=0).min())
     smooth, fit = fit_labels(
@@ -154,6 +159,8 @@ def _build(
     margin, grid = smooth.margin(pool, fit.weights)
     outside = build_offset(margin, grid, index, wall_mm, step_mm=step_mm)
     mesh, sources = _subtract(outside, [fit.meshes[pool], away])
+    if not ((sources == OUTSIDE).any() and (sources == INSIDE).any()):
+        return None
     return mesh, _measure(mesh, sources, index, wall_mm)
 
 
@@ -226,6 +233,8 @@ def _subtract(mesh: Mesh, others: Sequence[Mesh]) -> tuple[Mesh, NDArray[np.int6
     places = {body.original_id(): place for place, body in enumerate(bodies)}
     counts = np.diff(result.run_index) // 3
     sources = np.repeat([places[run] for run in result.run_original_id], counts.astype(int))
+    if not len(triangles):
+        return Mesh(vertices, triangles), sources
     kept = _is_no_debris(vertices, triangles)
     used, renumbered = np.unique(triangles[kept], return_inverse=True)
     left = Mesh(vertices[used], renumbered.reshape(-1, 3).astype(np.int32))
@@ -256,13 +265,13 @@ def _measure(
     mesh: Mesh, sources: NDArray[np.int64], inside: SurfaceIndex, wall_mm: float
 ) -> Thickness:
     """Measure how far the outside of a wall is from its inside, at corners and centres."""
-    outer = Mesh(mesh.vertices_mm, mesh.triangles[sources == 0])
+    outer = Mesh(mesh.vertices_mm, mesh.triangles[sources == OUTSIDE])
     centers, areas = _centers(outer)
     at_centers = inside.distances_mm(centers)
     at_corners = inside.distances_mm(outer.vertices_mm[np.unique(outer.triangles)])
     order = np.argsort(at_centers)
     half = np.searchsorted(np.cumsum(areas[order]), areas.sum() / 2)
-    inner_centers, inner_areas = _centers(Mesh(mesh.vertices_mm, mesh.triangles[sources == 1]))
+    inner_centers, inner_areas = _centers(Mesh(mesh.vertices_mm, mesh.triangles[sources == INSIDE]))
     low, _ = SurfaceIndex(outer).bounds_mm(inner_centers)
     merged = low > wall_mm + TOLERANCE_MM
     return Thickness(

@@ -163,6 +163,13 @@ def test_end_zones_of_another_grid_are_refused(tmp_path):
         run([file], tmp_path / "out", wall_mm=1.0, endpoints=zones)
 
 
+def test_a_wall_of_which_nothing_is_left_is_an_error_that_says_why(tmp_path):
+    file = write_case(tmp_path, "a")
+
+    with pytest.raises(BatchError, match=r"a_cropped_seg\.nii\.gz: nothing is left of the wall"):
+        run([file], tmp_path / "out", wall_mm=1.0, endpoints=file)
+
+
 def test_options_without_sense_are_errors_before_any_work(tmp_path):
     one, two = write_case(tmp_path / "x", "a"), write_case(tmp_path / "y", "b")
     out = tmp_path / "out"

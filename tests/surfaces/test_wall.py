@@ -128,6 +128,13 @@ def test_a_wall_has_no_more_triangles_than_wanted():
     assert as_trimesh(wall.mesh).is_watertight
 
 
+def test_nothing_is_left_where_all_blood_is_cut_away():
+    labels = closed_heart()
+
+    assert build_wall(labels, AFFINE, HVSMR, wall_mm=1, zones=labels) is None
+    assert build_wall(np.ones((5, 6, 7), np.uint8), AFFINE, HVSMR, wall_mm=1) is None
+
+
 def test_without_blood_there_is_no_wall():
     assert build_wall(np.zeros((4, 5, 6), np.uint8), np.eye(4), HVSMR, wall_mm=1) is None
     assert build_wall(heart_with_aorta(), AFFINE, HVSMR, wall_mm=1, keys=["PA"]) is None
