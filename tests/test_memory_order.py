@@ -20,11 +20,14 @@ from heartseg.inference.slice_prediction import predict_slices, predict_volume
 from heartseg.inference.volumetry import measure_volumes
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR, LabelTable
+from heartseg.measurements.structures import measure_structures
 from heartseg.modelfile.description import ModelDescription
 from heartseg.scans.volume import Volume
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.surfaces.distances import corner_codes, surface_distances
+from heartseg.surfaces.label_surfaces import build_surfaces
 from heartseg.surfaces.mesh import build_mesh, coarsen
+from heartseg.surfaces.wall import build_wall
 
 SPACING_MM = (0.8, 1.5, 1.1)
 AFFINE = make_affine("PIR", SPACING_MM)
@@ -101,6 +104,16 @@ def mesh_of(mask):
     return [mesh.vertices_mm, mesh.triangles]
 
 
+def surfaces_of(labels):
+    meshes = build_surfaces(labels, AFFINE, HVSMR).values()
+    return [array for mesh in meshes for array in (mesh.vertices_mm, mesh.triangles)]
+
+
+def wall_of(labels, zones):
+    mesh = build_wall(labels, AFFINE, HVSMR, wall_mm=1, zones=zones).mesh
+    return [mesh.vertices_mm, mesh.triangles]
+
+
 IMAGE, LABELS = SCAN.image.astype(np.float32), SCAN.labels.astype(np.uint8)
 OTHER_LABELS = OTHER.labels.astype(np.uint8)
 ZONES = np.where(np.arange(13) > 9, LABELS, 0).astype(np.uint8)
@@ -111,6 +124,12 @@ CALLS = {
     "surface_distances": Call(measure_distances, (MASK, OTHER_MASK)),
     "corner_codes": Call(corner_codes, (MASK,)),
     "build_mesh": Call(mesh_of, (MASK,)),
+    "build_surfaces": Call(surfaces_of, (LABELS,)),
+    "build_wall": Call(wall_of, (LABELS, ZONES)),
+    "measure_structures": Call(
+        lambda labels, image: repr(measure_structures(labels, AFFINE, HVSMR, image)),
+        (LABELS, IMAGE),
+    ),
     "coarsen": Call(lambda mask: coarsen(mask, (2, 3, 2)), (MASK,)),
     "score_case": Call(score, (OTHER_LABELS, LABELS, ZONES)),
     "dice_per_label": Call(lambda a, b: dice_per_label(a, b, 9), (OTHER_LABELS, LABELS)),

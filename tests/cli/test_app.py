@@ -23,6 +23,7 @@ COMMANDS = (
     "evaluate",
     "infer",
     "colorize",
+    "surfaces",
     "inspect",
     "info",
 )

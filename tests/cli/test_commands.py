@@ -47,6 +47,7 @@ COMMANDS = {
     ),
     "compare": ("evaluate", "--compare", "scores", "scores", "--output", "comparison"),
     "colorize": ("colorize", "found/new_seg.nii.gz", "--output", "colors"),
+    "surfaces": ("surfaces", "references", "--wall", "2", "--output", "printed"),
     "inspect": ("inspect", "config.yaml", "--output", "drawn"),
 }
 FILLED = {
@@ -59,6 +60,7 @@ FILLED = {
     "score": "scores",
     "compare": "comparison",
     "colorize": "colors",
+    "surfaces": "printed",
     "inspect": "drawn",
 }
 BROKEN = {
@@ -74,6 +76,7 @@ BROKEN = {
     ),
     "compare": (("evaluate", "--compare", "missing", "missing"), "missing"),
     "colorize": (("colorize", "missing.nii.gz"), "missing.nii.gz: no such file or folder"),
+    "surfaces": (("surfaces", "missing.nii.gz"), "missing.nii.gz: no such file or folder"),
     "inspect": (("inspect", "wrong.yaml"), "did you mean num_layers?"),
 }
 

@@ -1,0 +1,160 @@
+"""The surfaces of a heart: one of each structure, and one of the blood in all of them."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg.labels import LabelTable
+from heartseg.surfaces.isosurface import Mesh
+from heartseg.surfaces.smoothing import (
+    LEAST_SIGMA,
+    Fit,
+    Group,
+    SmoothLabels,
+    fit_volumes,
+    smooth_labels,
+)
+
+BLOOD_POOL = "blood_pool"
+"""Key of the surface around all structures together."""
+LARGEST_ERROR = 0.01
+"""Part of a volume by which a surface may miss it before less smoothing is tried."""
+COARSER = 1.03
+"""By how much the steps of the grid grow at least while there are too many triangles."""
+
+
+def build_surfaces(
+    labels: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    table: LabelTable,
+    *,
+    smooth_mm: float | None = None,
+    triangles: int | None = None,
+    keys: Collection[str] | None = None,
+) -> dict[str, Mesh]:
+    """Build a closed surface of each structure and one of the blood pool.
+
+    A surface encloses the volume of the structure's voxels, to 0.2 %. Neighbours share their
+    border and do not overlap.
+
+    Args:
+        labels: ``(X, Y, Z)`` label map; outside the array there is background.
+        affine: ``(4, 4)`` from voxel indices to millimetres, axes right, anterior, superior.
+        table: The structures.
+        smooth_mm: Standard deviation of the smoothing; None: one voxel along each axis.
+        triangles: Most triangles of a surface; None: as many as the voxels give.
+        keys: Structures that are wanted, and that make up the blood pool; None: all.
+
+    Returns:
+        Surfaces in the coordinates of the affine, by the keys of the structures, and
+        ``blood_pool``. Structures without a voxel are left out; nothing if there is none.
+    """
+    chosen = {
+        structure.value: structure.key
+        for structure in table.foreground
+        if (keys is None or structure.key in keys) and (labels == structure.value).any()
+    }
+    if not chosen:
+        return {}
+    pool = frozenset(chosen)
+    single = [frozenset({value}) for value in chosen]
+    smooth, fit = fit_labels(labels, affine, single, smooth_mm=smooth_mm, triangles=triangles)
+    around = smooth.extract(pool, fit.weights)
+    wanted = float(np.isin(labels, list(chosen)).sum()) * _voxel_mm3(affine)
+    if _is_too_fine(around, triangles) or abs(around.volume_mm3 / wanted - 1) > LARGEST_ERROR:
+        _, alone = fit_labels(labels, affine, [pool], smooth_mm=smooth_mm, triangles=triangles)
+        around = alone.meshes[pool]
+    surfaces = {key: fit.meshes[frozenset({value})] for value, key in chosen.items()}
+    return surfaces | {BLOOD_POOL: around}
+
+
+def fit_labels(
+    labels: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    groups: Sequence[Group],
+    *,
+    smooth_mm: float | None = None,
+    triangles: int | None = None,
+    step_mm: float | None = None,
+) -> tuple[SmoothLabels, Fit]:
+    """Smooth a label map on a grid that is coarse enough, and bring the volumes back.
+
+    One grid serves all surfaces, since only then neighbours share their border. Where something is
+    too small for the smoothing to leave its volume, half of it is tried.
+
+    Args:
+        labels: ``(X, Y, Z)`` label map that is not empty.
+        affine: ``(4, 4)`` from voxel indices to millimetres.
+        groups: Structures that each wanted surface encloses; every other one stays by itself.
+        smooth_mm: Standard deviation of the smoothing; None: one voxel along each axis.
+        triangles: Most triangles of any wanted surface; None: no limit.
+        step_mm: Step of the finest grid that is tried, along every axis; None: the voxels.
+    """
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    sigma = np.ones(3) if smooth_mm is None else smooth_mm / spacing_mm
+    volumes = _measure_groups(labels, affine, groups)
+    steps = np.ones(3) if step_mm is None else step_mm / spacing_mm
+    best: tuple[SmoothLabels, Fit] | None = None
+    least_error = math.inf
+    while True:
+        smooth = smooth_labels(labels, affine, sigma_voxels=sigma, steps_voxels=steps)
+        fit = _fit_within(smooth, volumes, groups, triangles)
+        if isinstance(fit, int):
+            finest_mm = float((steps * spacing_mm).min())
+            coarser_mm = finest_mm * max(math.sqrt(fit / (triangles or fit)), COARSER)
+            steps = np.maximum(coarser_mm / spacing_mm, steps)
+            continue
+        error = max(
+            abs(fit.meshes[group].volume_mm3 / wanted - 1) for group, wanted in volumes.items()
+        )
+        if best is None or error < least_error:
+            best, least_error = (smooth, fit), error
+        if least_error <= LARGEST_ERROR or (sigma <= LEAST_SIGMA).all():
+            return best
+        sigma = sigma / 2
+
+
+def _fit_within(
+    smooth: SmoothLabels,
+    volumes_mm3: Mapping[Group, float],
+    groups: Sequence[Group],
+    triangles: int | None,
+) -> Fit | int:
+    """Fit the volumes, or return the number of triangles of the largest surface if too large."""
+    # The weights change the number of triangles by little: a first count costs less.
+    equal = {entry.value: 1.0 for entry in smooth.memberships}
+    largest = max((smooth.extract(group, equal) for group in groups), key=_count)
+    if _is_too_fine(largest, triangles):
+        return _count(largest)
+    fit = fit_volumes(smooth, volumes_mm3)
+    largest = max((fit.meshes[group] for group in groups), key=_count)
+    return _count(largest) if _is_too_fine(largest, triangles) else fit
+
+
+def _count(mesh: Mesh) -> int:
+    return len(mesh.triangles)
+
+
+def _is_too_fine(mesh: Mesh, triangles: int | None) -> bool:
+    return triangles is not None and _count(mesh) > triangles
+
+
+def _voxel_mm3(affine: NDArray[np.float64]) -> float:
+    return abs(float(np.linalg.det(affine[:3, :3])))
+
+
+def _measure_groups(
+    labels: NDArray[np.uint8], affine: NDArray[np.float64], groups: Sequence[Group]
+) -> dict[Group, float]:
+    """Return the volume in mm3 of each group, and of each structure that is in none."""
+    counts = np.bincount(labels.ravel())
+    taken = frozenset().union(*groups)
+    others = [
+        frozenset({value})
+        for value in range(1, len(counts))
+        if counts[value] and value not in taken
+    ]
+    voxel_mm3 = _voxel_mm3(affine)
+    return {group: float(counts[list(group)].sum()) * voxel_mm3 for group in (*groups, *others)}
