@@ -23,6 +23,7 @@ BASE = {
     "native_notes",
     "opencv",
     "ownership",
+    "palette",
 }
 CORE = {
     "scans": set(),
@@ -35,7 +36,17 @@ CORE = {
     "synthesis": {"scans", "slices"},
     "modelfile": {"cohort", "networks", "slices"},
     "training": {"modelfile", "networks", "pictures"},
-    "inference": {"cohort", "exchange", "modelfile", "pictures", "scans", "slices", "surfaces"},
+    "pages": {"pictures", "scans", "surfaces"},
+    "inference": {
+        "cohort",
+        "exchange",
+        "modelfile",
+        "pages",
+        "pictures",
+        "scans",
+        "slices",
+        "surfaces",
+    },
     "evaluation": {"pictures", "surfaces"},
 }
 MAY_IMPORT = {
@@ -122,6 +133,10 @@ def test_a_module_keeps_to_the_rules(module, file):
         ("evaluation.report", "from heartseg.scans.volume import Volume"),
         ("evaluation.report", "from heartseg.inference.slice_prediction import predict"),
         ("inference.slice_prediction", "from heartseg.evaluation import overlap"),
+        ("pages.page_writer", "from heartseg.inference.volumetry import VolumeRow"),
+        ("pages.page_writer", "from heartseg.config.schema import Config"),
+        ("pictures.previews", "from heartseg.pages.scan_page import ScanPage"),
+        ("palette", "from heartseg.scans.geometry import Plane"),
         ("inference.slice_prediction", "from heartseg.config.schema import Config"),
         ("pipelines.score_model", "from heartseg.pipelines.infer import run_infer"),
         ("pipelines.score_model", "from heartseg.cli import console"),
@@ -158,6 +173,9 @@ def test_the_guard_finds_a_breach(module, source):
             "training.loop",
             "from heartseg.errors import ModelError\nfrom heartseg.networks import unet",
         ),
+        ("pages.page_writer", "from heartseg.pictures.previews import preview_sheet"),
+        ("inference.answer_page", "from heartseg.pages.scan_page import ScanPage"),
+        ("labels", "from heartseg.palette import distinct_colors"),
         ("evaluation.report", "import numpy as np\nfrom heartseg.labels import LabelTable"),
     ],
 )

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
 from heartseg.cli.evaluate_command import evaluate
+from heartseg.cli.view_command import view
 from heartseg.errors import HeartsegError
 from heartseg.native_notes import ask_for_errors_only
 from heartseg.surroundings import (
@@ -105,6 +106,7 @@ for command in (
     evaluate,
     model_commands.infer,
     data_commands.colorize,
+    view,
     model_commands.inspect,
     model_commands.info,
 ):

@@ -23,6 +23,7 @@ COMMANDS = (
     "evaluate",
     "infer",
     "colorize",
+    "view",
     "inspect",
     "info",
 )
