@@ -22,7 +22,7 @@ def view(
         list[Path],
         path_argument(
             metavar="[CONFIG] SCAN LABELMAP",
-            help="A scan, and a label map of any tool on its grid. A first argument that ends in "
+            help="A scan and its label map, of any format and tool. A first argument that ends in "
             ".yaml is a configuration, whose section labels defines the structures.",
         ),
     ],
@@ -31,6 +31,10 @@ def view(
         path_option(
             "--output", "-o", metavar="FILE", help="The page; the default is NAME_report.html."
         ),
+    ] = None,
+    series: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=0, metavar="N", help="Number of the DICOM series of the scan."),
     ] = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
@@ -50,6 +54,7 @@ def view(
             files[0],
             files[1],
             table=config.label_table,
+            series=series,
             output_file=output_file,
             image_suffix=config.data.image_suffix,
             overwrite=overwrite,

@@ -1,23 +1,23 @@
 """``heartseg view``: a scan and anyone's label map of it as one page to look at."""
 
-import hashlib
 from datetime import datetime, timezone
 from pathlib import Path
 
 from heartseg import __version__
 from heartseg.errors import DataError
-from heartseg.files import image_stem
+from heartseg.exchange.grids import place_labels
+from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.answer_page import build_scan_page, describe_grid
+from heartseg.inference.tasks import name_case
 from heartseg.inference.volumetry import measure_volumes
 from heartseg.labels import LabelTable
 from heartseg.pages.page_writer import write_scan_page
 from heartseg.progress import Report, silent
+from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.provenance import read_provenance
-from heartseg.scans.reading import read_scan
-from heartseg.scans.volume import check_same_grid, read_label_map
+from heartseg.scans.reading import is_dicom, name_scan, read_scan
 
 PAGE_SUFFIX = "_report.html"
-_CHUNK_BYTES = 2**20
 
 
 def run_view(
@@ -25,6 +25,7 @@ def run_view(
     label_file: Path,
     *,
     table: LabelTable,
+    series: int | None = None,
     output_file: Path | None = None,
     image_suffix: str = "",
     overwrite: bool = False,
@@ -33,9 +34,10 @@ def run_view(
     """Write the page of a scan and a label map.
 
     Args:
-        scan_file: The scan.
-        label_file: Its label map, of any tool, on the same grid.
+        scan_file: The scan, of any format that heartseg reads.
+        label_file: Its label map, of any tool and format, of the same voxels.
         table: The structures and their display colours.
+        series: Number of the DICOM series; None if there is only one.
         output_file: Where to; None: ``NAME_report.html`` in the working directory.
         image_suffix: What follows the case name in the name of the scan's file.
         overwrite: Replace an earlier page.
@@ -45,11 +47,11 @@ def run_view(
         The page.
 
     Raises:
-        DataError: If a file cannot be read, the grids differ, a label is not in the table, or a
+        DataError: If a file cannot be read, the voxels differ, a label is not in the table, or a
             page would be lost.
     """
-    name = image_stem(scan_file)
-    output_file = output_file or Path(f"{name.removesuffix(image_suffix) or name}{PAGE_SUFFIX}")
+    name = name_case(scan_file, image_suffix=image_suffix)
+    output_file = output_file or Path(f"{name}{PAGE_SUFFIX}")
     if output_file.is_dir():
         raise DataError(f"{output_file}: is a folder; --output names the page, such as page.html")
     if output_file.resolve() in (scan_file.resolve(), label_file.resolve()):
@@ -59,22 +61,28 @@ def run_view(
             f"{output_file}: already exists; pass --overwrite to replace it, or choose --output"
         )
     report(0, 2, "reading")
-    image, labels = read_scan(scan_file), read_label_map(label_file, table)
-    check_same_grid(image, labels, names=(str(scan_file), str(label_file)))
-    maker = read_provenance(labels.header)
+    image, stored = read_scan(scan_file, series=series), read_labels(label_file, table)
+    labels = place_labels(
+        stored.voxels,
+        stored.affine,
+        shape=image.voxels.shape,
+        target=image.affine,
+        source=str(label_file),
+    )
+    maker = read_provenance(stored.header)
     report(1, 2, "drawing")
     page = build_scan_page(
         image,
-        labels.voxels,
+        labels,
         table,
-        title=scan_file.name,
-        rows=measure_volumes(name, labels.voxels, labels.affine, table),
+        title=_name_file(scan_file),
+        rows=measure_volumes(name, labels, image.affine, table),
         provenance={
-            "Label map": label_file.name,
+            "Label map": _name_file(label_file),
             "Model": "not named in the label map" if maker is None else maker.model,
             "Scan": describe_grid(image),
-            "SHA-256 of the scan": _hash_file(scan_file),
-            "SHA-256 of the label map": _hash_file(label_file),
+            "Hash of the scan": fingerprint_scan(image),
+            "Hash of the label map": fingerprint_labels(stored),
             "Page made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, heartseg {__version__}",
         },
     )
@@ -83,12 +91,6 @@ def run_view(
     return output_file
 
 
-def _hash_file(file: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
-    return digest.hexdigest()
+def _name_file(path: Path) -> str:
+    """Return a file's name, but not that of DICOM that is named after the patient."""
+    return name_scan(path) if is_dicom(path) else path.name
