@@ -1,16 +1,32 @@
 """The structures of the heart: their values, names and colours, and colour <-> label."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import ConfigError, DataError
+from heartseg.palette import distinct_colors
 
 UNKNOWN = 255
 """Entry of the lookup tables for a colour that is not in the label table; never a label."""
+
+DISPLAY_COLORS = {
+    "LV": (180, 60, 60),
+    "RV": (30, 165, 255),
+    "LA": (255, 225, 15),
+    "RA": (0, 240, 255),
+    "AO": (210, 120, 15),
+    "PA": (75, 75, 255),
+    "SVC": (165, 60, 135),
+    "IVC": (150, 225, 150),
+}
+"""How the structures of HVSMR-2.0 are shown to people: no white and no grey, which are the colours
+of the scan itself, and apart for the colour-blind too. Warm where blood is rich in oxygen in a
+normal heart."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +37,17 @@ class Structure:
         value: Label value, 0 to 254; 0 is the background.
         key: Short name for tables (``LV``).
         name: Full name (``left ventricle``).
-        color: Red, green, blue, each 0 to 255.
+        color: Red, green, blue, each 0 to 255, in masks on disk.
+        display_color: Red, green, blue in previews, pages and overlays; None: chosen by the table,
+            see ``LabelTable.display_palette``.
     """
 
     value: int
     key: str
     name: str
     color: tuple[int, int, int]
+    # How a structure is shown is no part of what it is: tables that differ in it are equal.
+    display_color: tuple[int, int, int] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -50,8 +70,9 @@ class LabelTable:
                 "labels: expected the values 0 (background), 1, 2, ... without gaps, found "
                 f"{values}"
             )
-        for what in ("key", "color"):
-            seen = [getattr(structure, what) for structure in self.structures]
+        for what in ("key", "color", "display_color"):
+            given = [getattr(structure, what) for structure in self.structures]
+            seen = [entry for entry in given if entry is not None]
             twice = sorted({str(entry) for entry in seen if seen.count(entry) > 1})
             if twice:
                 raise ConfigError(f"labels: the {what} {', '.join(twice)} is used more than once")
@@ -79,14 +100,56 @@ class LabelTable:
         return np.array([structure.color for structure in self.structures], np.uint8)
 
     @cached_property
+    def display_palette(self) -> NDArray[np.uint8]:
+        """``(num_classes, 3)`` RGB colours for people, row ``i`` for label ``i``; row 0 is black.
+
+        A structure without a display colour of its own takes that of HVSMR-2.0 if it has one of
+        its keys; else one that differs from all others, for the colour-blind too.
+        """
+        shown = {s.value: s.display_color for s in self.foreground if s.display_color is not None}
+        for structure in self.foreground:
+            named = DISPLAY_COLORS.get(structure.key)
+            if structure.value not in shown and named and named not in shown.values():
+                shown[structure.value] = named
+        rest = [s.value for s in self.foreground if s.value not in shown]
+        # The named ones first: they are the furthest apart.
+        free = [color for color in DISPLAY_COLORS.values() if color not in shown.values()]
+        free += distinct_colors(max(0, len(rest) - len(free)), [*shown.values(), *free])
+        shown.update(zip(rest, free, strict=False))
+        return np.array([(0, 0, 0), *(shown[s.value] for s in self.foreground)], np.uint8)
+
+    @cached_property
     def color_codes(self) -> NDArray[np.uint8]:
         """``(2**24,)`` label by ``red | green << 8 | blue << 16``; else ``UNKNOWN``."""
         table = np.full(1 << 24, UNKNOWN, np.uint8)
         table[_color_code(self.palette)] = np.arange(self.num_classes, dtype=np.uint8)
         return table
 
+    @property
+    def description(self) -> list[dict[str, Any]]:
+        """What the labels mean, as plain values: how they are displayed is left out."""
+        return [
+            {"value": s.value, "key": s.key, "name": s.name, "color": s.color}
+            for s in self.structures
+        ]
+
+    def displayed_as(self, other: "LabelTable") -> "LabelTable":
+        """Return this table with the display colours that another gives the same keys."""
+        chosen = {structure.key: structure.display_color for structure in other.structures}
+        return LabelTable(
+            tuple(
+                replace(structure, display_color=chosen.get(structure.key))
+                for structure in self.structures
+            )
+        )
+
+    def display_color(self, structure: Structure) -> tuple[int, int, int]:
+        """Return the colour in which people see a structure; see ``display_palette``."""
+        red, green, blue = (int(level) for level in self.display_palette[structure.value])
+        return red, green, blue
+
     def colorize(self, labels: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Turn labels into colours.
+        """Turn labels into the colours of masks on disk.
 
         Args:
             labels: Label map of any shape.
@@ -99,6 +162,12 @@ class LabelTable:
         """
         self.check_values(labels)
         colors: NDArray[np.uint8] = self.palette.take(labels, axis=0)
+        return colors
+
+    def display(self, labels: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Paint a label map for people to look at; else as ``colorize``."""
+        self.check_values(labels)
+        colors: NDArray[np.uint8] = self.display_palette.take(labels, axis=0)
         return colors
 
     def decode(self, colors: NDArray[np.uint8], *, source: str = "mask") -> NDArray[np.uint8]:

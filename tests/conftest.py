@@ -1,7 +1,9 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import Browser, find_chromium
 
 DATA = Path(os.environ.get("HEARTSEG_DATA", Path(__file__).parents[2] / "shared/data/hvsmr2"))
 
@@ -21,3 +23,13 @@ def dicom_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real DICOM series are not at {folder} (set HEARTSEG_DATA)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    """A headless Chromium."""
+    if find_chromium() is None:
+        pytest.skip("Chromium is not installed: the page is not looked at")
+    opened = Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()

@@ -23,6 +23,7 @@ BASE = {
     "native_notes",
     "opencv",
     "ownership",
+    "palette",
 }
 CORE = {
     "scans": set(),
@@ -36,11 +37,13 @@ CORE = {
     "synthesis": {"scans", "slices"},
     "modelfile": {"cohort", "networks", "slices"},
     "training": {"modelfile", "networks", "pictures"},
+    "pages": {"pictures", "scans", "surfaces"},
     "inference": {
         "cohort",
         "exchange",
         "measurements",
         "modelfile",
+        "pages",
         "pictures",
         "scans",
         "slices",
@@ -134,6 +137,10 @@ def test_a_module_keeps_to_the_rules(module, file):
         ("measurements.structures", "from heartseg.inference.volumetry import VolumeRow"),
         ("surfaces.mesh", "from heartseg.measurements.diameters import Diameter"),
         ("inference.slice_prediction", "from heartseg.evaluation import overlap"),
+        ("pages.page_writer", "from heartseg.inference.volumetry import VolumeRow"),
+        ("pages.page_writer", "from heartseg.config.schema import Config"),
+        ("pictures.previews", "from heartseg.pages.scan_page import ScanPage"),
+        ("palette", "from heartseg.scans.geometry import Plane"),
         ("inference.slice_prediction", "from heartseg.config.schema import Config"),
         ("pipelines.score_model", "from heartseg.pipelines.infer import run_infer"),
         ("pipelines.score_model", "from heartseg.cli import console"),
@@ -170,6 +177,9 @@ def test_the_guard_finds_a_breach(module, source):
             "training.loop",
             "from heartseg.errors import ModelError\nfrom heartseg.networks import unet",
         ),
+        ("pages.page_writer", "from heartseg.pictures.previews import preview_sheet"),
+        ("inference.answer_page", "from heartseg.pages.scan_page import ScanPage"),
+        ("labels", "from heartseg.palette import distinct_colors"),
         ("evaluation.report", "import numpy as np\nfrom heartseg.labels import LabelTable"),
     ],
 )

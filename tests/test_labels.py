@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,44 @@ def test_a_colour_or_a_key_used_twice_is_refused():
         LabelTable((black, Structure(1, "LV", "ventricle", (0, 0, 0))))
     with pytest.raises(ConfigError, match="the key background is used more than once"):
         LabelTable((black, Structure(1, "background", "ventricle", (1, 0, 0))))
+
+
+def test_display_colours_are_no_part_of_what_a_table_is():
+    chosen = build_label_table(
+        [replace(s, display_color=(s.value, 9, 9)) for s in HVSMR.structures]
+    )
+
+    assert chosen == HVSMR
+    assert chosen.description == HVSMR.description
+    assert chosen.description[6] == {
+        "value": 6,
+        "key": "PA",
+        "name": "pulmonary artery",
+        "color": (255, 255, 255),
+    }
+    assert chosen.display(np.array([[6]])).tolist() == [[[6, 9, 9]]]
+    assert chosen.colorize(np.array([[6]])).tolist() == [[[255, 255, 255]]]
+
+
+def test_a_table_takes_the_display_colours_of_another_by_key():
+    other = build_label_table(
+        [
+            Structure(0, "background", "background", (0, 0, 0)),
+            Structure(1, "PA", "pulmonary trunk", (1, 1, 1), (10, 20, 200)),
+        ]
+    )
+
+    table = HVSMR.displayed_as(other)
+
+    assert table.display_color(HVSMR.structures[6]) == (10, 20, 200)
+    assert table.display_color(HVSMR.structures[1]) == HVSMR.display_color(HVSMR.structures[1])
+
+
+def test_a_display_colour_that_occurs_twice_is_an_error():
+    with pytest.raises(ConfigError, match=r"the display_color \(1, 2, 3\) is used more than once"):
+        build_label_table([replace(s, display_color=(1, 2, 3)) for s in HVSMR.structures])
+
+
+def test_what_is_no_label_cannot_be_displayed():
+    with pytest.raises(DataError, match="0 to 8, found 9"):
+        HVSMR.display(np.array([9]))

@@ -12,8 +12,12 @@ from layouts import LAYOUTS, Call, check_layout, lay_out
 
 from heartseg.hashing import hash_labels
 from heartseg.labels import HVSMR
+from heartseg.pages.page_writer import render_scan_page
+from heartseg.pages.scan_page import ScanPage
+from heartseg.pictures.annotations import annotate
 from heartseg.pictures.case_pictures import draw_case, orient_case
-from heartseg.pictures.movie import write_movie
+from heartseg.pictures.framing import find_heart, frame_box, see_image, see_labels
+from heartseg.pictures.movie import movie_frames, write_movie
 from heartseg.pictures.overlays import overlay, overlay_slices
 from heartseg.pictures.previews import preview_sheet, to_true_aspect
 from heartseg.pictures.sheets import contact_sheet
@@ -34,6 +38,7 @@ SCAN = make_scan((14, 12, 10))
 AFFINE = SCAN.affine
 OTHER_AFFINE = make_affine("LPS", (1.0, 1.2, 0.9), (-18.0, 30.0, 12.0))
 IMAGE, LABELS = SCAN.image.astype(np.float32), SCAN.labels.astype(np.uint8)
+FRAME = frame_box(find_heart(LABELS, AFFINE), step_mm=1.0)
 SLICE, MASK = IMAGE[..., 5], LABELS[..., 5]
 GRAY = np.uint8(255 * np.clip(SLICE, 0, 1))
 COLOR = HVSMR.colorize(MASK)
@@ -128,6 +133,34 @@ CALLS = {
         lambda voxels, labels: preview_sheet(
             volume_of(voxels), labels, HVSMR, plane="coronal", limits=(0, 1)
         ),
+        (IMAGE, LABELS),
+    ),
+    "display": Call(HVSMR.display, (LABELS,)),
+    "find_heart": Call(lambda labels: find_heart(labels, AFFINE).center_mm, (LABELS,)),
+    "see_image": Call(lambda voxels: see_image(voxels, AFFINE, FRAME, outside=0), (IMAGE,)),
+    "see_labels": Call(lambda labels: see_labels(labels, AFFINE, FRAME), (LABELS,)),
+    "annotate": Call(
+        lambda picture: annotate(picture, marks=("A", "P", "R", "L"), step_mm=1), (COLOR,)
+    ),
+    "movie_frames": Call(
+        lambda voxels, labels: np.stack(
+            list(
+                movie_frames(
+                    volume_of(voxels),
+                    labels,
+                    HVSMR,
+                    plane="axial",
+                    limits=(0, 1),
+                    longest_side=60,
+                )
+            )
+        ),
+        (IMAGE, LABELS),
+    ),
+    "render_scan_page": Call(
+        lambda image, labels: [
+            render_scan_page(ScanPage("a", image, labels, AFFINE, HVSMR, (0.0, 1.0)))
+        ],
         (IMAGE, LABELS),
     ),
     "contact_sheet": Call(

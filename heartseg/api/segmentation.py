@@ -80,8 +80,8 @@ class Segmentation:
 
         Args:
             folder: Where to; made if missing.
-            formats: Names of output formats: ``label_map``, ``preview``, ``movie_mp4``,
-                ``movie_gif``.
+            formats: Names of output formats: ``label_map``, ``preview``, ``report``,
+                ``movie_webm``, ``movie_gif``, ``movie_mp4``, ``slicer``, ``split``.
             name: Name of the case; by default that of the scan's file, or ``scan``.
             overwrite: Replace files that are there.
 

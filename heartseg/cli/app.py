@@ -18,6 +18,7 @@ from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
 from heartseg.cli.evaluate_command import evaluate
 from heartseg.cli.surfaces_command import surfaces
+from heartseg.cli.view_command import view
 from heartseg.errors import HeartsegError
 from heartseg.native_notes import ask_for_errors_only
 from heartseg.surroundings import (
@@ -107,6 +108,7 @@ for command in (
     model_commands.infer,
     data_commands.colorize,
     surfaces,
+    view,
     model_commands.inspect,
     model_commands.info,
 ):

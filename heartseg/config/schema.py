@@ -288,11 +288,12 @@ class InferConfig(Section):
     batch_size: PositiveInt = 8
     """Slices predicted at once."""
     outputs: tuple[str, ...] = ("label_map", "preview")
-    """Files that are written for a volume: label_map, preview, movie_mp4, movie_gif."""
+    """Files that are written for a volume: label_map, preview, report, movie_webm, movie_gif,
+    movie_mp4, slicer, split."""
     overlay: bool = False
     """Whether the labels are also drawn over a picture."""
-    movie: Literal["none", "mp4", "gif"] = "none"
-    """Whether a volume's overlay is also written as a movie."""
+    movie: Literal["none", "webm", "gif", "mp4"] = "none"
+    """Whether a volume's overlay is also written as a movie; webm and gif play in browsers."""
     tiled: bool = False
     """Whether slices larger than the network are cut into overlapping tiles at their own size."""
     tile_overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
@@ -349,7 +350,9 @@ class StructureConfig(Section):
     name: Annotated[str, Field(min_length=1)]
     """Full name."""
     color: tuple[Byte, Byte, Byte]
-    """Red, green, blue."""
+    """Red, green, blue in masks on disk."""
+    display_color: tuple[Byte, Byte, Byte] | None = None
+    """Red, green, blue in previews, pages and overlays; none: chosen for the colour-blind too."""
 
 
 def _hvsmr_structures() -> tuple[StructureConfig, ...]:
@@ -403,7 +406,7 @@ class Config(Section):
         """The label map that the `labels` section describes."""
         return LabelTable(
             tuple(
-                Structure(entry.value, entry.key, entry.name, entry.color)
+                Structure(entry.value, entry.key, entry.name, entry.color, entry.display_color)
                 for entry in sorted(self.labels, key=lambda entry: entry.value)
             )
         )

@@ -14,7 +14,7 @@ from heartseg.evaluation.scores import (
     Scores,
     StructureScore,
 )
-from heartseg.labels import LabelTable, Structure
+from heartseg.labels import LabelTable
 from heartseg.pictures.case_pictures import OrientedCase
 from heartseg.surfaces.mesh import Mesh, build_mesh, coarsen
 
@@ -60,7 +60,7 @@ def dice_against_volume(scores: Scores) -> go.Figure:
             text=[row.case for row in rows],
             mode="markers",
             name=structure.key,
-            marker=_marker(structure.color),
+            marker=_marker(scores.table.display_color(structure)),
         )
     figure.update_xaxes(title="reference volume (mL)", type="log")
     figure.update_yaxes(title="Dice", rangemode="tozero")
@@ -87,13 +87,18 @@ def bland_altman(scores: Scores) -> go.Figure:
     for position, structure in enumerate(structures):
         panel = {"row": position // columns + 1, "col": position % columns + 1}
         scored = [row for row in scores.column(structure.key) if row.flag != ABSENT]
-        _add_agreement(figure, scored, structure, panel)
+        color = scores.table.display_color(structure)
+        _add_agreement(figure, scored, structure.key, color, panel)
     figure.update_layout(showlegend=False)
     return _finish(figure, height=250 * rows + 60, margin_left=70)
 
 
 def _add_agreement(
-    figure: go.Figure, rows: Sequence[StructureScore], structure: Structure, panel: dict[str, int]
+    figure: go.Figure,
+    rows: Sequence[StructureScore],
+    name: str,
+    color: tuple[int, int, int],
+    panel: dict[str, int],
 ) -> None:
     means = [(row.volume_prediction_ml + row.volume_reference_ml) / 2 for row in rows]
     differences = np.array([row.volume_difference_ml for row in rows])
@@ -102,8 +107,8 @@ def _add_agreement(
         y=differences,
         text=[row.case for row in rows],
         mode="markers",
-        name=structure.key,
-        marker=_marker(structure.color),
+        name=name,
+        marker=_marker(color),
         **panel,
     )
     for level, dash in _agreement_lines(differences):
@@ -193,7 +198,10 @@ def surfaces(view: OrientedCase, table: LabelTable) -> go.Figure:
             shown = column == 1 or structure.value not in view.reference
             figure.add_trace(
                 _draw_mesh(
-                    build_mesh(coarsen(mask, factors), spacing_mm=spacing), structure, shown
+                    build_mesh(coarsen(mask, factors), spacing_mm=spacing),
+                    structure.key,
+                    table.display_color(structure),
+                    shown,
                 ),
                 row=1,
                 col=column,
@@ -210,7 +218,7 @@ def surfaces(view: OrientedCase, table: LabelTable) -> go.Figure:
     return _finish(figure, height=480)
 
 
-def _draw_mesh(mesh: Mesh, structure: Structure, in_legend: bool) -> go.Mesh3d:
+def _draw_mesh(mesh: Mesh, name: str, color: tuple[int, int, int], in_legend: bool) -> go.Mesh3d:
     x, y, z = np.round(mesh.vertices_mm.T, 2)
     i, j, k = mesh.triangles.T
     return go.Mesh3d(
@@ -220,9 +228,9 @@ def _draw_mesh(mesh: Mesh, structure: Structure, in_legend: bool) -> go.Mesh3d:
         i=i,
         j=j,
         k=k,
-        color=_rgb(structure.color),
-        name=structure.key,
-        legendgroup=structure.key,
+        color=_rgb(color),
+        name=name,
+        legendgroup=name,
         showlegend=in_legend,
         hoverinfo="name",
         flatshading=False,

@@ -135,7 +135,7 @@ def render_report(scores: Scores, summary: Mapping[str, Any], material: Material
         summary=summary,
         sections=_list_sections(has_groups=bool(summary["groups"]), has_cases=bool(shown)),
         table=scores.table,
-        colors={s.key: f"rgb{s.color}" for s in scores.table.foreground},
+        colors={s.key: f"rgb{scores.table.display_color(s)}" for s in scores.table.foreground},
         names={
             **{s.key: f"{s.key} {s.name}" for s in scores.table.foreground},
             WHOLE_HEART: WHOLE_HEART_NAME,

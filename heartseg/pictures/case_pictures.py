@@ -119,7 +119,7 @@ def _panel(
     case: OrientedCase, labels: NDArray[np.uint8], axis: int, index: int, table: LabelTable
 ) -> NDArray[np.uint8]:
     plane = _cut(labels, axis, index)
-    colors = table.colorize(plane).astype(np.float32)
+    colors = table.display(plane).astype(np.float32)
     if case.image is not None:
         gray = 255 * np.clip(_cut(case.image, axis, index), 0, 1)[..., np.newaxis]
         mixed = OPACITY * colors + (1 - OPACITY) * gray

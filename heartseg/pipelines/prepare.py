@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -180,7 +180,7 @@ def _plan_state(config: Config, cases: Sequence[CaseFiles]) -> PreparedState:
     recipe = SliceRecipe.from_dict(config.recipe_values).to_dict()
     # The number of channels matters to the network only, not to the slices on disk.
     del recipe["image_channels"]
-    labels = [asdict(structure) for structure in config.label_table.structures]
+    labels = config.label_table.description
     # As they are read back from JSON: lists in place of tuples.
     recipe, labels = json.loads(json.dumps([recipe, labels]))
     return PreparedState(

@@ -97,11 +97,9 @@ def _check_same_run(before: Config, now: Config) -> None:
 
 def _flatten(config: Config) -> dict[str, object]:
     """Return the settings that make a run what it is, by dotted key."""
-    sections = config.model_dump(
-        mode="json", include={"prepare", "model", "synthesis", "train", "labels"}
-    )
+    sections = config.model_dump(mode="json", include={"prepare", "model", "synthesis", "train"})
     sections["parallel"] = {"num_processes": config.parallel.num_processes}
-    flat: dict[str, object] = {"labels": sections.pop("labels")}
+    flat: dict[str, object] = {"labels": config.label_table.description}
     for name, section in sections.items():
         for key, value in section.items():
             inner = value if isinstance(value, dict) else None

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import cycle, islice
 from typing import Any
 
@@ -68,7 +67,7 @@ class SliceMaterial:
         described = {
             "heartseg": __version__,
             "recipe": SliceRecipe.from_dict(config.recipe_values).to_dict(),
-            "labels": [asdict(structure) for structure in config.label_table.structures],
+            "labels": config.label_table.description,
             "model": config.model.model_dump(mode="json"),
             "train": {
                 "loss": config.train.loss,

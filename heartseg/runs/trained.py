@@ -1,6 +1,7 @@
 """Trained models, the packaged one and those of runs: known before they are loaded, and loaded."""
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,12 +46,14 @@ def load_segmenter(model_file: Path | None, config: Config) -> "Segmenter":
 
     Args:
         model_file: A ``.keras`` file; None: the packaged model.
-        config: Its section ``infer`` says how a network of slices is applied.
+        config: Its section ``infer`` says how a network of slices is applied, and its section
+            ``labels`` in which colours people see the structures.
 
     Raises:
         ModelError: If it is missing, damaged, or no model of heartseg.
     """
     model = describe_model(model_file)
+    model = replace(model, table=model.table.displayed_as(config.label_table))
     network = load_packaged() if model_file is None else load_model(model_file)
     return find_kind(model.kind).build_segmenter(network, model, config)
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -99,7 +99,7 @@ class HeartMaterial:
         described = {
             "heartseg": __version__,
             "kind": WHOLE_HEART,
-            "labels": [asdict(structure) for structure in config.label_table.structures],
+            "labels": config.label_table.description,
             "network": whole_heart_model(config).model_dump(exclude={"kind"}),
             "train": {
                 "loss": config.train.loss,

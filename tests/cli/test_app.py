@@ -24,6 +24,7 @@ COMMANDS = (
     "infer",
     "colorize",
     "surfaces",
+    "view",
     "inspect",
     "info",
 )

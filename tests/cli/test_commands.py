@@ -30,7 +30,11 @@ SETTINGS = {
         "num_infer_images": 1,
     },
     "evaluate": {"num_bootstrap": 50},
-    "infer": {"overlay": True, "movie": "gif"},
+    "infer": {
+        "overlay": True,
+        "movie": "gif",
+        "outputs": ["label_map", "preview", "report"],
+    },
     "parallel": {"jobs": 1},
 }
 # In the order of use: each command needs the results of those before it.
@@ -48,6 +52,10 @@ COMMANDS = {
     "compare": ("evaluate", "--compare", "scores", "scores", "--output", "comparison"),
     "colorize": ("colorize", "found/new_seg.nii.gz", "--output", "colors"),
     "surfaces": ("surfaces", "references", "--wall", "2", "--output", "printed"),
+    "view": (
+        *("view", "scans/new_cropped_norm.nii.gz", "found/new_seg.nii.gz"),
+        *("--output", "shown/new_report.html"),
+    ),
     "inspect": ("inspect", "config.yaml", "--output", "drawn"),
 }
 FILLED = {
@@ -61,6 +69,7 @@ FILLED = {
     "compare": "comparison",
     "colorize": "colors",
     "surfaces": "printed",
+    "view": "shown",
     "inspect": "drawn",
 }
 BROKEN = {
@@ -77,6 +86,7 @@ BROKEN = {
     "compare": (("evaluate", "--compare", "missing", "missing"), "missing"),
     "colorize": (("colorize", "missing.nii.gz"), "missing.nii.gz: no such file or folder"),
     "surfaces": (("surfaces", "missing.nii.gz"), "missing.nii.gz: no such file or folder"),
+    "view": (("view", "missing.nii.gz", "a-file"), "missing.nii.gz: no such file"),
     "inspect": (("inspect", "wrong.yaml"), "did you mean num_layers?"),
 }
 

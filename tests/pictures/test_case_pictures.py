@@ -40,12 +40,12 @@ def test_pictures_follow_the_radiological_convention():
     # Sagittal 8 mm wide and 6 mm high: anterior right, superior up.
     width = round(PICTURE_HEIGHT * 8 / 6)
     assert sagittal.shape == (PICTURE_HEIGHT, 2 * width + 6, 3)
-    assert tuple(sagittal[2, width - 3]) == (255, 0, 0)
+    assert tuple(sagittal[2, width - 3]) == (180, 60, 60)
     assert tuple(sagittal[2, 3]) == (0, 0, 0)
     # Coronal and axial: the patient's left on the right.
     for picture in (coronal, axial):
         width = (picture.shape[1] - 6) // 2
-        assert tuple(picture[2, width - 3]) == (255, 0, 0)
+        assert tuple(picture[2, width - 3]) == (180, 60, 60)
         assert not picture[:, width + 6 :].any()
 
 
@@ -58,7 +58,7 @@ def test_labels_are_drawn_over_the_image():
     assert tuple(picture[-2, 2]) == (128, 128, 128)
     width = (picture.shape[1] - 6) // 2
     red, green, blue = (int(value) for value in picture[2, width - 3])
-    assert red > 180
-    assert green == blue == 64
+    assert red == 154
+    assert green == blue == 94
     # The title holds the plane and the index of the slice.
     assert draw_case(view, HVSMR)[0].title == "sagittal 0"

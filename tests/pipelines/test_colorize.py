@@ -112,8 +112,8 @@ def test_an_overlay_lies_beside_the_mask_of_a_picture(tmp_path):
     assert names(tmp_path / "out") == ["a.png", "a_overlay.png"]
     drawn = read_rgb(tmp_path / "out" / "a_overlay.png")
     assert np.all(drawn[:, :15] == 200)
-    # 0.55 x 200 + 0.45 x red
-    np.testing.assert_array_equal(drawn[0, 20], [225, 110, 110])
+    # 0.55 x 200 + 0.45 x (180, 60, 60), the display colour of the LV
+    np.testing.assert_array_equal(drawn[0, 20], [191, 137, 137])
 
 
 def test_overlays_of_a_volume_lie_beside_its_masks(tmp_path):

@@ -1,5 +1,6 @@
 import csv
 import logging
+import re
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,8 @@ from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import save_model
 from heartseg.networks.unet import build_unet
 from heartseg.pipelines.infer import run_infer
+from heartseg.scans.fingerprint import fingerprint_scan
+from heartseg.scans.volume import read_image
 from heartseg.slices.recipe import SliceRecipe
 
 SIZE = 32
@@ -150,7 +153,42 @@ def test_the_files_of_a_volume_are_chosen_by_name(run_dir, tmp_path):
         run_infer(make_config(run_dir, {"outputs": ["label-map"]}), [scan], output_dir=tmp_path)
 
 
-@pytest.mark.parametrize("movie", ["mp4", "gif"])
+def test_the_configuration_chooses_the_colours_that_people_see(run_dir, tmp_path, caplog):
+    scan = write_scan(tmp_path / "x.nii")
+    config = make_config(run_dir, {})
+    left, *others = (entry for entry in config.labels if entry.value)
+    shown = left.model_copy(update={"display_color": (12, 34, 56)})
+    config = config.model_copy(update={"labels": (config.labels[0], shown, *others)})
+
+    run_infer(config, [scan], output_dir=tmp_path / "out")
+
+    preview = cv2.imread(str(tmp_path / "out" / "x_preview.png"))[..., ::-1]
+    # In the legend at least.
+    assert (preview == (12, 34, 56)).all(axis=-1).sum() > 20
+    assert (preview == (30, 165, 255)).all(axis=-1).sum() > 20
+    assert "labels" not in caplog.text
+
+
+def test_a_report_says_what_was_found_and_how(run_dir, tmp_path):
+    scan = write_scan(tmp_path / "secret folder" / "x_cropped_norm.nii")
+    config = make_config(run_dir, {"outputs": ["report"]})
+
+    result = run_infer(config, [scan], output_dir=tmp_path / "out")
+
+    page = (tmp_path / "out" / "x_report.html").read_text(encoding="utf-8")
+    assert "<h1>x</h1>" in page
+    assert "secret folder" not in page
+    for row in result.volumes:
+        if row.voxels:
+            assert f'<td class="number">{row.volume_ml:.1f}</td>' in page
+    shown = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", page))
+    assert shown["Model"].startswith("best.keras")
+    assert shown["Hash of the scan"] == fingerprint_scan(read_image(scan))
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC, heartseg .+", shown["Made"])
+    assert shown["Device"]
+
+
+@pytest.mark.parametrize("movie", ["webm", "gif", "mp4"])
 def test_a_movie_shows_every_slice(run_dir, tmp_path, movie):
     scan = write_scan(tmp_path / "x.nii")
     config = make_config(run_dir, {"movie": movie})

@@ -1,4 +1,4 @@
-"""Evenly spaced slices of a scan with their labels on one sheet: ``CASE_preview.png``."""
+"""Three planes and six slices of a scan, cropped to the heart: ``CASE_preview.png``."""
 
 from pathlib import Path
 

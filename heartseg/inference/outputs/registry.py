@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 from heartseg.errors import ConfigError
 from heartseg.inference.outputs.label_map import LABEL_MAP
 from heartseg.inference.outputs.mask import MASK
-from heartseg.inference.outputs.movie import MOVIE_GIF, MOVIE_MP4
+from heartseg.inference.outputs.movie import MOVIE_GIF, MOVIE_MP4, MOVIE_WEBM
 from heartseg.inference.outputs.output_format import OutputFormat
 from heartseg.inference.outputs.overlay import OVERLAY
 from heartseg.inference.outputs.preview import PREVIEW
+from heartseg.inference.outputs.report import REPORT
 from heartseg.inference.outputs.slicer import SLICER
 from heartseg.inference.outputs.split import SPLIT
 from heartseg.inference.results import SegmentedPicture, SegmentedScan
@@ -19,8 +20,10 @@ from heartseg.labels import LabelTable
 SCAN_FORMATS: Mapping[str, OutputFormat[SegmentedScan]] = {
     "label_map": LABEL_MAP,
     "preview": PREVIEW,
-    "movie_mp4": MOVIE_MP4,
+    "report": REPORT,
+    "movie_webm": MOVIE_WEBM,
     "movie_gif": MOVIE_GIF,
+    "movie_mp4": MOVIE_MP4,
     "slicer": SLICER,
     "split": SPLIT,
 }

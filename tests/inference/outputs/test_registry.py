@@ -41,8 +41,10 @@ def test_the_files_of_every_format_have_their_published_names():
     assert {name: [file.as_posix() for file in paths] for name, paths in files.items()} == {
         "label_map": ["out/pat4_seg.nii.gz"],
         "preview": ["out/pat4_preview.png"],
-        "movie_mp4": ["out/pat4_overlay.mp4"],
+        "report": ["out/pat4_report.html"],
+        "movie_webm": ["out/pat4_overlay.webm"],
         "movie_gif": ["out/pat4_overlay.gif"],
+        "movie_mp4": ["out/pat4_overlay.mp4"],
         "slicer": ["out/pat4.seg.nrrd", "out/pat4.ctbl"],
         "split": ["out/pat4_LV.nii.gz", "out/pat4_RV.nii.gz"],
     }

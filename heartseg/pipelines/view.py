@@ -1,0 +1,96 @@
+"""``heartseg view``: a scan and anyone's label map of it as one page to look at."""
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from heartseg import __version__
+from heartseg.errors import DataError
+from heartseg.exchange.grids import place_labels
+from heartseg.exchange.label_maps import read_labels
+from heartseg.inference.answer_page import build_scan_page, describe_grid
+from heartseg.inference.tasks import name_case
+from heartseg.inference.volumetry import measure_volumes
+from heartseg.labels import LabelTable
+from heartseg.pages.page_writer import write_scan_page
+from heartseg.progress import Report, silent
+from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
+from heartseg.scans.provenance import read_provenance
+from heartseg.scans.reading import is_dicom, name_scan, read_scan
+
+PAGE_SUFFIX = "_report.html"
+
+
+def run_view(
+    scan_file: Path,
+    label_file: Path,
+    *,
+    table: LabelTable,
+    series: int | None = None,
+    output_file: Path | None = None,
+    image_suffix: str = "",
+    overwrite: bool = False,
+    report: Report = silent,
+) -> Path:
+    """Write the page of a scan and a label map.
+
+    Args:
+        scan_file: The scan, of any format that heartseg reads.
+        label_file: Its label map, of any tool and format, of the same voxels.
+        table: The structures and their display colours.
+        series: Number of the DICOM series; None if there is only one.
+        output_file: Where to; None: ``NAME_report.html`` in the working directory.
+        image_suffix: What follows the case name in the name of the scan's file.
+        overwrite: Replace an earlier page.
+        report: Told before each part.
+
+    Returns:
+        The page.
+
+    Raises:
+        DataError: If a file cannot be read, the voxels differ, a label is not in the table, or a
+            page would be lost.
+    """
+    name = name_case(scan_file, image_suffix=image_suffix)
+    output_file = output_file or Path(f"{name}{PAGE_SUFFIX}")
+    if output_file.is_dir():
+        raise DataError(f"{output_file}: is a folder; --output names the page, such as page.html")
+    if output_file.resolve() in (scan_file.resolve(), label_file.resolve()):
+        raise DataError(f"{output_file}: is an input and would be replaced; choose --output")
+    if output_file.exists() and not overwrite:
+        raise DataError(
+            f"{output_file}: already exists; pass --overwrite to replace it, or choose --output"
+        )
+    report(0, 2, "reading")
+    image, stored = read_scan(scan_file, series=series), read_labels(label_file, table)
+    labels = place_labels(
+        stored.voxels,
+        stored.affine,
+        shape=image.voxels.shape,
+        target=image.affine,
+        source=str(label_file),
+    )
+    maker = read_provenance(stored.header)
+    report(1, 2, "drawing")
+    page = build_scan_page(
+        image,
+        labels,
+        table,
+        title=_name_file(scan_file),
+        rows=measure_volumes(name, labels, image.affine, table),
+        provenance={
+            "Label map": _name_file(label_file),
+            "Model": "not named in the label map" if maker is None else maker.model,
+            "Scan": describe_grid(image),
+            "Hash of the scan": fingerprint_scan(image),
+            "Hash of the label map": fingerprint_labels(stored),
+            "Page made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, heartseg {__version__}",
+        },
+    )
+    write_scan_page(output_file, page)
+    report(2, 2, output_file.name)
+    return output_file
+
+
+def _name_file(path: Path) -> str:
+    """Return a file's name, but not that of DICOM that is named after the patient."""
+    return name_scan(path) if is_dicom(path) else path.name
