@@ -15,7 +15,7 @@ from markupsafe import Markup
 from heartseg.files import replacing
 from heartseg.labels import Structure
 from heartseg.opencv import cv2
-from heartseg.pages.heart_surfaces import build_surfaces
+from heartseg.pages.heart_surfaces import coarse_surfaces
 from heartseg.pages.payload import pack_scan, pack_surfaces
 from heartseg.pages.scan_page import FLAGS, Row, ScanPage
 from heartseg.pictures.framing import HeartBox, find_heart
@@ -114,7 +114,7 @@ def _policy(style: str, script: str) -> str:
 def _payload(page: ScanPage, box: HeartBox) -> str:
     surfaces = page.surfaces
     if surfaces is None:
-        surfaces = build_surfaces(page.labels, page.affine, page.table, box)
+        surfaces = coarse_surfaces(page.labels, page.affine, page.table)
     content = {
         **pack_scan(page, box),
         "surfaces": pack_surfaces(surfaces, box),
