@@ -20,10 +20,11 @@ from heartseg.errors import DataError, ModelError
 from heartseg.inference.outputs.registry import (
     DEFAULT_SCAN_FORMATS,
     SCAN_FORMATS,
+    find_wanted,
     name_files,
     write_files,
 )
-from heartseg.inference.results import SegmentedScan, segment_scan
+from heartseg.inference.results import SegmentedScan, restrict, segment_scan
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.tasks import COMMAND, name_case
 from heartseg.inference.volumetry import VOLUMES, merge_volumes, read_volumes, write_volumes
@@ -70,18 +71,31 @@ class Segmentation:
         folder: str | os.PathLike[str],
         *,
         formats: Sequence[str] = DEFAULT_SCAN_FORMATS,
+        structures: Sequence[str] | None = None,
+        height_cm: float | None = None,
+        weight_kg: float | None = None,
+        bsa_m2: float | None = None,
+        diameters: bool = False,
         name: str | None = None,
         overwrite: bool = False,
     ) -> tuple[Path, ...]:
         """Write the files that ``heartseg infer`` writes.
 
-        By default these are the label map ``NAME_seg.nii.gz`` and ``NAME_preview.png``. The volumes
-        are merged into ``volumes.csv`` of the folder; rows of other cases stay.
+        By default these are the label map ``NAME_seg.nii.gz``, ``NAME_preview.png``, and all
+        numbers, ``NAME.json``. The numbers are also merged into ``volumes.csv`` of the folder; rows
+        of other cases stay.
 
         Args:
             folder: Where to; made if missing.
-            formats: Names of output formats: ``label_map``, ``preview``, ``report``,
-                ``movie_webm``, ``movie_gif``, ``movie_mp4``, ``slicer``, ``split``.
+            formats: Names of output formats: ``label_map``, ``preview``, ``numbers``, ``report``,
+                ``movie_webm``, ``movie_gif``, ``movie_mp4``, ``surfaces``, ``slicer``, ``split``.
+            structures: Keys of the structures that every file is about; by default all.
+            height_cm: Height of the patient, with ``weight_kg``: volumes are also given per body
+                surface area.
+            weight_kg: Weight of the patient.
+            bsa_m2: Body surface area in place of height and weight.
+            diameters: Whether surface areas and diameters of vessels are measured; with the formats
+                ``report`` and ``surfaces`` they are.
             name: Name of the case; by default that of the scan's file, or ``scan``.
             overwrite: Replace files that are there.
 
@@ -90,24 +104,36 @@ class Segmentation:
 
         Raises:
             ConfigError: If a format is unknown.
-            DataError: If a file exists and ``overwrite`` is not set, or cannot be written.
+            DataError: If a file exists and ``overwrite`` is not set, or cannot be written; if a
+                structure is unknown, or height and weight are of no patient.
         """
         folder = Path(folder)
-        result = self._result if name is None else replace(self._result, case=_check_name(name))
-        files = name_files(
-            SCAN_FORMATS, formats, folder=folder, case=result.case, table=result.table
+        wanted = find_wanted(
+            formats,
+            structures=structures,
+            height_cm=height_cm,
+            weight_kg=weight_kg,
+            bsa_m2=bsa_m2,
+            diameters=diameters,
         )
-        written = tuple(file for several in files.values() for file in several)
+        result = restrict(self._result, wanted)
+        if name is not None:
+            result = replace(result, case=_check_name(name))
+        files = name_files(
+            SCAN_FORMATS, formats, folder=folder, case=result.case, structures=result.structures
+        )
+        planned = [file for several in files.values() for file in several]
         # Two calls at once would lose each other's rows of the table.
         with locked(folder):
             rows = read_volumes(folder / VOLUMES)
-            for file in written:
+            for file in planned:
                 if file.exists() and not overwrite:
                     raise DataError(
                         f"{file}: already exists; pass overwrite=True to replace it, or choose "
                         "another folder or name"
                     )
             write_files(SCAN_FORMATS, files, result)
+            written = tuple(file for file in planned if file.is_file())
             add_to_record(folder, COMMAND, written)
             write_volumes(folder / VOLUMES, merge_volumes(rows, result.rows))
         return written

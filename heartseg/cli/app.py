@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
 from heartseg.cli.evaluate_command import evaluate
+from heartseg.cli.infer_command import infer
 from heartseg.cli.surfaces_command import surfaces
 from heartseg.cli.view_command import view
 from heartseg.errors import HeartsegError
@@ -105,7 +106,7 @@ for command in (
     data_commands.split,
     model_commands.train,
     evaluate,
-    model_commands.infer,
+    infer,
     data_commands.colorize,
     surfaces,
     view,

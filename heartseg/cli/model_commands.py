@@ -1,11 +1,10 @@
-"""The commands that train, use and describe a model.
+"""The commands that train and describe a model.
 
 Modules that take long to import are imported inside a command, after its configuration is known to
 be valid.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -17,18 +16,9 @@ from heartseg.cli.options import (
     Overwrite,
     Quiet,
     begin,
-    path_argument,
-    split_config,
 )
 from heartseg.errors import HeartsegError
 from heartseg.native_notes import native_notes_hidden
-from heartseg.plurals import counted
-
-if TYPE_CHECKING:
-    from heartseg.pipelines.infer import InferResult
-
-PACKAGED_SECTIONS = ("infer", "data", "parallel", "run_dir")
-"""Sections of the configuration that matter if the packaged model segments."""
 
 
 def train(
@@ -73,68 +63,6 @@ def train(
         f"best loss {result.best_loss:.4f} in epoch {result.best_epoch} of "
         f"{len(result.history)}: {result.best_file}"
     )
-
-
-def infer(
-    inputs: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        path_argument(
-            metavar="[CONFIG] [INPUT]...",
-            help="Pictures, NIfTI volumes, or folders of them. A first argument that ends in .yaml "
-            "is the configuration of a trained run. Without one, heartseg uses the packaged model, "
-            "which takes volumes only and writes to ./heartseg_output.",
-        ),
-    ] = None,
-    output_dir: OutputDir = None,
-    overrides: Overrides = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    log_file: LogFile = None,
-) -> None:
-    """Segment slices, folders of slices and NIfTI volumes."""
-    config_file, files = split_config(inputs or [])
-    config = begin(config_file, overrides, quiet, log_file)
-    keys = [override.partition("=")[0].strip() for override in overrides or ()]
-    packaged = config_file is None and "run_dir" not in keys
-    ignored = [key for key in keys if key.split(".")[0] not in PACKAGED_SECTIONS]
-    if packaged and ignored:
-        raise typer.BadParameter(
-            f"--set {', '.join(ignored)}: the packaged model does not use this; name the CONFIG of "
-            "a run of your own"
-        )
-    from heartseg.cli import console
-    from heartseg.pipelines.infer import run_infer
-
-    with console.progress("infer") as report:
-        result = run_infer(
-            config,
-            files,
-            output_dir=output_dir,
-            packaged=packaged,
-            overwrite=overwrite,
-            report=report,
-        )
-    _show_volumes(result)
-    counts = ((result.num_volumes, "volume"), (result.num_pictures, "picture"))
-    segmented = " and ".join(counted(number, noun) for number, noun in counts if number)
-    console.say(
-        f"{segmented} segmented in {result.output_dir} on the {result.device.removeprefix('the ')}"
-    )
-
-
-def _show_volumes(result: "InferResult") -> None:
-    """Print a line per case: its volumes in mL, what is doubtful, its files."""
-    from heartseg.cli import console
-
-    for case, files in result.files.items():
-        rows = [row for row in result.volumes if row.case == case]
-        found = [f"{row.structure} {row.volume_ml:.1f}" for row in rows if row.voxels]
-        flags = [f"{row.structure} {row.flags.replace(';', ', ')}" for row in rows if row.flags]
-        parts = [f"{', '.join(found)} mL"] if found else []
-        parts += [f"flags: {'; '.join(flags)}"] if flags else []
-        parts += [", ".join(file.name for file in files)] if files else []
-        if parts:
-            console.say(f"{case}: {' | '.join(parts)}")
 
 
 def inspect(

@@ -287,9 +287,20 @@ class InferConfig(Section):
     """Where results go; the default is RUN_DIR/inference."""
     batch_size: PositiveInt = 8
     """Slices predicted at once."""
-    outputs: tuple[str, ...] = ("label_map", "preview")
-    """Files that are written for a volume: label_map, preview, report, movie_webm, movie_gif,
-    movie_mp4, slicer, split."""
+    outputs: tuple[str, ...] = ("label_map", "preview", "numbers")
+    """Files that are written for a volume: label_map, preview, numbers, report, movie_webm,
+    movie_gif, movie_mp4, surfaces, slicer, split."""
+    structures: tuple[str, ...] | None = None
+    """Keys of the structures that every result is about; none: all."""
+    diameters: bool = False
+    """Whether surface areas and diameters of vessels are measured; so they are with the outputs
+    report and surfaces."""
+    height_cm: float | None = None
+    """Height of the patient, with weight_kg: volumes are also given per body surface area."""
+    weight_kg: float | None = None
+    """Weight of the patient."""
+    bsa_m2: float | None = None
+    """Body surface area of the patient, in place of height and weight."""
     overlay: bool = False
     """Whether the labels are also drawn over a picture."""
     movie: Literal["none", "webm", "gif", "mp4"] = "none"

@@ -14,7 +14,7 @@ from heartseg.inference.outputs.registry import (
     Files,
     name_files,
 )
-from heartseg.labels import LabelTable
+from heartseg.labels import Structure
 from heartseg.ownership import RECORD, add_to_record, check_own
 from heartseg.scans.reading import is_dicom, is_scan, name_scan
 
@@ -72,7 +72,7 @@ def plan_tasks(
     inputs: Sequence[Path],
     output_dir: Path,
     *,
-    table: LabelTable,
+    structures: Sequence[Structure],
     scan_formats: Sequence[str],
     picture_formats: Sequence[str],
     image_suffix: str = "",
@@ -84,7 +84,7 @@ def plan_tasks(
     Args:
         inputs: Scans and pictures.
         output_dir: Where the results go.
-        table: The structures.
+        structures: The structures that are wanted.
         scan_formats: Output formats of a scan, by name.
         picture_formats: Output formats of a picture, by name.
         image_suffix: As for ``name_case``.
@@ -108,7 +108,12 @@ def plan_tasks(
             formats, chosen = PICTURE_FORMATS, picture_formats
             case = image_stem(file)
         files = name_files(
-            formats, chosen, folder=output_dir, case=case, table=table, option=formats_option
+            formats,
+            chosen,
+            folder=output_dir,
+            case=case,
+            structures=structures,
+            option=formats_option,
         )
         tasks.append(Task(file, case, files, label_map))
     _check_distinct(tasks)

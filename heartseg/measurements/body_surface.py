@@ -7,6 +7,7 @@ from heartseg.errors import DataError
 HEIGHTS_CM = (30.0, 250.0)
 WEIGHTS_KG = (0.5, 350.0)
 AREAS_M2 = (0.05, 4.0)
+BODY_MASS_INDICES = (5.0, 100.0)
 """From a small preterm infant to the largest adults; beyond, a unit was mistaken."""
 
 
@@ -54,7 +55,7 @@ def mosteller_m2(height_cm: float, weight_kg: float) -> float:
         weight_kg: Weight in kilograms.
 
     Raises:
-        DataError: If a value is none of a patient.
+        DataError: If a value is none of a patient, or they are not of one.
 
     References:
         Mosteller (1987). Simplified calculation of body-surface area. N Engl J Med 317(17):1098.
@@ -62,6 +63,13 @@ def mosteller_m2(height_cm: float, weight_kg: float) -> float:
     """
     _check("height", height_cm, HEIGHTS_CM, "cm")
     _check("weight", weight_kg, WEIGHTS_KG, "kg")
+    index = weight_kg / (height_cm / 100) ** 2
+    low, high = BODY_MASS_INDICES
+    if not low <= index <= high:
+        raise DataError(
+            f"height and weight: {height_cm:g} cm and {weight_kg:g} kg give a body mass index of "
+            f"{index:.3g} kg/m2, expected {low:g} to {high:g}; are they exchanged?"
+        )
     return math.sqrt(height_cm * weight_kg / 3600)
 
 

@@ -1,4 +1,4 @@
-"""What is measured on smooth surfaces: areas, and diameters of vessels. It takes a second or more."""
+"""What is measured on smooth surfaces, in a second or more: areas, and diameters of vessels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -19,6 +19,8 @@ from heartseg.inference.batch import (
     segment_to_files,
 )
 from heartseg.inference.outputs.label_map import LABEL_MAP_SUFFIX
+from heartseg.inference.outputs.registry import find_wanted
+from heartseg.inference.results import Wanted
 from heartseg.inference.segmenter import SliceSegmenter
 from heartseg.inference.tasks import (
     COMMAND,
@@ -39,6 +41,7 @@ from heartseg.lock import locked
 from heartseg.modelfile.description import ModelDescription
 from heartseg.ownership import read_made
 from heartseg.parallel import map_cases
+from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
@@ -53,6 +56,10 @@ OUTPUT_DIR = Path("heartseg_output")
 
 PICTURE_SUFFIXES = ("_preview", "_overlay")
 """How the pictures that version 0.1 wrote without a record are told from inputs."""
+
+
+BODY_KEYS = ("height_cm", "weight_kg", "bsa_m2")
+"""Settings of one patient."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,8 @@ def run_infer(
     Raises:
         ConfigError: If ``infer.outputs`` names no output format, or the model or the inputs would
             leave a setting of the section ``infer`` without effect.
-        DataError: If there is no trained model, nothing to segment, a result would be lost, or
+        DataError: If ``infer.structures`` names none of the model, height and weight are of no
+            patient, there is no trained model, nothing to segment, a result would be lost, or
             another process is at work in the folder.
         ModelError: If the model cannot be used.
         BatchError: If some inputs cannot be segmented; the others are.
@@ -119,7 +127,8 @@ def run_infer(
     model_file = None if packaged else layout.require_best()
     model = describe_model(model_file)
     _refuse_foreign(config, model, model_file)
-    tasks, problems = _plan(config, inputs, output_dir, model)
+    wanted = _find_wanted(config.infer, model)
+    tasks, problems = _plan(config, inputs, output_dir, model, wanted)
     # Two calls at once would lose each other's rows of the table.
     with locked(output_dir):
         known_rows = read_volumes(output_dir / VOLUMES)
@@ -129,7 +138,7 @@ def run_infer(
             overwrite=overwrite,
             known_cases={row.case for row in known_rows},
         )
-        result, failed = _segment_tasks(config, model_file, tasks, output_dir, report)
+        result, failed = _segment_tasks(config, model_file, tasks, wanted, output_dir, report)
         if result.volumes:
             write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, result.volumes))
         mark_finished(output_dir, tasks)
@@ -159,6 +168,25 @@ def _refuse_foreign(config: Config, model: ModelDescription, model_file: Path | 
         )
 
 
+def _find_wanted(settings: InferConfig, model: ModelDescription) -> Wanted:
+    """Return what is wanted of every scan.
+
+    Raises:
+        DataError: If a structure is not one of the model, or height and weight are of no patient.
+    """
+    scan_formats, _ = _choose_formats(settings)
+    wanted = find_wanted(
+        scan_formats,
+        structures=settings.structures,
+        height_cm=settings.height_cm,
+        weight_kg=settings.weight_kg,
+        bsa_m2=settings.bsa_m2,
+        diameters=settings.diameters,
+    )
+    wanted.list_structures(model.table)
+    return wanted
+
+
 def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
     """Refuse settings for pictures if there are only scans, and the other way round.
 
@@ -179,10 +207,21 @@ def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
             "infer.movie: shows volumes, and all inputs are pictures; use infer.overlay=true for "
             "the labels over a picture"
         )
+    scans = [task for task in tasks if task.is_scan]
+    sizes = [name for name in BODY_KEYS if getattr(settings, name) is not None]
+    if sizes and len(scans) != 1:
+        raise ConfigError(
+            f"infer.{sizes[0]}: is of one patient, and there are {counted(len(scans), 'volume')}; "
+            "segment one volume per call, or leave it out"
+        )
 
 
 def _plan(
-    config: Config, inputs: Sequence[Path], output_dir: Path, model: ModelDescription
+    config: Config,
+    inputs: Sequence[Path],
+    output_dir: Path,
+    model: ModelDescription,
+    wanted: Wanted,
 ) -> tuple[list[Task], list[str]]:
     """Find the inputs and name their results; also return one message per unsuitable input."""
     if not inputs:
@@ -205,7 +244,7 @@ def _plan(
     tasks = plan_tasks(
         files,
         output_dir,
-        table=model.table,
+        structures=wanted.list_structures(model.table),
         scan_formats=scan_formats,
         picture_formats=picture_formats,
         image_suffix=data.image_suffix,
@@ -259,6 +298,7 @@ def _segment_tasks(
     config: Config,
     model_file: Path | None,
     tasks: Sequence[Task],
+    wanted: Wanted,
     output_dir: Path,
     report: Report,
 ) -> tuple[InferResult, list[str]]:
@@ -277,11 +317,11 @@ def _segment_tasks(
     progress = BatchProgress(report, len(tasks))
     failed: list[str] = []
     if isinstance(segmenter, SliceSegmenter):
-        failed = segment_pictures(segmenter, pictures, progress)
+        failed = segment_pictures(segmenter, pictures, progress, wanted=wanted)
     if segmenter is None or (on_cluster and volumes):
-        rows, failed_volumes = _segment_on_cluster(config, model_file, volumes, progress)
+        rows, failed_volumes = _segment_on_cluster(config, model_file, volumes, wanted, progress)
     else:
-        rows, failed_volumes = segment_scans(segmenter, readings, progress)
+        rows, failed_volumes = segment_scans(segmenter, readings, progress, wanted=wanted)
     result = InferResult(
         output_dir,
         len(pictures) - len(failed),
@@ -314,13 +354,17 @@ def _warn_of_differences(config: Config, model: ModelDescription, model_file: Pa
 
 
 def _segment_on_cluster(
-    config: Config, model_file: Path | None, tasks: Sequence[Task], progress: BatchProgress
+    config: Config,
+    model_file: Path | None,
+    tasks: Sequence[Task],
+    wanted: Wanted,
+    progress: BatchProgress,
 ) -> tuple[list[VolumeRow], list[str]]:
     """Let the workers of a cluster segment volumes, each one at a time; see ``segment_scans``."""
     # Absolute paths: the workers have working directories of their own.
     model_file = None if model_file is None else model_file.absolute()
     outcomes = map_cases(
-        partial(_segment_on_worker, config=config, model_file=model_file),
+        partial(_segment_on_worker, config=config, model_file=model_file, wanted=wanted),
         [task.absolute() for task in tasks],
         backend=config.parallel.backend,
         address=config.parallel.address,
@@ -336,5 +380,8 @@ def _segment_on_cluster(
     )
 
 
-def _segment_on_worker(task: Task, *, config: Config, model_file: Path | None) -> WrittenScan:
-    return segment_to_files(task, read_scan(task.file), load_segmenter_once(model_file, config))
+def _segment_on_worker(
+    task: Task, *, config: Config, model_file: Path | None, wanted: Wanted
+) -> WrittenScan:
+    segmenter = load_segmenter_once(model_file, config)
+    return segment_to_files(task, read_scan(task.file), segmenter, wanted=wanted)

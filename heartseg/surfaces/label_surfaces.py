@@ -73,9 +73,7 @@ def build_surfaces(
         Surfaces in the coordinates of the affine, by the keys of the structures, and
         ``blood_pool``. Structures without a voxel are left out; nothing if there is none.
     """
-    heart = fit_heart(
-        labels, affine, table, smooth_mm=smooth_mm, triangles=triangles, keys=keys
-    )
+    heart = fit_heart(labels, affine, table, smooth_mm=smooth_mm, triangles=triangles, keys=keys)
     if heart is None:
         return {}
     pool = build_blood_pool(heart, labels, affine, smooth_mm=smooth_mm, triangles=triangles)
@@ -95,8 +93,13 @@ def fit_heart(
     """Smooth a label map, and find the surface of each structure; see ``build_surfaces``.
 
     Args:
-        labels, affine, table, smooth_mm, triangles, keys: As for ``build_surfaces``.
-        step_mm: As for ``fit_labels``.
+        labels: ``(X, Y, Z)`` label map.
+        affine: ``(4, 4)`` from voxel indices to millimetres.
+        table: The structures.
+        smooth_mm: Standard deviation of the smoothing; None: one voxel along each axis.
+        triangles: Most triangles of a surface; None: as many as the voxels give.
+        step_mm: Step of the finest grid that is tried, along every axis; None: the voxels.
+        keys: Structures that are wanted; None: all.
 
     Returns:
         What was found; None if no wanted structure has a voxel.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from heartseg.labels import LabelTable
+from heartseg.labels import Structure
 
 Result = TypeVar("Result")
 
@@ -24,10 +24,14 @@ class OutputFormat(Generic[Result]):
     endings: tuple[str, ...]
     write: Callable[[Sequence[Path], Result], None]
 
-    def name_files(self, folder: Path, case: str, table: LabelTable) -> tuple[Path, ...]:
+    def name_files(
+        self, folder: Path, case: str, structures: Sequence[Structure]
+    ) -> tuple[Path, ...]:
         """Return the files of a case, in the order in which ``write`` takes them."""
         return tuple(
-            folder / f"{case}{name}" for ending in self.endings for name in _expand(ending, table)
+            folder / f"{case}{name}"
+            for ending in self.endings
+            for name in _expand(ending, structures)
         )
 
 
@@ -41,7 +45,7 @@ def one_file(ending: str, write: Callable[[Path, Result], None]) -> OutputFormat
     return OutputFormat((ending,), write_it)
 
 
-def _expand(ending: str, table: LabelTable) -> list[str]:
+def _expand(ending: str, structures: Sequence[Structure]) -> list[str]:
     if "{structure}" not in ending:
         return [ending]
-    return [ending.replace("{structure}", structure.key) for structure in table.foreground]
+    return [ending.replace("{structure}", structure.key) for structure in structures]

@@ -1,0 +1,167 @@
+"""``heartseg infer``: its arguments and its result."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from heartseg.cli.options import (
+    LogFile,
+    OutputDir,
+    Overrides,
+    Overwrite,
+    Quiet,
+    begin,
+    path_argument,
+    split_config,
+)
+from heartseg.plurals import counted
+
+if TYPE_CHECKING:
+    from heartseg.config.schema import Config
+    from heartseg.pipelines.infer import InferResult
+
+PACKAGED_SECTIONS = ("infer", "data", "parallel", "run_dir")
+"""Sections of the configuration that matter if the packaged model segments."""
+
+
+def infer(
+    inputs: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        path_argument(
+            metavar="[CONFIG] [INPUT]...",
+            help="Pictures, volumes (NIfTI, DICOM, NRRD, MetaImage, MGH), or folders of them. A "
+            "first argument that ends in .yaml is the configuration of a trained run. Without one, "
+            "heartseg uses the packaged model, which takes volumes only and writes to "
+            "./heartseg_output.",
+        ),
+    ] = None,
+    output_dir: OutputDir = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Also write one page per volume, NAME_report.html."),
+    ] = False,
+    surfaces: Annotated[
+        bool,
+        typer.Option("--surfaces", help="Also write closed surfaces, NAME_LV.stl and others."),
+    ] = False,
+    slicer: Annotated[
+        bool,
+        typer.Option("--slicer", help="Also write NAME.seg.nrrd and colours for 3D Slicer."),
+    ] = False,
+    split: Annotated[
+        bool,
+        typer.Option("--split", help="Also write one mask per structure, NAME_LV.nii.gz."),
+    ] = False,
+    structures: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="LV,RV,...", help="Only these structures, in every result."),
+    ] = None,
+    diameters: Annotated[
+        bool,
+        typer.Option(
+            "--diameters",
+            help="Also measure surface areas and diameters of vessels, as --report and --surfaces "
+            "do.",
+        ),
+    ] = False,
+    height_cm: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--height", metavar="CM", help="Height of the patient, with --weight: volumes per m2."
+        ),
+    ] = None,
+    weight_kg: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--weight", metavar="KG", help="Weight of the patient."),
+    ] = None,
+    bsa_m2: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--bsa", metavar="M2", help="Body surface area in place of --height and --weight."
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    log_file: LogFile = None,
+) -> None:
+    """Segment slices and volumes: label maps, numbers, and surfaces and pages on demand."""
+    config_file, files = split_config(inputs or [])
+    keys = [override.partition("=")[0].strip() for override in overrides or ()]
+    chosen = {
+        "--structures": ("structures", structures and structures.split(",")),
+        "--diameters": ("diameters", diameters or None),
+        "--height": ("height_cm", height_cm),
+        "--weight": ("weight_kg", weight_kg),
+        "--bsa": ("bsa_m2", bsa_m2),
+    }
+    settings = [*(overrides or ()), *_to_settings(chosen, keys)]
+    config = begin(config_file, settings, quiet, log_file)
+    formats = {"report": report, "surfaces": surfaces, "slicer": slicer, "split": split}
+    config = _with_outputs(config, [name for name, wanted in formats.items() if wanted])
+    packaged = config_file is None and "run_dir" not in keys
+    ignored = [key for key in keys if key.split(".")[0] not in PACKAGED_SECTIONS]
+    if packaged and ignored:
+        raise typer.BadParameter(
+            f"--set {', '.join(ignored)}: the packaged model does not use this; name the CONFIG of "
+            "a run of your own"
+        )
+    from heartseg.cli import console
+    from heartseg.pipelines.infer import run_infer
+
+    with console.progress("infer") as track:
+        result = run_infer(
+            config,
+            files,
+            output_dir=output_dir,
+            packaged=packaged,
+            overwrite=overwrite,
+            report=track,
+        )
+    _show_volumes(result)
+    counts = ((result.num_volumes, "volume"), (result.num_pictures, "picture"))
+    segmented = " and ".join(counted(number, noun) for number, noun in counts if number)
+    console.say(
+        f"{segmented} segmented in {result.output_dir} on the {result.device.removeprefix('the ')}"
+    )
+
+
+def _to_settings(chosen: Mapping[str, tuple[str, object]], keys: list[str]) -> list[str]:
+    """Return the settings of the section ``infer`` that options stand for, as for ``--set``.
+
+    Raises:
+        BadParameter: If a setting is given in both ways.
+    """
+    settings = []
+    for option, (name, value) in chosen.items():
+        if value is None:
+            continue
+        if f"infer.{name}" in keys:
+            raise typer.BadParameter(f"{option} sets infer.{name}; leave out --set infer.{name}")
+        settings.append(f"infer.{name}={json.dumps(value)}")
+    return settings
+
+
+def _with_outputs(config: "Config", formats: list[str]) -> "Config":
+    """Return a configuration with further output formats."""
+    outputs = tuple(dict.fromkeys([*config.infer.outputs, *formats]))
+    section = config.infer.model_copy(update={"outputs": outputs})
+    return config.model_copy(update={"infer": section})
+
+
+def _show_volumes(result: "InferResult") -> None:
+    """Print a line per case: its volumes in mL, what is doubtful, its files."""
+    from heartseg.cli import console
+
+    for case, files in result.files.items():
+        rows = [row for row in result.volumes if row.case == case]
+        found = [f"{row.structure} {row.volume_ml:.1f}" for row in rows if row.voxels]
+        flags = [f"{row.structure} {row.flags.replace(';', ', ')}" for row in rows if row.flags]
+        parts = [f"{', '.join(found)} mL"] if found else []
+        parts += [f"flags: {'; '.join(flags)}"] if flags else []
+        parts += [", ".join(file.name for file in files)] if files else []
+        if parts:
+            console.say(f"{case}: {' | '.join(parts)}")
