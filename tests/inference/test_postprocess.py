@@ -1,6 +1,6 @@
 import numpy as np
 
-from heartseg.inference.postprocess import clean_up, keep_largest_components, touches_border
+from heartseg.inference.postprocess import clean_up, keep_largest_components
 from heartseg.labels import HVSMR
 
 
@@ -86,11 +86,3 @@ def test_an_empty_label_map_stays_empty():
     empty = np.zeros((3, 4, 5), np.uint8)
 
     np.testing.assert_array_equal(keep_largest_components(empty), empty)
-
-
-def test_structures_at_the_border_are_found():
-    labels = np.zeros((5, 6, 7), np.uint8)
-    labels[2, 3, 6] = 3
-    labels[2, 3, 3] = 2
-
-    np.testing.assert_array_equal(touches_border(labels, 5), [True, False, False, True, False])

@@ -6,7 +6,7 @@ import trimesh
 from builders import make_affine, rotate
 from solids import ball
 
-from heartseg.labels import HVSMR
+from heartseg.labels import DISPLAY_COLORS, HVSMR
 from heartseg.surfaces.label_surfaces import build_surfaces
 from heartseg.surfaces.mesh_files import FORMATS, write_surfaces
 
@@ -60,7 +60,7 @@ def test_the_heart_has_named_and_coloured_parts(heart, tmp_path):
 
     scene = trimesh.load(tmp_path / "a_heart.glb")
     assert set(scene.geometry) == {"LV", "PA"}
-    for key, color in (("LV", (255, 0, 0)), ("PA", (255, 255, 255))):
+    for key, color in (("LV", DISPLAY_COLORS["LV"]), ("PA", DISPLAY_COLORS["PA"])):
         material = scene.geometry[key].visual.material
         assert tuple(material.baseColorFactor[:3]) == color
     assert scene.geometry["LV"].visual.material.name == "left ventricle"
