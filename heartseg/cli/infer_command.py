@@ -1,7 +1,7 @@
 """``heartseg infer``: its arguments and its result."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PACKAGED_SECTIONS = ("infer", "data", "parallel", "run_dir")
 """Sections of the configuration that matter if the packaged model segments."""
+SHOWN_FILES = 5
+"""How many files of a case are named in its line."""
 
 
 def infer(
@@ -162,6 +164,13 @@ def _show_volumes(result: "InferResult") -> None:
         flags = [f"{row.structure} {row.flags.replace(';', ', ')}" for row in rows if row.flags]
         parts = [f"{', '.join(found)} mL"] if found else []
         parts += [f"flags: {'; '.join(flags)}"] if flags else []
-        parts += [", ".join(file.name for file in files)] if files else []
+        parts += [_name_files(files)] if files else []
         if parts:
             console.say(f"{case}: {' | '.join(parts)}")
+
+
+def _name_files(files: Sequence[Path]) -> str:
+    """Name the first files; where there is one per structure, the others are counted."""
+    names = [file.name for file in files[:SHOWN_FILES]]
+    more = len(files) - len(names)
+    return ", ".join(names) + (f" and {counted(more, 'other file')}" if more else "")

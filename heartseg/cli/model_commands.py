@@ -91,4 +91,4 @@ def info() -> None:
     from heartseg.cli import console
     from heartseg.modelfile.packaged import render_card
 
-    console.say(render_card())
+    console.show_markdown(render_card())

@@ -6,7 +6,7 @@ import trimesh
 from builders import make_affine, rotate
 from solids import ball
 
-from heartseg.labels import DISPLAY_COLORS, HVSMR
+from heartseg.labels import HVSMR
 from heartseg.surfaces.label_surfaces import build_surfaces
 from heartseg.surfaces.mesh_files import FORMATS, write_surfaces
 
@@ -60,7 +60,8 @@ def test_the_heart_has_named_and_coloured_parts(heart, tmp_path):
 
     scene = trimesh.load(tmp_path / "a_heart.glb")
     assert set(scene.geometry) == {"LV", "PA"}
-    for key, color in (("LV", DISPLAY_COLORS["LV"]), ("PA", DISPLAY_COLORS["PA"])):
+    # As people see them, (180, 60, 60) and (75, 75, 255), in the linear light of glTF.
+    for key, color in (("LV", (116, 12, 12)), ("PA", (18, 18, 255))):
         material = scene.geometry[key].visual.material
         assert tuple(material.baseColorFactor[:3]) == color
     assert scene.geometry["LV"].visual.material.name == "left ventricle"
