@@ -21,6 +21,7 @@ from heartseg.plurals import counted
 
 if TYPE_CHECKING:
     from heartseg.config.schema import Config
+    from heartseg.inference.volumetry import VolumeRow
     from heartseg.pipelines.infer import InferResult
 
 PACKAGED_SECTIONS = ("infer", "data", "parallel", "run_dir")
@@ -161,9 +162,9 @@ def _show_volumes(result: "InferResult") -> None:
     for case, files in result.files.items():
         rows = [row for row in result.volumes if row.case == case]
         found = [f"{row.structure} {row.volume_ml:.1f}" for row in rows if row.voxels]
-        flags = [f"{row.structure} {row.flags.replace(';', ', ')}" for row in rows if row.flags]
+        flags = _gather_flags(rows)
         parts = [f"{', '.join(found)} mL"] if found else []
-        parts += [f"flags: {'; '.join(flags)}"] if flags else []
+        parts += [f"flags: {flags}"] if flags else []
         parts += [_name_files(files)] if files else []
         if parts:
             console.say(f"{case}: {' | '.join(parts)}")
@@ -174,3 +175,15 @@ def _name_files(files: Sequence[Path]) -> str:
     names = [file.name for file in files[:SHOWN_FILES]]
     more = len(files) - len(names)
     return ", ".join(names) + (f" and {counted(more, 'other file')}" if more else "")
+
+
+def _gather_flags(rows: Sequence["VolumeRow"]) -> str:
+    """Return each flag with the structures that have it, such as ``truncated AO, IVC``."""
+    marked: dict[str, list[str]] = {}
+    for row in rows:
+        for flag in filter(None, row.flags.split(";")):
+            marked.setdefault(flag, []).append(row.structure)
+    return "; ".join(
+        f"{flag} {'all' if len(names) == len(rows) else ', '.join(names)}"
+        for flag, names in marked.items()
+    )
