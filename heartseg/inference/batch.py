@@ -122,7 +122,6 @@ def segment_to_files(
             label_hash = _fingerprint(task.label_map, segmenter.model.table)
         result = segment_scan(task.case, scan, segmenter, label_hash=label_hash, report=report)
     result = restrict(result, wanted)
-    report(1, 1, "writing")
     write_files(SCAN_FORMATS, task.files, result)
     return WrittenScan(result.rows, tuple(f"{task.file}: {notice}" for notice in result.notices))
 
