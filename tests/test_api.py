@@ -1,6 +1,6 @@
 import csv
-import json
 import doctest
+import json
 import logging
 import os
 import subprocess
@@ -175,7 +175,7 @@ def test_what_is_saved_can_be_restricted_and_indexed(run_dir, scan_file, tmp_pat
     left = numbers["structures"]["LV"]
     assert left["volume_ml_per_m2"] == pytest.approx(2 * result.volumes_ml["LV"], abs=2e-4)
     assert left["surface_area_mm2"] > 0
-    with pytest.raises(DataError, match="body surface area: expected 0.05 to 4 m2, got 40"):
+    with pytest.raises(DataError, match=r"body surface area: expected 0\.05 to 4 m2, got 40"):
         result.save(tmp_path / "other", bsa_m2=40)
     assert not (tmp_path / "other").exists()
 
