@@ -75,7 +75,8 @@ def build_scan_page(
             Row(
                 values[row.structure],
                 [value(row) if row.voxels else None for _, value in columns],
-                row.flags.split(";") if row.flags else (),
+                # That the model has seen the patient holds for the scan, and is a notice.
+                [flag for flag in row.flags.split(";") if flag not in ("", "learned")],
             )
             for row in rows
         ],

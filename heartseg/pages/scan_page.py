@@ -12,7 +12,6 @@ FLAGS = {
     "absent": "not found",
     "truncated": "reaches the border of the scan: part of it may lie outside",
     "doubtful": "the views of the model agree poorly: check it",
-    "learned": "the model has seen this patient in training",
 }
 """What the flags of ``volumes.csv`` mean, in words."""
 
