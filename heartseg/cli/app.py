@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
+from heartseg.cli.config_command import config
 from heartseg.cli.evaluate_command import evaluate
 from heartseg.cli.surfaces_command import surfaces
 from heartseg.cli.view_command import view
@@ -109,6 +110,7 @@ for command in (
     data_commands.colorize,
     surfaces,
     view,
+    config,
     model_commands.inspect,
     model_commands.info,
 ):

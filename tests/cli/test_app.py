@@ -25,6 +25,7 @@ COMMANDS = (
     "colorize",
     "surfaces",
     "view",
+    "config",
     "inspect",
     "info",
 )
