@@ -81,9 +81,9 @@ def infer(
         path_argument(
             metavar="[CONFIG] [INPUT]...",
             help="Pictures, NIfTI volumes, or folders of them. A first argument that is a "
-            "CONFIG (the folder of a trained run or study, or a YAML file) names the model. Without "
-            "one, heartseg uses the packaged model, which takes volumes only and writes to "
-            "./heartseg_output.",
+            "CONFIG (the folder of a trained run or study, or a YAML file) names the model. "
+            "Without one, heartseg uses the packaged model, which takes volumes only and writes "
+            "to ./heartseg_output.",
         ),
     ] = None,
     output_dir: OutputDir = None,

@@ -1,4 +1,4 @@
-"""The configurations that ship with heartseg, and what a CONFIG may be: file, name or run folder."""
+"""The configurations that ship with heartseg, and what a CONFIG may be: file, name or folder."""
 
 import logging
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from heartseg.config.loading import dump_config
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
 from heartseg.evaluation.label_pair import LabelPair
-from heartseg.evaluation.report import Material, write_evaluation
+from heartseg.evaluation.report import EVALUATION_FILES, Material, Paper, write_evaluation
 from heartseg.evaluation.scores import CaseScores, collect_scores
 from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 OWNED = Outputs(
     "evaluate",
-    ("evaluation.csv", "cases.csv", "summary.json", "report.html", "predictions/*_seg.nii.gz"),
+    ("evaluation.csv", *EVALUATION_FILES, "predictions/*_seg.nii.gz"),
 )
 
 
@@ -150,7 +150,8 @@ def run_evaluation(
             seed=config.evaluate.seed,
         )
         material = _gather_material(config, held_out, description, output_dir)
-        summary = write_evaluation(output_dir, scores, context, material)
+        paper = Paper(config.evaluate.table_measures, config.evaluate.figures)
+        summary = write_evaluation(output_dir, scores, context, material, paper=paper)
     if problems:
         raise BatchError(
             f"{len(problems)} of {len(held_out.cases)} test cases could not be scored "

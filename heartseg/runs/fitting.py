@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from heartseg import __version__
 from heartseg.config.schema import PACKAGED, Config
 from heartseg.errors import HeartsegError
+from heartseg.labels import LabelTable
 from heartseg.lock import locked
 from heartseg.modelfile.initial import load_initial_weights
 from heartseg.ownership import discard, finish_record
@@ -96,7 +97,7 @@ def _train(
         model,
         fed.train,
         fed.valid,
-        files=_training_files(layout),
+        files=_training_files(layout, config.label_table),
         settings=FitSettings(
             epochs=train.epochs,
             steps_per_epoch=fed.steps,
@@ -120,13 +121,14 @@ def _train(
     )
 
 
-def _training_files(layout: RunLayout) -> TrainingFiles:
+def _training_files(layout: RunLayout, table: LabelTable) -> TrainingFiles:
     record = HistoryFiles(
         layout.history,
         layout.losses_table,
         layout.metrics_table,
         layout.losses_plot,
         layout.metrics_plot,
+        {f"dice_{s.key}": table.display_color(s) for s in table.foreground},
     )
     return TrainingFiles(layout.best, layout.state, record, layout.tensorboard)
 
