@@ -18,6 +18,7 @@ from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
 from heartseg.cli.config_command import config
 from heartseg.cli.evaluate_command import evaluate
+from heartseg.cli.study_command import study
 from heartseg.cli.surfaces_command import surfaces
 from heartseg.cli.view_command import view
 from heartseg.errors import HeartsegError
@@ -106,6 +107,7 @@ for command in (
     data_commands.split,
     model_commands.train,
     evaluate,
+    study,
     model_commands.infer,
     data_commands.colorize,
     surfaces,

@@ -332,6 +332,8 @@ class ParallelConfig(Section):
     """Backend of joblib for work on cases; dask: the workers of a cluster."""
     address: str | None = None
     """Where the scheduler of the Dask cluster listens: HOST:PORT, for backend: dask."""
+    folds: PositiveInt | None = None
+    """Folds of a study that train at once on this machine; none: one per GPU, else one."""
     num_processes: PositiveInt = 1
     """Processes that train one network together, as a rule one a host; several need JAX."""
     process_index: Annotated[int, Field(ge=0)] = 0

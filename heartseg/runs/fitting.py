@@ -89,7 +89,7 @@ def _train(
     model = (
         load_state(layout.state, precision.policy, shortcuts=train.shortcuts == "auto")
         if history
-        else _build_model(config, material, precision)
+        else build_model(config, precision)
     )
     placement.in_first(lambda: describe_training(model, config, precision))
     fed = material.feed(placement, first_epoch=len(history))
@@ -133,14 +133,16 @@ def _training_files(layout: RunLayout, table: LabelTable) -> TrainingFiles:
     return TrainingFiles(layout.best, layout.state, record, layout.tensorboard)
 
 
-def _build_model(config: Config, material: Material, precision: Precision) -> keras.Model:
+def build_model(config: Config, precision: Precision) -> keras.Model:
+    """Build and compile the network of a run, with the weights that it starts from."""
     with dtype_policy(precision.policy):
-        model = find_kind(config.model.kind).build_network(config)
+        kind = find_kind(config.model.kind)
+        model = kind.build_network(config)
         if config.train.init is not None:
             load_initial_weights(
                 model, None if config.train.init == PACKAGED else config.train.init
             )
-        material.compile(model)
+        kind.compile_network(model, config)
     return model
 
 

@@ -21,6 +21,7 @@ COMMANDS = (
     "split",
     "train",
     "evaluate",
+    "study",
     "infer",
     "colorize",
     "surfaces",
