@@ -82,9 +82,10 @@ def infer(
         Optional[list[Path]],  # noqa: UP045
         path_argument(
             metavar="[CONFIG] [INPUT]...",
-            help="Pictures, NIfTI volumes, or folders of them. A first argument that ends in .yaml "
-            "is the configuration of a trained run. Without one, heartseg uses the packaged model, "
-            "which takes volumes only and writes to ./heartseg_output.",
+            help="Pictures, NIfTI volumes, or folders of them. A first argument that is a "
+            "CONFIG (the folder of a trained run or study, or a YAML file) names the model. "
+            "Without one, heartseg uses the packaged model, which takes volumes only and writes "
+            "to ./heartseg_output.",
         ),
     ] = None,
     output_dir: OutputDir = None,

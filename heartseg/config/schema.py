@@ -39,6 +39,18 @@ if TYPE_CHECKING:
 else:
     LossName = Literal[LOSSES]
 
+MeasureName = Literal[
+    "dice",
+    "iou",
+    "hd95_mm",
+    "assd_mm",
+    "nsd",
+    "precision",
+    "recall",
+    "volume_prediction_ml",
+    "volume_reference_ml",
+    "volume_difference_ml",
+]
 PACKAGED = "packaged"
 """What `train.init` calls the weights that come with the package."""
 DEFAULT_PERCENTILES = (0.5, 99.5)
@@ -276,6 +288,15 @@ class EvaluateConfig(Section):
     """Distance within which surfaces count as equal (normalised surface Dice)."""
     seed: Seed = 137
     """Seed of the bootstrap."""
+    table_measures: Annotated[tuple[MeasureName, ...], Field(min_length=1)] = (
+        "dice",
+        "hd95_mm",
+        "assd_mm",
+        "nsd",
+    )
+    """Measures in table.md and table.tex, in this order; summary.csv has all."""
+    figures: Literal["none", "svg", "pdf"] = "none"
+    """Whether the figures of the report are also written as files, for print."""
 
 
 class InferConfig(Section):
@@ -311,6 +332,8 @@ class ParallelConfig(Section):
     """Backend of joblib for work on cases; dask: the workers of a cluster."""
     address: str | None = None
     """Where the scheduler of the Dask cluster listens: HOST:PORT, for backend: dask."""
+    folds: PositiveInt | None = None
+    """Folds of a study that train at once on this machine; none: one per GPU, else one."""
     num_processes: PositiveInt = 1
     """Processes that train one network together, as a rule one a host; several need JAX."""
     process_index: Annotated[int, Field(ge=0)] = 0

@@ -129,6 +129,23 @@ def run_prepare(
         return _prepare_cases(config, cases, problems, overwrite=overwrite, report=report)
 
 
+def is_prepared(config: Config) -> bool:
+    """Return whether all cases in ``data.source_dir`` are prepared as the configuration says.
+
+    Raises:
+        DataError: If the folder of the scans or the record of the prepared slices cannot be read.
+    """
+    data = config.data
+    state = read_prepared_state(data.master_dir)
+    if state is None:
+        return False
+    cases, _ = find_cases(
+        data.source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+    )
+    plan = _plan_state(config, cases)
+    return state.is_made_like(plan) and _is_finished(data.master_dir, state, plan)
+
+
 def _prepare_cases(
     config: Config,
     cases: Sequence[CaseFiles],
@@ -333,8 +350,7 @@ def _open_master(master_dir: Path, plan: PreparedState, *, overwrite: bool) -> l
         )
     known, wanted = state.sources, plan.sources
     unchanged = [name for name, value in wanted.items() if known.get(name) == value]
-    finished = state.complete and set(known) == set(unchanged) == set(wanted)
-    if finished and _is_whole(master_dir):
+    if _is_finished(master_dir, state, plan):
         raise DataError(
             f"{master_dir}: is already prepared and complete; pass --overwrite to prepare it again"
         )
@@ -345,6 +361,11 @@ def _open_master(master_dir: Path, plan: PreparedState, *, overwrite: bool) -> l
     for name in wanted.keys() - set(unchanged):
         _remove_slices(master_dir, name)
     return unchanged
+
+
+def _is_finished(master_dir: Path, state: PreparedState, plan: PreparedState) -> bool:
+    """Return whether all cases are prepared from the sources that are there now."""
+    return state.complete and state.sources == plan.sources and _is_whole(master_dir)
 
 
 def _remove_slices(master_dir: Path, case: str) -> None:

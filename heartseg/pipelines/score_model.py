@@ -16,7 +16,7 @@ from heartseg.config.loading import dump_config
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
 from heartseg.evaluation.label_pair import LabelPair
-from heartseg.evaluation.report import Material, write_evaluation
+from heartseg.evaluation.report import EVALUATION_FILES, Material, Paper, write_evaluation
 from heartseg.evaluation.scores import CaseScores, collect_scores
 from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
@@ -26,16 +26,16 @@ from heartseg.modelfile.checkpoint import load_model
 from heartseg.modelfile.description import ModelDescription
 from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases, place_for_workers
-from heartseg.pictures.case_pictures import OrientedCase, orient_case
+from heartseg.pictures.case_pictures import OrientedCase
 from heartseg.progress import Report, silent
 from heartseg.runs.held_out import HeldOut, find_held_out, find_split
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import read_record
+from heartseg.runs.scored_case import prediction_file, read_scored_case
 from heartseg.runs.trained import describe_model, load_segmenter_once
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.geometry import SliceLayout
-from heartseg.scans.intensity import apply_window, find_window
 from heartseg.scans.volume import (
     Volume,
     check_same_grid,
@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 OWNED = Outputs(
     "evaluate",
-    ("evaluation.csv", "cases.csv", "summary.json", "report.html", "predictions/*_seg.nii.gz"),
+    ("evaluation.csv", *EVALUATION_FILES, "predictions/*_seg.nii.gz"),
 )
 
 
@@ -150,7 +150,8 @@ def run_evaluation(
             seed=config.evaluate.seed,
         )
         material = _gather_material(config, held_out, description, output_dir)
-        summary = write_evaluation(output_dir, scores, context, material)
+        paper = Paper(config.evaluate.table_measures, config.evaluate.figures)
+        summary = write_evaluation(output_dir, scores, context, material, paper=paper)
     if problems:
         raise BatchError(
             f"{len(problems)} of {len(held_out.cases)} test cases could not be scored "
@@ -196,19 +197,7 @@ def _gather_material(
     def read_view(case: str) -> OrientedCase | None:
         if case not in held_out.sources:
             return None
-        files = held_out.sources[case]
-        image = read_image(files.image_file)
-        recipe = model.recipe
-        limits = find_window(image.voxels, recipe.window, recipe.window_range)
-        predicted = _prediction_file(output_dir, case)
-        prediction = read_label_map(predicted, model.table).voxels if predicted.exists() else None
-        return orient_case(
-            case,
-            prediction,
-            read_label_map(files.label_file, model.table).voxels,
-            affine=image.affine,
-            image=np.clip(apply_window(image.voxels, limits), 0, 1),
-        )
+        return read_scored_case(case, held_out.sources[case], output_dir, model)
 
     layout = RunLayout(config.run_dir)
     epochs = read_json(layout.history)["epochs"] if layout.history.is_file() else []
@@ -230,10 +219,6 @@ def _gather_material(
         },
         details=details,
     )
-
-
-def _prediction_file(output_dir: Path, case: str) -> Path:
-    return output_dir / "predictions" / f"{case}_seg.nii.gz"
 
 
 def _check_sources(config: Config, description: ModelDescription, held_out: HeldOut) -> None:
@@ -342,7 +327,7 @@ def _predict_source(
     except DataError as error:
         refusal = str(error)
     else:
-        write_label_map(_prediction_file(output_dir, case), labels, like=image, table=table)
+        write_label_map(prediction_file(output_dir, case), labels, like=image, table=table)
     endpoints = None
     if case in held_out.endpoints:
         zones = read_label_map(held_out.endpoints[case], table)

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from heartseg.cohort.cases import CaseFiles
 from heartseg.config.model_sections import WholeHeartModelConfig
 from heartseg.config.schema import Config
@@ -41,6 +44,22 @@ class WholeHeartKind:
             num_classes=config.label_table.num_classes,
             seed=config.train.seed,
         )
+
+    def compile_network(self, network: "keras.Model", config: Config) -> None:
+        """Give the network the optimizer of the configuration and the loss of partial volumes."""
+        from heartseg.runs.material import compile_with
+        from heartseg.training.partial_volume_loss import PartialVolumeDiceCrossentropy
+
+        loss = PartialVolumeDiceCrossentropy(name="dice_crossentropy")
+        compile_with(network, config.train, loss, [])
+
+    def build_batch(self, config: Config) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return images of noise, and voxels that are all background."""
+        shape = (config.train.batch_size, *whole_heart_model(config).grid)
+        images = np.random.default_rng(0).random((*shape, 1)).astype(np.float32)
+        fractions = np.zeros((*shape, config.label_table.num_classes), np.float32)
+        fractions[..., 0] = 1
+        return images, fractions
 
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
         """Write the summary of the network; there is no drawing."""

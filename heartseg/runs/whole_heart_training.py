@@ -27,7 +27,7 @@ from heartseg.runs.epoch_pictures import name_picture, write_beside
 from heartseg.runs.heart_files import Part, find_parts, find_patient_split, find_unique
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import find_origin
-from heartseg.runs.material import Fed, compile_with
+from heartseg.runs.material import Fed
 from heartseg.runs.slice_training import fill_up
 from heartseg.runs.whole_heart_kind import whole_heart_model
 from heartseg.scans.fingerprint import PREFIX, fingerprint_labels, fingerprint_scan
@@ -37,7 +37,6 @@ from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, 
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan
 from heartseg.synthesis.scene import SCENE_GRID, Scene
 from heartseg.synthesis.sources import lay_scan, read_scene
-from heartseg.training.partial_volume_loss import PartialVolumeDiceCrossentropy
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision
 
@@ -181,12 +180,6 @@ class HeartMaterial:
 
     def check_memory(self, precision: Precision) -> None:
         """Nothing is refused ahead: a sample of the usual grid takes about 2 GB."""
-
-    def compile(self, model: keras.Model) -> None:
-        """Give the network optimizer and loss."""
-        compile_with(
-            model, self._config.train, PartialVolumeDiceCrossentropy(name="dice_crossentropy"), []
-        )
 
     def feed(self, placement: Placement, *, first_epoch: int) -> Fed:
         """Read the scans, draw the scenes, and return the batches, from an epoch on."""
