@@ -14,11 +14,9 @@ from heartseg.exchange.grids import place_labels
 from heartseg.exchange.terminology import find_structure
 from heartseg.labels import LabelTable
 from heartseg.scans.nrrd import NRRD_SUFFIXES, read_nrrd_with_fields
-from heartseg.scans.reading import SCAN_SUFFIXES, read_plain
+from heartseg.scans.reading import read_plain
 from heartseg.scans.volume import Volume, as_labels, check_labels, is_nifti, read_label_map
 
-LABEL_MAP_SUFFIXES = tuple(suffix for suffix in SCAN_SUFFIXES if suffix not in (".zip", ".ima"))
-"""How the names of label maps end, in small letters."""
 _SEG_SUFFIXES = (".dcm", ".dicom")
 _LABEL_VALUE = re.compile(r"Segment(\d{1,4})_LabelValue")
 _TERM = re.compile(r"TerminologyEntry:[^~|]*~[^~|]*~[^~|^]*\^([^~|^]*)\^([^~|^]*)")

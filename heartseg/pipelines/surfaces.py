@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from heartseg.cohort.inputs import find_inputs
 from heartseg.cohort.pairing import ENDPOINTS, Suffixes, case_name
 from heartseg.errors import BatchError, DataError
-from heartseg.exchange.label_maps import LABEL_MAP_SUFFIXES, read_labels
+from heartseg.exchange.label_maps import read_labels
 from heartseg.exchange.structure_files import choose_structures
 from heartseg.files import image_stem, list_files, write_json
 from heartseg.inference.postprocess import touches_border
@@ -20,6 +20,7 @@ from heartseg.labels import LabelTable, Structure
 from heartseg.ownership import add_to_record, check_own
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
+from heartseg.scans.reading import LABEL_MAP_SUFFIXES
 from heartseg.scans.volume import Volume, check_same_grid
 from heartseg.surfaces.isosurface import Mesh
 from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces
