@@ -13,7 +13,9 @@ from heartseg.files import (
     printable_name,
 )
 from heartseg.scans.dicom_files import archives_dicom, holds_dicom
+from heartseg.scans.dicom_series import may_be_segmentation
 from heartseg.scans.reading import ARCHIVE_SUFFIXES, DICOM_SUFFIXES, SCAN_SUFFIXES, is_dicom
+from heartseg.scans.volume import is_nifti
 from heartseg.slices.store import IMAGE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -147,7 +149,14 @@ def _list_folder(
             folder,
             ", ".join(file.name for file in skipped),
         )
-    kept = [file for file in readable if file not in skipped]
+    kept, images = split_dicom([file for file in readable if file not in skipped])
+    if images:
+        logger.info("%s: %d DICOM files are no label maps, and skipped", folder, len(images))
+    copies = find_copies(kept)
+    if copies:
+        names = ", ".join(file.name for file in copies)
+        logger.info("%s: skipped, since their label map is there as NIfTI: %s", folder, names)
+    kept = [file for file in kept if file not in copies]
     if not kept:
         folders = [entry.name for entry in list_folder(folder) if entry.is_dir()]
         hint = f"; pass one of its subfolders: {', '.join(folders[:5])}" if folders else ""
@@ -155,3 +164,30 @@ def _list_folder(
             f"{folder}: expected files that end in {', '.join(endings)}, found none{hint}"
         )
     return kept
+
+
+def split_dicom(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Separate the single DICOM files that are images from all other files, by their headers."""
+    images = [
+        file
+        for file in files
+        if file.name.lower().endswith(DICOM_SUFFIXES) and not may_be_segmentation(file)
+    ]
+    return [file for file in files if file not in images], images
+
+
+def find_copies(files: Sequence[Path]) -> list[Path]:
+    """Return the segmentations of a folder that ``infer`` wrote beside the label map in NIfTI.
+
+    They are ``NAME.seg.nrrd`` and ``NAME.seg.dcm`` beside ``NAME_seg.nii.gz``.
+    """
+    written = {
+        file.with_name(image_stem(file).removesuffix("_seg"))
+        for file in files
+        if is_nifti(file) and image_stem(file).endswith("_seg")
+    }
+    return [
+        file
+        for file in files
+        if file.stem.endswith(".seg") and file.with_name(file.stem.removesuffix(".seg")) in written
+    ]

@@ -21,6 +21,7 @@ from heartseg.scans.dicom_header import (
     read_identity,
 )
 from heartseg.scans.dicom_stack import Stack, count_positions, stack_frames
+from heartseg.scans.dicom_values import text_of
 from heartseg.scans.volume import spacing_of
 
 logger = logging.getLogger(__name__)
@@ -161,6 +162,17 @@ def find_identity(path: Path) -> frozenset[str]:
             if dataset is not None:
                 identity |= read_identity(dataset)
     return identity
+
+
+def may_be_segmentation(file: Path) -> bool:
+    """Tell whether a file claims to be a DICOM SEG; one whose header is broken may be."""
+    with open_container(file) as container:
+        try:
+            with container.open(file.name) as stream:
+                dataset = read_dataset(stream, tags=["Modality"])
+        except unreadable():
+            return True
+    return dataset is None or text_of(dataset, "Modality") in ("", "SEG")
 
 
 def _read_headers(container: Container) -> tuple[list[Header], int]:
