@@ -1,5 +1,6 @@
 """Which files belong to which case."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +8,10 @@ from pathlib import Path
 
 from heartseg.errors import DataError
 from heartseg.files import image_stem, list_files, natural_key
-from heartseg.scans.volume import NIFTI_SUFFIXES
+from heartseg.scans.reading import SCAN_SUFFIXES
+from heartseg.scans.volume import is_nifti
+
+logger = logging.getLogger(__name__)
 
 _SAFE_NAME = re.compile(r"[\w+-][\w .+-]*")
 
@@ -87,12 +91,21 @@ def _find_problem(
 def find_volumes(folder: Path, suffix: str) -> dict[str, list[Path]]:
     """List the NIfTI files of a folder whose names end in a suffix, by what precedes the suffix.
 
+    Files of other formats with such names are left out, and logged as a warning.
+
     Raises:
         DataError: If the folder is missing.
     """
     found: dict[str, list[Path]] = {}
-    for file in list_files(folder, NIFTI_SUFFIXES):
+    others: list[Path] = []
+    for file in list_files(folder, SCAN_SUFFIXES):
         stem = image_stem(file)
         if stem.lower().endswith(suffix.lower()):
-            found.setdefault(stem[: len(stem) - len(suffix)], []).append(file)
+            if is_nifti(file):
+                found.setdefault(stem[: len(stem) - len(suffix)], []).append(file)
+            elif suffix:
+                others.append(file)
+    if others:
+        names = ", ".join(file.name for file in others)
+        logger.warning("%s: skipped, since training data are NIfTI: %s", folder, names)
     return found
