@@ -110,3 +110,56 @@ def match_labels(
         )
     missing = [s.key for s in table.foreground if s.key not in found]
     return table.stored_as(found), missing
+
+
+def describe_for_nnunet(table: LabelTable, num_cases: int, *, sheared: bool) -> dict[str, Any]:
+    """Return the ``dataset.json`` that nnU-Net v2 expects beside ``imagesTr`` and ``labelsTr``.
+
+    Args:
+        table: The labels, whose values are those of the label maps.
+        num_cases: Number of cases.
+        sheared: Whether a case has axes that are not perpendicular: nnU-Net's usual reader, which
+            uses SimpleITK, refuses those.
+
+    References:
+        Isensee et al. (2021). Nature Methods 18. https://doi.org/10.1038/s41592-020-01008-z
+    """
+    described: dict[str, Any] = {
+        "channel_names": {"0": "MRI"},
+        "labels": {BACKGROUND: 0, **{s.key: s.value for s in table.foreground}},
+        "numTraining": num_cases,
+        "file_ending": NIFTI_SUFFIXES[-1],
+    }
+    if sheared:
+        described["overwrite_image_reader_writer"] = "NibabelIO"
+    return described
+
+
+def describe_for_decathlon(
+    table: LabelTable, files: Sequence[tuple[str, str]], *, name: str
+) -> dict[str, Any]:
+    """Return the ``dataset.json`` of the Medical Segmentation Decathlon.
+
+    Args:
+        table: The labels, whose values are those of the label maps.
+        files: Image and label map of each case, relative to the folder.
+        name: Name of the data set.
+
+    References:
+        Antonelli et al. (2022). Nature Communications 13.
+        https://doi.org/10.1038/s41467-022-30695-9
+    """
+    return {
+        "name": name,
+        "description": "",
+        "reference": "",
+        "licence": "",
+        "release": "",
+        "tensorImageSize": "3D",
+        "modality": {"0": "MRI"},
+        "labels": {"0": BACKGROUND, **{str(s.value): s.name for s in table.foreground}},
+        "numTraining": len(files),
+        "numTest": 0,
+        "training": [{"image": f"./{image}", "label": f"./{label}"} for image, label in files],
+        "test": [],
+    }

@@ -9,6 +9,7 @@ from heartseg.cohort.cases import CaseFiles
 from heartseg.cohort.split_record import PARTS, SPLIT, SplitRecord, read_split_record
 from heartseg.config.schema import Config
 from heartseg.errors import DataError
+from heartseg.files import read_json
 from heartseg.labels import LabelTable
 from heartseg.parallel import place_for_workers
 from heartseg.runs.source_data import find_source
@@ -56,6 +57,24 @@ def find_split(config: Config) -> SplitRecord:
             "split.train_cases, valid_cases and test_cases"
         )
     return read_split_record(file)
+
+
+def find_splits(config: Config) -> list[SplitRecord]:
+    """Return every fold of the split on disk, or the one split; none if there is none.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    folder = config.data.dataset_dir
+    if config.split.train_cases is not None:
+        return [find_split(config)]
+    if not (folder / SPLIT).is_file():
+        return []
+    # The record of one split holds a number here, the overview of all folds a list.
+    folds = read_json(folder / SPLIT).get("folds")
+    count = len(folds) if isinstance(folds, list) else 0
+    folders = [folder / f"fold_{fold}" for fold in range(count)] or [folder]
+    return [read_split_record(each / SPLIT) for each in folders]
 
 
 def find_held_out(config: Config, split: SplitRecord) -> HeldOut:
