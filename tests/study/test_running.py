@@ -25,11 +25,12 @@ from heartseg.study.running import run_study
 NUM_CASES, FOLDS, EPOCHS = 6, 2, 2
 TINY = {
     "split": {"folds": FOLDS, "valid_fraction": 0.2},
-    "model": {"num_layers": 3, "base_filters": 8, "base_kernels": [3, 3]},
+    "model": {"num_layers": 2, "base_filters": 8, "base_kernels": [3, 3]},
     "train": {
         "batch_size": 8,
         "epochs": EPOCHS,
         "learning_rate": 0.01,
+        "metrics": [],
         "deterministic": True,
         "precision": "float32",
         "tensorboard": False,
@@ -220,6 +221,24 @@ def test_a_fold_that_cannot_begin_names_the_reason(data, monkeypatch):
     monkeypatch.setattr(running, "run_folds_here", lambda *_: ["fold 1: no memory"])
     with pytest.raises(BatchError, match=r"1 of 2 folds failed(.|\n)*fold 1: no memory"):
         run_study(configure(data, "failing"))
+
+
+def test_a_study_that_is_overwritten_begins_anew_and_leaves_what_is_not_its_own(data, monkeypatch):
+    monkeypatch.setattr(running, "run_folds_here", lambda *_: ["fold 1: no memory"])
+    config = configure(data, "overwritten")
+    with pytest.raises(BatchError):
+        run_study(config)
+    (config.run_dir / "fold_0").mkdir()
+    for name in ("fold_0/best.keras", "notes.txt"):
+        (config.run_dir / name).touch()
+    changed = configure(data, "overwritten", {"split": {"folds": 3}})
+    with pytest.raises(ConfigError, match=r"split.folds: was 2, is 3"):
+        run_study(changed)
+    with pytest.raises(BatchError):
+        run_study(changed, overwrite=True)
+    assert not (config.run_dir / "fold_0").exists()
+    assert (config.run_dir / "notes.txt").is_file()
+    assert (config.run_dir / "dataset/fold_2").is_dir()
 
 
 def test_a_folder_with_a_single_run_is_left_alone(data):
