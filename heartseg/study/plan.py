@@ -23,8 +23,9 @@ SECTIONS = frozenset({"data", "prepare", "split", "model", "synthesis", "train",
 """The sections that make a study what it is."""
 MAY_CHANGE = frozenset(
     {
-        "data.source_dir",
+        "data.dataset_dir",
         "data.master_dir",
+        "data.source_dir",
         "prepare.num_samples",
         "evaluate.batch_size",
         "evaluate.figures",

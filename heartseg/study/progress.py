@@ -1,7 +1,7 @@
 """How far a study has come, read from its files: the same for folds here and on a cluster."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -49,14 +49,20 @@ def look_at(study: Study, number: int) -> FoldProgress:
     )
 
 
-def describe(study: Study, folds: list[FoldProgress], *, at_once: int) -> tuple[int, int, str]:
+def describe(
+    folds: Sequence[FoldProgress], tests: Sequence[int], *, epochs: int, at_once: int
+) -> tuple[int, int, str]:
     """Return units done, all units, and the state in words, with the time left of the training.
 
     A unit is an epoch of a fold or the scoring of a test patient; a training that stopped early
     counts with all its epochs.
+
+    Args:
+        folds: How far each fold has come.
+        tests: Number of test patients of each fold.
+        epochs: Epochs of a fold, at most.
+        at_once: Folds that train at once.
     """
-    epochs = study.config.train.epochs
-    tests = [len(study.test_cases(number)) for number in study.folds]
     done = sum(
         (epochs if fold.trained else fold.epochs)
         + (count if fold.evaluated else min(fold.scored, count))
@@ -107,14 +113,17 @@ def watched(study: Study, report: Report, *, at_once: int) -> Iterator[None]:
 
 def _reporter(study: Study, report: Report, at_once: int) -> Callable[[], None]:
     last: tuple[int, int, str] | None = None
+    tests = [len(study.test_cases(number)) for number in study.folds]
+    epochs = study.config.train.epochs
 
     def show() -> None:
         nonlocal last
         try:
-            state = describe(study, [look_at(study, n) for n in study.folds], at_once=at_once)
+            folds = [look_at(study, number) for number in study.folds]
         except (DataError, OSError):
             # A file was replaced while it was read: the next look finds it.
             return
+        state = describe(folds, tests, epochs=epochs, at_once=at_once)
         if state != last:
             report(*state)
             last = state

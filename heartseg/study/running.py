@@ -13,6 +13,7 @@ from heartseg.lock import locked
 from heartseg.ownership import begin_record, claim_folder, finish_record
 from heartseg.pipelines.prepare import is_prepared, run_prepare
 from heartseg.pipelines.split import run_split
+from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.slices.prepared import read_prepared_state
 from heartseg.study.plan import (
@@ -90,8 +91,8 @@ def run_study(config: Config, *, overwrite: bool = False, report: Report = silen
         finish_record(layout.study_dir, layout.outputs)
     if pooled.problems:
         raise BatchError(
-            f"{len(pooled.problems)} patients could not be scored (the scores of the others are in "
-            f"{pooled.output_dir})",
+            f"{counted(len(pooled.problems), 'patient')} could not be scored (the scores of the "
+            f"others are in {pooled.output_dir})",
             pooled.problems,
         )
     return StudyResult(layout.study_dir, pooled.output_dir, pooled.summary)

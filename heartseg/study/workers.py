@@ -142,6 +142,8 @@ def _relay(number: int, stream: IO[str] | None) -> str | None:
         try:
             message = json.loads(line)
         except ValueError:
+            message = None
+        if not isinstance(message, dict):
             # A library wrote to the standard output.
             continue
         if PROBLEM in message:

@@ -1,7 +1,6 @@
 """A study from its data to its table, in this process and with tiny settings."""
 
 import csv
-import json
 import statistics
 from collections import Counter
 
@@ -11,23 +10,27 @@ import pytest
 from builders import make_config, make_scan, read_tree, write_case
 
 from heartseg.errors import BatchError, ConfigError, DataError
+from heartseg.files import read_json
 from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.score_model import run_evaluation
+from heartseg.runs.step_cost import StepCost
 from heartseg.runs.study_layout import find_model
 from heartseg.study import running
 from heartseg.study.fold import run_fold
 from heartseg.study.forecast import forecast_study
 from heartseg.study.plan import plan_study
+from heartseg.study.progress import format_duration
 from heartseg.study.running import run_study
 
 NUM_CASES, FOLDS, EPOCHS = 6, 2, 2
 TINY = {
     "split": {"folds": FOLDS, "valid_fraction": 0.2},
-    "model": {"num_layers": 3, "base_filters": 8, "base_kernels": [3, 3]},
+    "model": {"num_layers": 2, "base_filters": 8, "base_kernels": [3, 3]},
     "train": {
         "batch_size": 8,
         "epochs": EPOCHS,
         "learning_rate": 0.01,
+        "metrics": [],
         "deterministic": True,
         "precision": "float32",
         "tensorboard": False,
@@ -89,9 +92,7 @@ def test_every_patient_is_scored_once_by_the_fold_that_has_not_seen_it(finished)
     }
     tested = Counter()
     for number in range(FOLDS):
-        split = json.loads((finished.study_dir / f"dataset/fold_{number}/split.json").read_text())[
-            "cases"
-        ]
+        split = read_json(finished.study_dir / f"dataset/fold_{number}/split.json")["cases"]
         assert not set(split["test"]) & {*split["train"], *split["valid"]}
         tested.update(split["test"])
         rows = read_rows(finished.study_dir / f"fold_{number}/evaluation/cases.csv")
@@ -131,6 +132,13 @@ def test_a_study_that_is_killed_twice_finds_the_same_table(data, finished, monke
     assert (config.run_dir / "fold_0/best.keras").is_file()
     assert not (config.run_dir / "fold_0/evaluation/cases.csv").exists()
 
+    # A patient that cannot be scored is reported, the others are scored, and it is tried again.
+    with monkeypatch.context() as patch:
+        patch.setattr("heartseg.pipelines.score_model.read_image", refuse_pat3)
+        with pytest.raises(BatchError, match=r"1 patient could not be scored(.|\n)*pat3"):
+            run_study(config)
+    assert read_json(config.run_dir / "evaluation/summary.json")["num_cases"] == NUM_CASES - 1
+
     result = run_study(config)
 
     for name in ("summary.csv", "cases.csv", "confusion.csv", "table.md", "table.tex"):
@@ -161,16 +169,6 @@ def test_another_study_does_not_continue_it(data, finished):
         forecast_study(other)
 
 
-def test_a_patient_that_cannot_be_scored_is_reported_and_tried_again(data, monkeypatch):
-    config = configure(data, "broken", {"train": {**TINY["train"], "epochs": 1}})
-    with monkeypatch.context() as patch:
-        patch.setattr("heartseg.pipelines.score_model.read_image", refuse_pat3)
-        with pytest.raises(BatchError, match="1 patients could not be scored") as caught:
-            run_study(config)
-    assert "pat3" in str(caught.value)
-    assert run_study(config).summary["num_cases"] == NUM_CASES
-
-
 def refuse_pat3(file):
     from heartseg.scans.volume import read_image
 
@@ -191,10 +189,13 @@ def test_the_folder_segments_with_the_mean_of_its_folds(data, finished, tmp_path
         run_evaluation(config)
 
 
-def test_a_forecast_counts_what_is_left_and_writes_nothing(data, finished):
+def test_a_forecast_counts_what_is_left_and_writes_nothing(data, finished, monkeypatch):
     before = read_tree(data)
-    done = forecast_study(configure(data, "uninterrupted"))
     planned = forecast_study(configure(data, "planned"))
+    cost = StepCost(2.0, 0.5, parameters=1_000_000, memory_bytes=3 * 10**9, device="CPU")
+    monkeypatch.setattr("heartseg.study.forecast.measure_step", lambda _: cost)
+    done = forecast_study(configure(data, "uninterrupted"))
+    counted = forecast_study(configure(data, "planned"))
     assert read_tree(data) == before
     assert planned[0].startswith("study of 6 cases in 2 folds, in ")
     assert planned[1] == "prepare: done; folds: to draw"
@@ -202,12 +203,42 @@ def test_a_forecast_counts_what_is_left_and_writes_nothing(data, finished):
     assert done[1] == "prepare: done; folds: drawn"
     assert done[2] == "fold 0: train 2, valid 1, test 3 patients; done"
     assert "0 s to train 0 folds" in done[4]
+    slices = Counter(row["case"] for row in read_rows(data / "master/manifest.csv"))
+    seconds = 0.0
+    for number in range(FOLDS):
+        file = finished.study_dir / f"dataset/fold_{number}/split.json"
+        cases = read_json(file)["cases"]
+        steps, checks = (-(-sum(slices[c] for c in cases[p]) // 8) for p in ("train", "valid"))
+        seconds += EPOCHS * (2.0 * steps + 0.5 * checks)
+    assert f"a step takes 2 s here on the CPU, an epoch {steps} steps" in counted[4]
+    assert f"at most {format_duration(seconds)} to train 2 folds, 1 at once" in counted[4]
+    # Per fold: the weights of the best epoch, those of the last one, and two moments of Adam.
+    assert "32.0 MB of models and their states" in counted[5]
+    assert counted[6].startswith("memory: about 3.00 GB per fold that trains")
 
 
 def test_a_fold_that_cannot_begin_names_the_reason(data, monkeypatch):
     monkeypatch.setattr(running, "run_folds_here", lambda *_: ["fold 1: no memory"])
     with pytest.raises(BatchError, match=r"1 of 2 folds failed(.|\n)*fold 1: no memory"):
         run_study(configure(data, "failing"))
+
+
+def test_a_study_that_is_overwritten_begins_anew_and_leaves_what_is_not_its_own(data, monkeypatch):
+    monkeypatch.setattr(running, "run_folds_here", lambda *_: ["fold 1: no memory"])
+    config = configure(data, "overwritten")
+    with pytest.raises(BatchError):
+        run_study(config)
+    (config.run_dir / "fold_0").mkdir()
+    for name in ("fold_0/best.keras", "notes.txt"):
+        (config.run_dir / name).touch()
+    changed = configure(data, "overwritten", {"split": {"folds": 3}})
+    with pytest.raises(ConfigError, match=r"split.folds: was 2, is 3"):
+        run_study(changed)
+    with pytest.raises(BatchError):
+        run_study(changed, overwrite=True)
+    assert not (config.run_dir / "fold_0").exists()
+    assert (config.run_dir / "notes.txt").is_file()
+    assert (config.run_dir / "dataset/fold_2").is_dir()
 
 
 def test_a_folder_with_a_single_run_is_left_alone(data):

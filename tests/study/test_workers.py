@@ -66,12 +66,11 @@ def test_a_cluster_gets_absolute_paths_and_no_cluster_of_its_own(tmp_path, monke
         assert config.parallel.backend == "loky"
 
 
-def test_progress_counts_epochs_and_patients_and_says_what_is_left(study, monkeypatch):
-    monkeypatch.setattr(type(study), "test_cases", lambda self, number: ("a", "b"))
+def test_progress_counts_epochs_and_patients_and_says_what_is_left():
     done = FoldProgress(4, (3.0, 2.0, 1.0, 1.5), (10.0,) * 4, True, 2, True)
     busy = FoldProgress(2, (3.0, 2.0), (20.0,) * 2, False, 0, False)
     fresh = FoldProgress(0, (), (), False, 0, False)
-    counted, total, text = describe(study, [done, busy, fresh], at_once=2)
+    counted, total, text = describe([done, busy, fresh], [2, 2, 2], epochs=10, at_once=2)
     # The first fold stopped after 4 of 10 epochs, which then count as 10.
     assert (counted, total) == (10 + 2 + 2, 3 * 10 + 3 * 2)
     # 8 + 10 epochs of 80 / 6 s on two places.
