@@ -66,12 +66,7 @@ def find_cases(images: Place, labels: Place) -> tuple[list[CaseFiles], list[str]
     """
     image_files, label_files = images.find_volumes(), labels.find_volumes()
     if not image_files and not label_files:
-        here = images.folder == labels.folder
-        shown = [place.name("CASE") if here else place.folder.name for place in (images, labels)]
-        raise DataError(
-            f"{images.folder if here else images.folder.parent}: expected NIfTI files "
-            f"{'named' if here else 'in'} {' and '.join(shown)}, found none"
-        )
+        raise DataError(_describe_absence(images, labels))
     cases: list[CaseFiles] = []
     problems: list[str] = []
     for name in sorted(image_files.keys() | label_files.keys(), key=natural_key):
@@ -82,6 +77,18 @@ def find_cases(images: Place, labels: Place) -> tuple[list[CaseFiles], list[str]
         else:
             problems.append(problem)
     return cases, problems
+
+
+def _describe_absence(images: Place, labels: Place) -> str:
+    if images.folder == labels.folder:
+        return (
+            f"{images.folder}: expected NIfTI files named CASE{images.suffix}.nii.gz and "
+            f"CASE{labels.suffix}.nii.gz, found none"
+        )
+    return (
+        f"{images.folder.parent}: expected NIfTI files in {images.folder.name} and "
+        f"{labels.folder.name}, found none"
+    )
 
 
 def _find_problem(

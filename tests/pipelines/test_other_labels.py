@@ -22,7 +22,14 @@ KEYS = [structure.key for structure in MMWHS.foreground]
 SPLIT = {"train_cases": ["pat0", "pat1"], "valid_cases": [], "test_cases": ["pat2"]}
 NETWORKS = {
     "slices": (
-        {"image_channels": 1, "base_filters": 8, "base_kernels": [3, 3], "num_layers": 2},
+        {
+            "image_channels": 1,
+            "base_filters": 8,
+            "base_kernels": [3, 3],
+            "num_layers": 2,
+            "attention": True,
+            "block": "residual",
+        },
         {"batch_size": 8, "metrics": ["dice_per_structure"]},
     ),
     "whole_heart": (
@@ -130,3 +137,5 @@ def test_seven_structures_are_learned_scored_and_segmented(configs, source_dir, 
     written = nibabel.load(tmp_path / "pat2_0000_seg.nii.gz")
     assert np.asarray(written.dataobj).max() < MMWHS.num_classes
     assert written.shape == labels.shape
+    scored = nibabel.load(config.run_dir / "evaluation" / "predictions" / "pat2_seg.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(scored.dataobj))
