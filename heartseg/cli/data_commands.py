@@ -91,9 +91,9 @@ def colorize(
         list[Path],
         path_argument(
             metavar="[CONFIG] INPUT...",
-            help="Label maps (NIfTI, or pictures of label values) or folders of them; colour masks "
-            "with --decode. A first argument that ends in .yaml is a configuration, whose section "
-            "labels defines the colours.",
+            help="Label maps (NIfTI, NRRD, MetaImage, MGH, DICOM SEG, or pictures of label values) "
+            "or folders of them; colour masks with --decode. A first argument that ends in .yaml "
+            "is a configuration, whose section labels defines the colours.",
         ),
     ],
     output_dir: OutputDir = None,
