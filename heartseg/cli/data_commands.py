@@ -111,9 +111,10 @@ def colorize(
         list[Path],
         path_argument(
             metavar="[CONFIG] INPUT...",
-            help="Label maps (NIfTI, or pictures of label values) or folders of them; colour masks "
-            "with --decode. A first argument that is a CONFIG (a YAML file, the folder of a run, a "
-            "name that ships with heartseg) defines the colours in its section labels.",
+            help="Label maps (NIfTI, NRRD, MetaImage, MGH, DICOM SEG, or pictures of label values) "
+            "or folders of them; colour masks with --decode. A first argument that is a CONFIG (a "
+            "YAML file, the folder of a run, a name that ships with heartseg) defines the colours "
+            "in its section labels.",
         ),
     ],
     output_dir: OutputDir = None,

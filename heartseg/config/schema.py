@@ -318,7 +318,7 @@ class InferConfig(Section):
     """Slices predicted at once."""
     outputs: tuple[str, ...] = ("label_map", "preview")
     """Files that are written for a volume: label_map, preview, report, movie_webm, movie_gif,
-    movie_mp4, slicer, split."""
+    movie_mp4, slicer, split, dicom_seg (of DICOM only)."""
     overlay: bool = False
     """Whether the labels are also drawn over a picture."""
     movie: Literal["none", "webm", "gif", "mp4"] = "none"

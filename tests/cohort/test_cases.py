@@ -105,3 +105,14 @@ def test_capital_letters_in_endings_do_not_drop_a_patient(tmp_path):
 
     assert (case.name, case.image_file.name) == ("pat1", "pat1_cropped_norm.NII.GZ")
     assert problems == []
+
+
+def test_scans_that_are_not_nifti_are_named_in_a_warning(tmp_path, caplog):
+    for name in ("a_seg.nii.gz", "a_norm.nii.gz", "b_norm.nrrd", "c_norm.MHA", "d_norm.txt"):
+        (tmp_path / name).touch()
+
+    cases, problems = find_cases(tmp_path, image_suffix="_norm", label_suffix="_seg")
+
+    assert ([case.name for case in cases], problems) == (["a"], [])
+    [warning] = caplog.messages
+    assert warning.endswith("skipped, since training data are NIfTI: b_norm.nrrd, c_norm.MHA")

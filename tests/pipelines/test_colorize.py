@@ -251,9 +251,9 @@ def test_label_maps_of_every_format_have_the_colours_of_nifti(tmp_path):
     result = run_colorize([inputs], table=HVSMR, output_dir=tmp_path / "out")
 
     assert result.num_inputs == 6
-    pictures = sorted((tmp_path / "out" / "a").iterdir())
+    pictures = [tmp_path / "out" / "a" / picture for picture in names(tmp_path / "out" / "a")]
     for name in "bcdef":
-        others = sorted((tmp_path / "out" / name).iterdir())
+        others = [tmp_path / "out" / name / other for other in names(tmp_path / "out" / name)]
         for picture, other in zip(pictures, others, strict=True):
             np.testing.assert_array_equal(read_rgb(other), read_rgb(picture))
     # Over the series that the DICOM SEG refers to.
