@@ -13,6 +13,7 @@ from heartseg.cli.options import (
     Overrides,
     Overwrite,
     Quiet,
+    SeriesNumber,
     begin,
     path_argument,
     split_config,
@@ -20,7 +21,6 @@ from heartseg.cli.options import (
 from heartseg.plurals import counted
 
 if TYPE_CHECKING:
-    from heartseg.config.schema import Config
     from heartseg.inference.volumetry import VolumeRow
     from heartseg.pipelines.infer import InferResult
 
@@ -35,13 +35,14 @@ def infer(
         Optional[list[Path]],  # noqa: UP045
         path_argument(
             metavar="[CONFIG] [INPUT]...",
-            help="Pictures, volumes (NIfTI, DICOM, NRRD, MetaImage, MGH), or folders of them. A "
-            "first argument that ends in .yaml is the configuration of a trained run. Without one, "
-            "heartseg uses the packaged model, which takes volumes only and writes to "
-            "./heartseg_output.",
+            help="Scans (NIfTI, a DICOM folder or .zip, NRRD, MetaImage, MGH), pictures, or "
+            "folders of them. A first argument that is a CONFIG (the folder of a trained run or "
+            "study, or a YAML file) names the model. Without one, heartseg uses the packaged "
+            "model, which takes scans only and writes to ./heartseg_output.",
         ),
     ] = None,
     output_dir: OutputDir = None,
+    series: SeriesNumber = None,
     report: Annotated[
         bool,
         typer.Option("--report", help="Also write one page per volume, NAME_report.html."),
@@ -57,6 +58,12 @@ def infer(
     split: Annotated[
         bool,
         typer.Option("--split", help="Also write one mask per structure, NAME_LV.nii.gz."),
+    ] = False,
+    dicom_seg: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-seg", help="Also write NAME.seg.dcm, which refers to the DICOM series."
+        ),
     ] = False,
     structures: Annotated[
         Optional[str],  # noqa: UP045
@@ -103,8 +110,13 @@ def infer(
     }
     settings = [*(overrides or ()), *_to_settings(chosen, keys)]
     config = begin(config_file, settings, quiet, log_file)
-    formats = {"report": report, "surfaces": surfaces, "slicer": slicer, "split": split}
-    config = _with_outputs(config, [name for name, wanted in formats.items() if wanted])
+    formats = {
+        "report": report,
+        "surfaces": surfaces,
+        "slicer": slicer,
+        "split": split,
+        "dicom_seg": dicom_seg,
+    }
     packaged = config_file is None and "run_dir" not in keys
     ignored = [key for key in keys if key.split(".")[0] not in PACKAGED_SECTIONS]
     if packaged and ignored:
@@ -120,6 +132,8 @@ def infer(
             config,
             files,
             output_dir=output_dir,
+            series=series,
+            formats=[name for name, is_wanted in formats.items() if is_wanted],
             packaged=packaged,
             overwrite=overwrite,
             report=track,
@@ -146,13 +160,6 @@ def _to_settings(chosen: Mapping[str, tuple[str, object]], keys: list[str]) -> l
             raise typer.BadParameter(f"{option} sets infer.{name}; leave out --set infer.{name}")
         settings.append(f"infer.{name}={json.dumps(value)}")
     return settings
-
-
-def _with_outputs(config: "Config", formats: list[str]) -> "Config":
-    """Return a configuration with further output formats."""
-    outputs = tuple(dict.fromkeys([*config.infer.outputs, *formats]))
-    section = config.infer.model_copy(update={"outputs": outputs})
-    return config.model_copy(update={"infer": section})
 
 
 def _show_volumes(result: "InferResult") -> None:

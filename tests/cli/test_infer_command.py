@@ -12,11 +12,11 @@ from heartseg.pipelines.infer import InferResult
 
 @pytest.fixture
 def call(monkeypatch, tmp_path):
-    """Return a function that runs ``infer`` without a model and returns its section."""
+    """Return a function that runs ``infer`` without a model and returns what it is given."""
     seen = []
 
-    def run_infer(config, inputs, **_options):
-        seen.append(config.infer)
+    def run_infer(config, inputs, formats, **_options):
+        seen.append((config.infer, formats))
         files = {"a": tuple(Path(f"a_{number}.stl") for number in range(9))}
         return InferResult(tmp_path, 0, 1, (), files, "CPU")
 
@@ -24,25 +24,21 @@ def call(monkeypatch, tmp_path):
 
     def invoke(*options):
         result = CliRunner().invoke(app, ["infer", "a.nii", *options])
-        return result, seen[-1] if seen else None
+        return (result, *(seen[-1] if seen else (None, None)))
 
     return invoke
 
 
-def test_formats_are_added_to_those_of_the_configuration(call):
-    _, section = call("--surfaces", "--slicer", "--report", "--split")
-    assert section.outputs == (
-        *("label_map", "preview", "numbers"),
-        *("report", "surfaces", "slicer", "split"),
-    )
-
-    _, section = call("--report", "--set", "infer.outputs=[report,movie_gif]")
-    assert section.outputs == ("report", "movie_gif")
+def test_formats_are_written_beside_those_of_the_configuration(call):
+    _, section, formats = call("--surfaces", "--slicer", "--report", "--split", "--dicom-seg")
+    assert formats == ["report", "surfaces", "slicer", "split", "dicom_seg"]
+    assert section.outputs == ("label_map", "preview", "numbers")
+    assert call()[2] == []
 
 
 def test_options_with_a_value_set_their_keys(call):
-    _, plain = call()
-    _, section = call(
+    _, plain, _ = call()
+    _, section, _ = call(
         *("--structures", "LV,RV", "--height", "110.5", "--weight", "18", "--diameters")
     )
 
@@ -56,13 +52,13 @@ def test_options_with_a_value_set_their_keys(call):
 
 
 def test_a_setting_in_two_ways_is_wrong_usage(call):
-    result, _ = call("--height", "110", "--set", "infer.height_cm=120")
+    result, _, _ = call("--height", "110", "--set", "infer.height_cm=120")
 
     assert result.exit_code == 2
     assert "leave out --set" in result.stderr
 
 
 def test_the_line_of_a_scan_names_its_first_files(call):
-    result, _ = call()
+    result, _, _ = call()
 
     assert "a_0.stl, a_1.stl, a_2.stl, a_3.stl, a_4.stl and 4 other files" in result.stdout
