@@ -53,7 +53,7 @@ OUTPUT_DIR = Path("heartseg_output")
 LABEL_MAP_ENDINGS = (LABEL_MAP_SUFFIX, ".seg")
 """How label maps are told from scans; 3D Slicer's end in ``.seg.nrrd``."""
 PICTURE_SUFFIXES = ("_preview", "_overlay")
-"""How the pictures that version 0.1 wrote without a record are told from inputs."""
+"""Beside these, pictures are results: version 0.1 kept no record of what it wrote."""
 
 
 @dataclass(frozen=True)
