@@ -27,6 +27,7 @@ from heartseg.native_notes import native_notes_hidden
 from heartseg.plurals import counted
 
 if TYPE_CHECKING:
+    from heartseg.config.schema import Config
     from heartseg.inference.volumetry import VolumeRow
     from heartseg.pipelines.infer import InferResult
 
@@ -105,6 +106,7 @@ def infer(
     """Segment scans of any format, slices, and folders of them."""
     config_file, files = split_config(inputs or [])
     config = begin(config_file, overrides, quiet, log_file)
+    config = _with_outputs(config, ["dicom_seg"] if dicom_seg else [])
     keys = [override.partition("=")[0].strip() for override in overrides or ()]
     packaged = config_file is None and "run_dir" not in keys
     ignored = [key for key in keys if key.split(".")[0] not in PACKAGED_SECTIONS]
@@ -122,7 +124,6 @@ def infer(
             files,
             output_dir=output_dir,
             series=series,
-            formats=["dicom_seg"] if dicom_seg else [],
             packaged=packaged,
             overwrite=overwrite,
             report=report,
@@ -133,6 +134,13 @@ def infer(
     console.say(
         f"{segmented} segmented in {result.output_dir} on the {result.device.removeprefix('the ')}"
     )
+
+
+def _with_outputs(config: "Config", formats: list[str]) -> "Config":
+    """Return a configuration with further output formats."""
+    outputs = tuple(dict.fromkeys([*config.infer.outputs, *formats]))
+    section = config.infer.model_copy(update={"outputs": outputs})
+    return config.model_copy(update={"infer": section})
 
 
 def _show_volumes(result: "InferResult") -> None:
