@@ -21,6 +21,7 @@ from heartseg.cli.options import (
 from heartseg.plurals import counted
 
 if TYPE_CHECKING:
+    from heartseg.config.schema import Config
     from heartseg.inference.volumetry import VolumeRow
     from heartseg.pipelines.infer import InferResult
 
@@ -109,14 +110,17 @@ def infer(
         "--bsa": ("bsa_m2", bsa_m2),
     }
     settings = [*(overrides or ()), *_to_settings(chosen, keys)]
-    config = begin(config_file, settings, quiet, log_file)
-    formats = {
+    asked = {
         "report": report,
         "surfaces": surfaces,
         "slicer": slicer,
         "split": split,
         "dicom_seg": dicom_seg,
     }
+    config = _add_outputs(
+        begin(config_file, settings, quiet, log_file),
+        [name for name, is_wanted in asked.items() if is_wanted],
+    )
     packaged = config_file is None and "run_dir" not in keys
     ignored = [key for key in keys if key.split(".")[0] not in PACKAGED_SECTIONS]
     if packaged and ignored:
@@ -133,7 +137,6 @@ def infer(
             files,
             output_dir=output_dir,
             series=series,
-            formats=[name for name, is_wanted in formats.items() if is_wanted],
             packaged=packaged,
             overwrite=overwrite,
             report=track,
@@ -144,6 +147,11 @@ def infer(
     console.say(
         f"{segmented} segmented in {result.output_dir} on the {result.device.removeprefix('the ')}"
     )
+
+
+def _add_outputs(config: "Config", formats: Sequence[str]) -> "Config":
+    outputs = list(dict.fromkeys([*config.infer.outputs, *formats]))
+    return config.model_copy(update={"infer": config.infer.model_copy(update={"outputs": outputs})})
 
 
 def _to_settings(chosen: Mapping[str, tuple[str, object]], keys: list[str]) -> list[str]:

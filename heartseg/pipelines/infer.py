@@ -19,7 +19,11 @@ from heartseg.inference.batch import (
     segment_to_files,
 )
 from heartseg.inference.outputs.label_map import LABEL_MAP_SUFFIX
-from heartseg.inference.outputs.registry import find_wanted
+from heartseg.inference.outputs.registry import (
+    DEFAULT_SCAN_FORMATS,
+    SCAN_FORMATS,
+    find_wanted,
+)
 from heartseg.inference.results import Wanted
 from heartseg.inference.segmenter import SliceSegmenter
 from heartseg.inference.tasks import (
@@ -91,7 +95,6 @@ def run_infer(
     *,
     output_dir: Path | None = None,
     series: int | None = None,
-    formats: Sequence[str] = (),
     packaged: bool = False,
     overwrite: bool = False,
     report: Report = silent,
@@ -113,7 +116,6 @@ def run_infer(
         output_dir: Where results go; None: ``infer.output_dir``, else ``RUN_DIR/inference``, or
             ``heartseg_output`` with the packaged model.
         series: Number of the DICOM series; None if there is only one.
-        formats: Output formats of scans beside ``infer.outputs``, such as ``dicom_seg``.
         packaged: Use the packaged model, whatever run the configuration names.
         overwrite: Replace results of an earlier call.
         report: Called after each part of a volume and after each input with (inputs done, inputs,
@@ -132,11 +134,6 @@ def run_infer(
     check_backend()
     packaged = packaged or config is None
     config = config or Config()
-    if formats:
-        outputs = list(dict.fromkeys([*config.infer.outputs, *formats]))
-        config = config.model_copy(
-            update={"infer": config.infer.model_copy(update={"outputs": outputs})}
-        )
     layout = RunLayout(config.run_dir)
     default_dir = OUTPUT_DIR if packaged else layout.inference
     output_dir = output_dir or config.infer.output_dir or default_dir
@@ -145,10 +142,6 @@ def run_infer(
     _refuse_foreign(config, model, model_file)
     wanted = _find_wanted(config.infer, model)
     tasks, problems = _plan(config, inputs, output_dir, model, wanted, series)
-    if formats and not any(task.is_scan for task in tasks):
-        raise ConfigError(
-            f"{', '.join(formats)}: is written of scans, and all inputs are pictures; leave it out"
-        )
     # Two calls at once would lose each other's rows of the table.
     with locked(output_dir):
         known_rows = read_volumes(output_dir / VOLUMES)
@@ -226,6 +219,13 @@ def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
         raise ConfigError(
             "infer.movie: shows volumes, and all inputs are pictures; use infer.overlay=true for "
             "the labels over a picture"
+        )
+    of_scans = set(SCAN_FORMATS) - set(DEFAULT_SCAN_FORMATS)
+    special = [name for name in settings.outputs if name in of_scans]
+    if kinds == {False} and special:
+        raise ConfigError(
+            f"infer.outputs: {special[0]} is written of scans, and all inputs are pictures; leave "
+            "it out"
         )
     scans = [task for task in tasks if task.is_scan]
     sizes = [name for name in BODY_KEYS if getattr(settings, name) is not None]
