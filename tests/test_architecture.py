@@ -12,6 +12,7 @@ import heartseg
 PACKAGE = Path(heartseg.__file__).parent
 BASE = {
     "labels",
+    "label_tables",
     "errors",
     "files",
     "progress",

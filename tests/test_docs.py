@@ -82,6 +82,11 @@ def rejection(arguments):
     if name not in group.commands:
         return f"no command {name}"
     command = group.commands[name]
+    if hasattr(command, "commands"):
+        name, *rest = rest
+        if name not in command.commands:
+            return f"no command {name}"
+        command = command.commands[name]
     known = {option for parameter in command.params for option in parameter.opts}
     # --help is there for every command.
     unknown = [word for word in rest if word.startswith("-") and word not in {*known, "--help"}]

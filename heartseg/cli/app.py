@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
 from heartseg.cli.config_command import config
+from heartseg.cli.dataset_command import dataset
 from heartseg.cli.evaluate_command import evaluate
 from heartseg.cli.study_command import study
 from heartseg.cli.surfaces_command import surfaces
@@ -117,6 +118,7 @@ for command in (
     model_commands.info,
 ):
     app.command()(command)
+app.add_typer(dataset, name="dataset")
 
 
 def _print_version(wanted: bool) -> None:

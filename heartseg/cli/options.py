@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 NO_INPUT_SUFFIXES = (*CONFIG_SUFFIXES, ".json")
-FILE_ENDINGS = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".csv", ".json", ".keras", ".zip")
+FILE_ENDINGS = (
+    *(".nii", ".nii.gz", ".nrrd", ".mha", ".mgz", ".dcm", ".png", ".jpg", ".jpeg"),
+    *(".csv", ".json", ".keras", ".zip"),
+)
 """How names of files end that people give to --output, which takes a folder."""
 
 
@@ -63,6 +66,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings 
 LogFile = Annotated[
     Optional[Path],  # noqa: UP045
     path_option("--log-file", metavar="FILE", help="Also write all messages to FILE."),
+]
+SeriesNumber = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--series", min=0, metavar="N", help="Number of the DICOM series of the scan."),
 ]
 OutputDir = Annotated[
     Optional[Path],  # noqa: UP045

@@ -22,6 +22,7 @@ from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
 from heartseg.files import read_json, remove_unfinished, replacing
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
+from heartseg.labels import LabelTable
 from heartseg.modelfile.checkpoint import load_model
 from heartseg.modelfile.description import ModelDescription
 from heartseg.ownership import Outputs, filling
@@ -123,6 +124,7 @@ def run_evaluation(
     description = describe_model(model_file)
     split = find_split(config)
     held_out = find_held_out(config, split)
+    description = replace(description, table=_match_tables(description.table, held_out, model_file))
     _check_sources(config, description, held_out)
     output_dir = output_dir or layout.evaluation
     with filling(output_dir, OWNED, overwrite=overwrite):
@@ -130,7 +132,9 @@ def run_evaluation(
         published = _measure_published(model, description, held_out, config)
         _write_published(output_dir / "evaluation.csv", published)
         segmenter = find_kind(description.kind).build_segmenter(model, description, config)
-        done, problems = _score_cases(config, held_out, segmenter, output_dir, report)
+        done, problems = _score_cases(
+            config, held_out, segmenter, description.table, output_dir, report
+        )
         scores = collect_scores(
             [case.scores for case in done.values()],
             description.table,
@@ -159,6 +163,22 @@ def run_evaluation(
             problems,
         )
     return EvaluationResult(output_dir, published, summary)
+
+
+def _match_tables(table: LabelTable, held_out: HeldOut, model_file: Path) -> LabelTable:
+    """Return the labels of a model with the values by which the data set stores them.
+
+    Raises:
+        DataError: If the model knows other structures than section ``labels`` lists.
+    """
+    keys, listed = ([s.key for s in structures] for structures in (table, held_out.table))
+    if keys != listed:
+        raise DataError(
+            f"{model_file}: the model knows the labels {', '.join(keys)}, and section labels lists "
+            f"{', '.join(listed)}. Evaluate with the labels of the run, which are in "
+            f"{model_file.with_name('config.yaml')}"
+        )
+    return table.stored_as({s.key: s.stored_values for s in held_out.table})
 
 
 def _write_published(file: Path, published: Mapping[str, float]) -> None:
@@ -245,7 +265,12 @@ def _measure_published(
 
 
 def _score_cases(
-    config: Config, held_out: HeldOut, segmenter: Segmenter, output_dir: Path, report: Report
+    config: Config,
+    held_out: HeldOut,
+    segmenter: Segmenter,
+    table: LabelTable,
+    output_dir: Path,
+    report: Report,
 ) -> tuple[dict[str, _Scored], list[str]]:
     """Predict and score each case; return those by name, and one message a case that failed.
 
@@ -253,6 +278,7 @@ def _score_cases(
     """
     known: dict[str, Any] = {
         "held_out": held_out,
+        "table": table,
         "output_dir": place_for_workers(output_dir, config.parallel.backend),
         "tolerance_mm": config.evaluate.tolerance_mm,
     }
@@ -292,14 +318,14 @@ def _score_case(
     *,
     held_out: HeldOut,
     segmenter: Segmenter,
+    table: LabelTable,
     output_dir: Path,
     tolerance_mm: float,
 ) -> _Scored:
-    table = segmenter.model.table
     if isinstance(segmenter, SliceSegmenter) and case not in held_out.sources:
         pair, warning = _predict_prepared(held_out, case, segmenter)
         return _Scored(score_case(pair, table, tolerance_mm=tolerance_mm), warning=warning)
-    image, reference, pair, refusal = _predict_source(held_out, case, segmenter, output_dir)
+    image, reference, pair, refusal = _predict_source(held_out, case, segmenter, table, output_dir)
     return _Scored(
         score_case(pair, table, tolerance_mm=tolerance_mm),
         label_hash=fingerprint_labels(reference),
@@ -310,16 +336,16 @@ def _score_case(
 
 
 def _predict_source(
-    held_out: HeldOut, case: str, segmenter: Segmenter, output_dir: Path
+    held_out: HeldOut, case: str, segmenter: Segmenter, table: LabelTable, output_dir: Path
 ) -> tuple[Volume, Volume, LabelPair, str | None]:
     """Predict a case from its source volume and keep the prediction.
 
     Returns:
         Scan, reference, what is scored, and why the model refuses the scan, if it does.
     """
-    files, table = held_out.sources[case], segmenter.model.table
+    files = held_out.sources[case]
     image = read_image(files.image_file)
-    reference = read_label_map(files.label_file, table)
+    reference = read_label_map(files.label_file, table, from_source=True)
     check_same_grid(image, reference, names=(str(files.image_file), str(files.label_file)))
     labels, refusal = None, None
     try:
@@ -330,7 +356,7 @@ def _predict_source(
         write_label_map(prediction_file(output_dir, case), labels, like=image, table=table)
     endpoints = None
     if case in held_out.endpoints:
-        zones = read_label_map(held_out.endpoints[case], table)
+        zones = read_label_map(held_out.endpoints[case], table, from_source=True)
         check_same_grid(
             zones, reference, names=(str(held_out.endpoints[case]), str(files.label_file))
         )

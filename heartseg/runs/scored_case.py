@@ -37,7 +37,7 @@ def read_scored_case(
     return orient_case(
         case,
         prediction,
-        read_label_map(files.label_file, model.table).voxels,
+        read_label_map(files.label_file, model.table, from_source=True).voxels,
         affine=image.affine,
         image=np.clip(apply_window(image.voxels, limits), 0, 1),
     )

@@ -109,6 +109,7 @@ class SliceMaterial:
         config = self._config
         options = slice_model(config).architecture
         channels, normalization = options.pop("image_channels"), options.pop("normalization")
+        attention, block = options.pop("attention"), options.pop("block")
         del options["activation"]
         needed = estimate_training_bytes(
             plan_levels(**options),
@@ -118,6 +119,8 @@ class SliceMaterial:
             num_classes=config.label_table.num_classes,
             precision=precision.policy.removeprefix("mixed_"),
             normalized=normalization != "none",
+            attention=attention,
+            residual=block == "residual",
         )
         free = available_bytes()
         if needed > free:

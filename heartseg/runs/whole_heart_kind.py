@@ -15,6 +15,7 @@ from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.runs.heart_files import find_parts, find_patient_split
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.source_data import find_source
 
 if TYPE_CHECKING:
     import keras
@@ -69,8 +70,12 @@ class WholeHeartKind:
         return None
 
     def check_material(self, config: Config) -> None:
-        """Look for the volumes of the split."""
-        find_parts(config, find_patient_split(config).cases)
+        """Look for the volumes of the split, and whether scenes can be drawn around the labels."""
+        find_parts(config, find_source(config), find_patient_split(config).cases)
+        if config.synthesis.scan_share < 1:
+            from heartseg.synthesis.scene import tissues_of
+
+            tissues_of(config.label_table)
 
     def gather_material(self, config: Config, *, report: Report = silent) -> "HeartMaterial":
         """Find the scans of the split, and label maps that have no image."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heartseg.cohort.cases import CaseFiles, find_cases
+from heartseg.cohort.cases import CaseFiles
 from heartseg.cohort.partition import draw_folds
 from heartseg.cohort.split_record import SPLIT, read_split_record
 from heartseg.config.schema import Config
@@ -12,6 +12,7 @@ from heartseg.files import natural_key
 from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.networks.memory import available_bytes
 from heartseg.plurals import counted
+from heartseg.runs.source_data import find_source
 from heartseg.runs.step_cost import StepCost, measure_step
 from heartseg.scans.geometry import SliceLayout
 from heartseg.scans.volume import read_image
@@ -81,11 +82,7 @@ def forecast_study(config: Config) -> list[str]:
 def _find_data(study: Study) -> _Data:
     config = study.config
     data = config.data
-    files: list[CaseFiles] = []
-    if data.source_dir.is_dir():
-        files, _ = find_cases(
-            data.source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
-        )
+    files = find_source(config).cases if data.source_dir.is_dir() else ()
     manifest = data.master_dir / MANIFEST
     if manifest.is_file():
         slices = Counter(record.case for record in read_manifest(manifest))
