@@ -143,6 +143,7 @@ def test_a_dicom_seg_refers_to_the_series_and_holds_every_voxel(scans, config, t
 
     name = Path(path).stem
     assert set(list_visible(tmp_path)) == {
+        f"{name}.json",
         f"{name}.seg.dcm",
         f"{name}_preview.png",
         f"{name}_seg.nii.gz",
