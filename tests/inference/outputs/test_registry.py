@@ -6,12 +6,14 @@ import nibabel
 import numpy as np
 import pytest
 from builders import make_scan
+from dicom_builders import write_classic
 
 from heartseg.errors import ConfigError, DataError
 from heartseg.inference.outputs.output_format import OutputFormat, one_file
 from heartseg.inference.outputs.registry import (
     PICTURE_FORMATS,
     SCAN_FORMATS,
+    check_source,
     find_wanted,
     name_files,
     write_files,
@@ -19,6 +21,7 @@ from heartseg.inference.outputs.registry import (
 from heartseg.inference.results import SegmentedPicture, SegmentedScan, restrict
 from heartseg.labels import HVSMR
 from heartseg.modelfile.description import WHOLE_HEART, WHOLE_HEART_VIEW, ModelDescription
+from heartseg.scans.dicom_series import choose_series
 from heartseg.scans.fingerprint import fingerprint_scan
 from heartseg.scans.volume import build_volume
 from heartseg.slices.store import read_mask
@@ -30,8 +33,11 @@ WHICH = ("largest", "median", "smallest")
 
 
 @pytest.fixture(scope="module")
-def result():
+def result(tmp_path_factory):
+    """A segmented scan of a DICOM series."""
     scan = make_scan()
+    stored = (scan.image * 1000 + 500).astype(np.uint16)
+    folder = write_classic(tmp_path_factory.mktemp("series"), stored, scan.affine)
     return SegmentedScan(
         "pat4",
         build_volume(scan.image.astype(np.float32), scan.affine),
@@ -39,6 +45,7 @@ def result():
         None,
         (),
         ModelDescription(WHOLE_HEART_VIEW, HVSMR, WHOLE_HEART),
+        series=choose_series(folder),
     )
 
 
@@ -116,6 +123,13 @@ def test_every_format_of_a_scan_writes_the_files_that_it_names(tmp_path, result)
     assert all((tmp_path / name).stat().st_size > 100 for name in named)
     label_map = nibabel.load(tmp_path / "pat4_seg.nii.gz")
     np.testing.assert_array_equal(np.asarray(label_map.dataobj), result.labels)
+
+
+def test_only_a_dicom_seg_needs_dicom(result):
+    check_source(SCAN_FORMATS, result.series, source="a")
+    check_source([name for name in SCAN_FORMATS if name != "dicom_seg"], None, source="a")
+    with pytest.raises(DataError, match=r"a: expected a DICOM series, .* \(--dicom-seg\) refers"):
+        check_source(["label_map", "dicom_seg"], None, source="a")
 
 
 def test_the_numbers_say_what_was_measured_and_of_what(tmp_path, result):
