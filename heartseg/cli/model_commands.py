@@ -11,13 +11,17 @@ import typer
 
 from heartseg.cli.options import (
     ConfigFile,
+    Device,
     LogFile,
     OutputDir,
     Overrides,
     Overwrite,
     Quiet,
+    Threads,
     begin,
+    join_settings,
     path_argument,
+    path_option,
     split_config,
 )
 from heartseg.errors import HeartsegError
@@ -44,17 +48,17 @@ def train(
             help="Start from the packaged weights or those of a .keras file; sets train.init.",
         ),
     ] = None,
+    device: Device = None,
+    threads: Threads = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
     """Fit the network to the training part of the split and keep the best checkpoint."""
-    if init is not None and any(
-        override.partition("=")[0].strip() == "train.init" for override in overrides or ()
-    ):
-        raise typer.BadParameter("--init sets train.init; leave out --set train.init")
-    chosen = [] if init is None else [f"train.init={init}"]
-    config = begin(config_file, [*(overrides or ()), *chosen], quiet, log_file)
+    settings = join_settings(
+        overrides, train__init=init, parallel__device=device, parallel__threads=threads
+    )
+    config = begin(config_file, settings, quiet, log_file)
     from heartseg.cli import console
 
     with console.training() as (track, report):
@@ -85,6 +89,16 @@ def infer(
             "which takes volumes only and writes to ./heartseg_output.",
         ),
     ] = None,
+    model_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        path_option(
+            "--model",
+            metavar="FILE.onnx",
+            help="Use a model that `heartseg export` wrote, wherever it was trained.",
+        ),
+    ] = None,
+    device: Device = None,
+    threads: Threads = None,
     output_dir: OutputDir = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
@@ -93,9 +107,12 @@ def infer(
 ) -> None:
     """Segment slices, folders of slices and NIfTI volumes."""
     config_file, files = split_config(inputs or [])
-    config = begin(config_file, overrides, quiet, log_file)
+    settings = join_settings(overrides, parallel__device=device, parallel__threads=threads)
+    config = begin(config_file, settings, quiet, log_file)
     keys = [override.partition("=")[0].strip() for override in overrides or ()]
-    packaged = config_file is None and "run_dir" not in keys
+    if model_file is not None and (config_file is not None or "run_dir" in keys):
+        raise typer.BadParameter("--model names the model already; leave out the run")
+    packaged = config_file is None and "run_dir" not in keys and model_file is None
     ignored = [key for key in keys if key.split(".")[0] not in PACKAGED_SECTIONS]
     if packaged and ignored:
         raise typer.BadParameter(
@@ -111,6 +128,7 @@ def infer(
             files,
             output_dir=output_dir,
             packaged=packaged,
+            model_file=model_file,
             overwrite=overwrite,
             report=report,
         )

@@ -58,6 +58,19 @@ LogFile = Annotated[
     Optional[Path],  # noqa: UP045
     path_option("--log-file", metavar="FILE", help="Also write all messages to FILE."),
 ]
+Device = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="cpu|gpu|gpu:N",
+        help="Compute on the processor or on a GPU; sets parallel.device.",
+    ),
+]
+Threads = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        metavar="N", min=1, help="Threads of the processor to compute with; sets parallel.threads."
+    ),
+]
 OutputDir = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
@@ -68,6 +81,22 @@ OutputDir = Annotated[
         help="Folder of the results.",
     ),
 ]
+
+
+def join_settings(overrides: list[str] | None, **options: object) -> list[str]:
+    """Add options that set one key each, such as ``parallel__device``, to those of ``--set``.
+
+    Raises:
+        BadParameter: If ``--set`` names the same key.
+    """
+    given = {override.partition("=")[0].strip() for override in overrides or ()}
+    chosen = {
+        name.replace("__", "."): value for name, value in options.items() if value is not None
+    }
+    for key in chosen:
+        if key in given:
+            raise typer.BadParameter(f"an option sets {key} already; leave out --set {key}")
+    return [*(overrides or ()), *(f"{key}={value}" for key, value in chosen.items())]
 
 
 def begin(

@@ -1,5 +1,7 @@
 """A Keras model as a compiled function from images to probabilities."""
 
+from collections import Counter
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +55,12 @@ def compile_volume_predict(model: keras.Model) -> PredictVolume:
         lambda images: model(images, training=False), input_signature=signature, autograph=False
     )
     return _quiet_at_first(lambda images: np.asarray(compiled(tf.constant(images)), np.float32))
+
+
+def find_precision(model: keras.Model) -> str:
+    """Return the number format that most layers of a model compute in."""
+    formats = Counter(layer.compute_dtype for layer in model.layers if layer.weights)
+    return str(formats.most_common(1)[0][0]) if formats else "float32"
 
 
 def _quiet_at_first(predict: Predict) -> Predict:

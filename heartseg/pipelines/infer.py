@@ -42,7 +42,7 @@ from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
-from heartseg.runs.trained import describe_model, load_segmenter, load_segmenter_once
+from heartseg.runs.trained import describe_model, load_segmenter_once, start_segmenter
 from heartseg.scans.reading import read_scan
 from heartseg.surroundings import check_backend
 
@@ -82,6 +82,7 @@ def run_infer(
     *,
     output_dir: Path | None = None,
     packaged: bool = False,
+    model_file: Path | None = None,
     overwrite: bool = False,
     report: Report = silent,
 ) -> InferResult:
@@ -98,6 +99,7 @@ def run_infer(
         output_dir: Where results go; None: ``infer.output_dir``, else ``RUN_DIR/inference``, or
             ``heartseg_output`` with the packaged model.
         packaged: Use the packaged model, whatever run the configuration names.
+        model_file: Use this model, an ONNX file that ``heartseg export`` wrote.
         overwrite: Replace results of an earlier call.
         report: Called after each part of a volume and after each input with (inputs done, inputs,
             what was done).
@@ -114,9 +116,10 @@ def run_infer(
     packaged = packaged or config is None
     config = config or Config()
     layout = RunLayout(config.run_dir)
-    default_dir = OUTPUT_DIR if packaged else layout.inference
+    default_dir = OUTPUT_DIR if packaged or model_file else layout.inference
     output_dir = output_dir or config.infer.output_dir or default_dir
-    model_file = None if packaged else layout.require_best()
+    if model_file is None and not packaged:
+        model_file = layout.require_best()
     model = describe_model(model_file)
     _refuse_foreign(config, model, model_file)
     tasks, problems = _plan(config, inputs, output_dir, model)
@@ -269,9 +272,10 @@ def _segment_tasks(
     on_cluster = config.parallel.backend == "dask"
     # Before the model loads, which takes seconds; on a cluster the workers read.
     readings = read_ahead([] if on_cluster else volumes)
-    segmenter = None
+    segmenter, device = None, "the cluster"
     if pictures or not on_cluster:
-        segmenter = load_segmenter(model_file, config)
+        segmenter, engine = start_segmenter(model_file, config)
+        device = device if on_cluster else engine.device
         _warn_of_differences(config, segmenter.model, model_file)
     mark_unfinished(output_dir, tasks)
     progress = BatchProgress(report, len(tasks))
@@ -288,15 +292,9 @@ def _segment_tasks(
         len(volumes) - len(failed_volumes),
         tuple(rows),
         {task.case: tuple(f for f in task.outputs if f.is_file()) for task in tasks},
-        "the cluster" if on_cluster else _find_device(),
+        device,
     )
     return result, failed + failed_volumes
-
-
-def _find_device() -> str:
-    from heartseg.training.devices import find_gpus
-
-    return "GPU" if find_gpus() else "CPU"
 
 
 def _warn_of_differences(config: Config, model: ModelDescription, model_file: Path | None) -> None:
