@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
 from heartseg.cli.evaluate_command import evaluate
+from heartseg.cli.export_command import export
 from heartseg.cli.surfaces_command import surfaces
 from heartseg.cli.view_command import view
 from heartseg.errors import HeartsegError
@@ -109,6 +110,7 @@ for command in (
     data_commands.colorize,
     surfaces,
     view,
+    export,
     model_commands.inspect,
     model_commands.info,
 ):

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,21 @@ def start_onnx(model: OnnxModel, *, gpu: int | None = None, threads: int = 0) ->
     return Engine(compute, f"ONNX Runtime {onnxruntime.__version__}", device, "float32")
 
 
+def import_openvino() -> Any:  # noqa: ANN401 - a module that may be missing
+    """Return the module of OpenVINO.
+
+    Raises:
+        ModelError: If it is not installed.
+    """
+    try:
+        import openvino
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "OpenVINO is not installed; run `pip install 'heartseg[openvino]'`, or choose onnx"
+        ) from error
+    return openvino
+
+
 def start_openvino(model: OnnxModel, *, threads: int = 0) -> Engine:
     """Load a network into OpenVINO, which computes on the processor.
 
@@ -102,12 +117,7 @@ def start_openvino(model: OnnxModel, *, threads: int = 0) -> Engine:
     Raises:
         ModelError: If OpenVINO is not installed, or refuses the network.
     """
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            "infer.runtime: openvino needs OpenVINO; run `pip install 'heartseg[openvino]'`"
-        ) from error
+    openvino = import_openvino()
     # Without this hint OpenVINO would compute in bfloat16 where the processor does.
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads:

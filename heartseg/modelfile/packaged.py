@@ -40,6 +40,12 @@ WEIGHTS = "whole_heart.npz"
 LAYERS = "whole_heart.json"
 DESCRIPTION = "model.json"
 TEMPLATE = "model-card.md.jinja"
+LICENCE = (
+    "CC BY 4.0: derived from HVSMR-2.0 (https://doi.org/10.1038/s41597-024-03469-9) and "
+    "TensorFlow-FlexUNet-Image-Segmentation-Whole-Heart-HVSMR-2.0. For research and teaching only; "
+    "not a medical device"
+)
+"""Of the weights, as the model card states it."""
 
 
 CALIBRATION = Calibration(doubtful=0.75, sure=0.85, hopeless=0.68, usual=0.93)
