@@ -60,10 +60,15 @@ def test_the_guard_notices_an_import_of_keras():
     assert "keras was imported" in run_without_keras("import keras").stderr
 
 
-@pytest.mark.parametrize("case", ["pat4", "pat58"])
-def test_runtimes_and_threads_give_the_same_labels(hvsmr2, case):
+@pytest.mark.parametrize(
+    ("case", "settings"),
+    [
+        ("pat4", [("tensorflow", 0), ("onnx", 1), ("openvino", 0)]),
+        ("pat58", [("tensorflow", 0), ("onnx", 2)]),
+    ],
+)
+def test_runtimes_and_threads_give_the_same_labels(hvsmr2, case, settings):
     image = read_image(hvsmr2 / f"cropped_norm/{case}_cropped_norm.nii.gz")
-    settings = [("tensorflow", 0), ("onnx", 2), ("onnx", 1), ("openvino", 0)]
     found = [
         load_segmenter(
             None,
