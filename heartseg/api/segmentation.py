@@ -29,7 +29,7 @@ from heartseg.inference.tasks import COMMAND, name_case
 from heartseg.inference.volumetry import VOLUMES, merge_volumes, read_volumes, write_volumes
 from heartseg.lock import locked
 from heartseg.native_notes import ask_for_errors_only, native_notes_hidden
-from heartseg.ownership import add_to_record
+from heartseg.ownership import add_to_record, check_own
 from heartseg.progress import Report, silent
 from heartseg.runs import trained
 from heartseg.runs.layout import RunLayout
@@ -83,14 +83,15 @@ class Segmentation:
             formats: Names of output formats: ``label_map``, ``preview``, ``report``,
                 ``movie_webm``, ``movie_gif``, ``movie_mp4``, ``slicer``, ``split``.
             name: Name of the case; by default that of the scan's file, or ``scan``.
-            overwrite: Replace files that are there.
+            overwrite: Replace files of an earlier call; files that heartseg did not write stay.
 
         Returns:
             The files, without ``volumes.csv``.
 
         Raises:
             ConfigError: If a format is unknown.
-            DataError: If a file exists and ``overwrite`` is not set, or cannot be written.
+            DataError: If a file exists and heartseg did not write it or ``overwrite`` is not set,
+                or if one cannot be written.
         """
         folder = Path(folder)
         result = self._result if name is None else replace(self._result, case=_check_name(name))
@@ -107,6 +108,7 @@ class Segmentation:
                         f"{file}: already exists; pass overwrite=True to replace it, or choose "
                         "another folder or name"
                     )
+                check_own(file, COMMAND)
             write_files(SCAN_FORMATS, files, result)
             add_to_record(folder, COMMAND, written)
             write_volumes(folder / VOLUMES, merge_volumes(rows, result.rows))

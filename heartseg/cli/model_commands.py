@@ -4,6 +4,7 @@ Modules that take long to import are imported inside a command, after its config
 be valid.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -29,6 +30,7 @@ from heartseg.native_notes import native_notes_hidden
 from heartseg.plurals import counted
 
 if TYPE_CHECKING:
+    from heartseg.inference.volumetry import VolumeRow
     from heartseg.pipelines.infer import InferResult
 
 PACKAGED_SECTIONS = ("infer", "data", "parallel", "run_dir")
@@ -147,12 +149,24 @@ def _show_volumes(result: "InferResult") -> None:
     for case, files in result.files.items():
         rows = [row for row in result.volumes if row.case == case]
         found = [f"{row.structure} {row.volume_ml:.1f}" for row in rows if row.voxels]
-        flags = [f"{row.structure} {row.flags.replace(';', ', ')}" for row in rows if row.flags]
+        flags = _gather_flags(rows)
         parts = [f"{', '.join(found)} mL"] if found else []
-        parts += [f"flags: {'; '.join(flags)}"] if flags else []
+        parts += [f"flags: {flags}"] if flags else []
         parts += [", ".join(file.name for file in files)] if files else []
         if parts:
             console.say(f"{case}: {' | '.join(parts)}")
+
+
+def _gather_flags(rows: Sequence["VolumeRow"]) -> str:
+    """Return each flag with the structures that have it, such as ``truncated AO, IVC``."""
+    marked: dict[str, list[str]] = {}
+    for row in rows:
+        for flag in filter(None, row.flags.split(";")):
+            marked.setdefault(flag, []).append(row.structure)
+    return "; ".join(
+        f"{flag} {'all' if len(names) == len(rows) else ', '.join(names)}"
+        for flag, names in marked.items()
+    )
 
 
 def inspect(

@@ -14,7 +14,7 @@ FULL = "full"
 REQUIRED = "required"
 SCOPES = (FULL, REQUIRED)
 WHOLE_HEART = "whole_heart"
-"""Structure of the rows in which all structures count as one, in files."""
+"""Name, in files, of the rows about the whole heart: all structures taken together."""
 WHOLE_HEART_NAME = "whole heart"
 MACRO_AVERAGE_NAME = "macro average"
 """What both are called where people read them."""

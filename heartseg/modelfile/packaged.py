@@ -28,6 +28,7 @@ from heartseg.modelfile.description import (
     Calibration,
     ModelDescription,
 )
+from heartseg.modelfile.keras_settings import own_settings
 from heartseg.modelfile.layers import Architecture
 from heartseg.modelfile.onnx_format import OnnxModel
 from heartseg.modelfile.onnx_graph import build_graph
@@ -165,9 +166,10 @@ def load_packaged(folder: Path = PACKAGED_DIR) -> "keras.Model":
     from heartseg.networks.volume_unet import build_volume_unet
 
     try:
-        model = build_volume_unet(
-            grid=described.grid, filters=described.filters, num_classes=described.num_classes
-        )
+        with own_settings():
+            model = build_volume_unet(
+                grid=described.grid, filters=described.filters, num_classes=described.num_classes
+            )
         for variable in model.variables:
             variable.assign(weights.pop(variable.path).astype(np.float32))
     except (KeyError, ValueError) as error:

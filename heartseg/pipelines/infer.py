@@ -52,7 +52,7 @@ OUTPUT_DIR = Path("heartseg_output")
 """Where results go, below the working directory, if the packaged model made them."""
 
 PICTURE_SUFFIXES = ("_preview", "_overlay")
-"""How the pictures that version 0.1 wrote without a record are told from inputs."""
+"""Beside these, pictures are results: version 0.1 kept no record of what it wrote."""
 
 
 @dataclass(frozen=True)
