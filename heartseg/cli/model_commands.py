@@ -18,6 +18,7 @@ from heartseg.cli.options import (
     Overrides,
     Overwrite,
     Quiet,
+    SeriesNumber,
     Threads,
     begin,
     join_settings,
@@ -86,9 +87,10 @@ def infer(
         Optional[list[Path]],  # noqa: UP045
         path_argument(
             metavar="[CONFIG] [INPUT]...",
-            help="Pictures, NIfTI volumes, or folders of them. A first argument that ends in .yaml "
-            "is the configuration of a trained run. Without one, heartseg uses the packaged model, "
-            "which takes volumes only and writes to ./heartseg_output.",
+            help="Scans (NIfTI, a DICOM folder or .zip, NRRD, MetaImage, MGH), pictures, or "
+            "folders of them. A first argument that is a CONFIG (the folder of a trained run or "
+            "study, or a YAML file) names the model. Without one, heartseg uses the packaged "
+            "model, which takes scans only and writes to ./heartseg_output.",
         ),
     ] = None,
     model_file: Annotated[
@@ -102,12 +104,19 @@ def infer(
     device: Device = None,
     threads: Threads = None,
     output_dir: OutputDir = None,
+    series: SeriesNumber = None,
+    dicom_seg: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-seg", help="Also write NAME.seg.dcm, which refers to the DICOM series."
+        ),
+    ] = False,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
-    """Segment slices, folders of slices and NIfTI volumes."""
+    """Segment scans of any format, slices, and folders of them."""
     config_file, files = split_config(inputs or [])
     settings = join_settings(overrides, parallel__device=device, parallel__threads=threads)
     config = begin(config_file, settings, quiet, log_file)
@@ -129,6 +138,8 @@ def infer(
             config,
             files,
             output_dir=output_dir,
+            series=series,
+            formats=["dicom_seg"] if dicom_seg else [],
             packaged=packaged,
             model_file=model_file,
             overwrite=overwrite,

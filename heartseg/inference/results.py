@@ -14,6 +14,7 @@ from heartseg.inference.volumetry import VolumeRow, measure_volumes
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import ModelDescription
 from heartseg.progress import Report, silent
+from heartseg.scans.dicom_series import Series
 from heartseg.scans.fingerprint import fingerprint_scan
 from heartseg.scans.intensity import find_window
 from heartseg.scans.provenance import Provenance, abbreviate
@@ -34,6 +35,7 @@ class SegmentedScan:
         notices: What makes the segmentation doubtful, in words.
         model: What segmented it.
         learned: In what way the model has seen this scan in training; None if it has not.
+        series: The DICOM series that the scan was read from; None in other formats.
     """
 
     case: str
@@ -43,6 +45,7 @@ class SegmentedScan:
     notices: tuple[str, ...]
     model: ModelDescription
     learned: str | None = None
+    series: Series | None = None
 
     @property
     def provenance(self) -> Provenance:
@@ -105,6 +108,7 @@ def segment_scan(
     segmenter: Segmenter,
     *,
     label_hash: str | None = None,
+    series: Series | None = None,
     report: Report = silent,
 ) -> SegmentedScan:
     """Segment a scan, and notice the structures that are doubtful.
@@ -115,6 +119,7 @@ def segment_scan(
         segmenter: The model.
         label_hash: Fingerprint of the scan's own label map, where there is one, to find out
             whether the model learned from it.
+        series: The DICOM series that the scan was read from, if it was.
         report: As for ``Segmenter.segment``.
 
     Raises:
@@ -127,7 +132,9 @@ def segment_scan(
     if model.record is not None:
         image_hash = fingerprint_scan(scan)
         learned = find_learned(model.record, image_hash=image_hash, label_hash=label_hash)
-    result = SegmentedScan(case, scan, found.labels, found.stability, found.notices, model, learned)
+    result = SegmentedScan(
+        case, scan, found.labels, found.stability, found.notices, model, learned, series
+    )
     return replace(result, notices=(*result.notices, *_find_more_notices(result)))
 
 

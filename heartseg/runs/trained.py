@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heartseg.config.schema import Config
+from heartseg.inference.ensemble import combine, describe_ensemble
 from heartseg.modelfile.checkpoint import read_metadata
 from heartseg.modelfile.description import ModelDescription
 from heartseg.modelfile.onnx_file import SUFFIX as ONNX_SUFFIX
@@ -14,6 +15,7 @@ from heartseg.modelfile.onnx_file import check_ports, read_onnx, read_onnx_metad
 from heartseg.modelfile.packaged import describe_packaged
 from heartseg.runs.engines import start_engine
 from heartseg.runs.kind import find_kind
+from heartseg.runs.study_layout import list_models
 
 if TYPE_CHECKING:
     from heartseg.inference.engine import Engine
@@ -24,11 +26,17 @@ def describe_model(model_file: Path | None) -> ModelDescription:
     """Return what a model was trained for, without loading it.
 
     Args:
-        model_file: A ``.keras`` or ``.onnx`` file; None: the packaged model.
+        model_file: A ``.keras`` or ``.onnx`` file; the folder of a study, whose models segment
+            together; None: the packaged model.
 
     Raises:
+        DataError: If a fold of the study is not trained.
         ModelError: If it is missing or damaged.
     """
+    members = list_models(model_file)
+    if len(members) > 1:
+        return describe_ensemble([describe_model(member) for member in members])
+    model_file = members[0]
     if model_file is None:
         return describe_packaged().description
     source = str(model_file)
@@ -63,7 +71,7 @@ def start_segmenter(model_file: Path | None, config: Config) -> "tuple[Segmenter
     """Load a model that segments scans; with Keras that takes seconds.
 
     Args:
-        model_file: A ``.keras`` or ``.onnx`` file; None: the packaged model.
+        model_file: As in ``describe_model``.
         config: Its section ``infer`` says how a network of slices is applied and what computes it,
             its section ``parallel`` where, and its section ``labels`` in which colours people see
             the structures.
@@ -74,6 +82,11 @@ def start_segmenter(model_file: Path | None, config: Config) -> "tuple[Segmenter
     Raises:
         ModelError: If it is missing, damaged, or no model of heartseg.
     """
+    members = list_models(model_file)
+    if len(members) > 1:
+        started = [start_segmenter(member, config) for member in members]
+        return combine([segmenter for segmenter, _ in started]), started[0][1]
+    model_file = members[0]
     model = describe_model(model_file)
     model = replace(model, table=model.table.displayed_as(config.label_table))
     engine = start_engine(model_file, model, config)
@@ -94,8 +107,9 @@ def load_segmenter_once(model_file: Path | None, config: Config) -> "Segmenter":
     """
     if model_file is None:
         return _load_segmenter_once(None, config, "packaged")
-    stat = model_file.stat()
-    return _load_segmenter_once(model_file, config, f"{stat.st_size}:{stat.st_mtime_ns}")
+    stats = [member.stat() for member in list_models(model_file) if member is not None]
+    stamp = ";".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+    return _load_segmenter_once(model_file, config, stamp)
 
 
 @lru_cache(maxsize=1)
