@@ -108,7 +108,8 @@ def join_settings(overrides: list[str] | None, **options: object) -> list[str]:
     }
     for key in chosen:
         if key in given:
-            raise typer.BadParameter(f"an option sets {key} already; leave out --set {key}")
+            option = key.rpartition(".")[2]
+            raise typer.BadParameter(f"--{option} sets {key}; leave out --set {key}")
     return [*(overrides or ()), *(f"{key}={value}" for key, value in chosen.items())]
 
 
