@@ -208,13 +208,13 @@ def segment(
 def load_segmenter(source: str | os.PathLike[str] = PACKAGED) -> Segmenter:
     """Load a model once, to segment many scans with ``segment(scan, model=segmenter)``.
 
-    The first call loads TensorFlow, which takes some seconds. The packaged model is loaded once per
-    process.
+    The packaged model needs no TensorFlow and is loaded once per process; a model of a run loads
+    TensorFlow, which takes some seconds.
 
     Args:
         source: ``"packaged"``; the folder of a run (its best model, applied as the section
             ``infer`` of its ``config.yaml`` says) or of a study (the models of its folds,
-            averaged); or a ``.keras`` file that heartseg wrote. A folder that is itself called
+            averaged); or a ``.keras`` or ``.onnx`` file of heartseg. A folder that is itself called
             ``packaged`` is ``"./packaged"``.
 
     Returns:

@@ -19,6 +19,7 @@ from heartseg.cli import data_commands, model_commands
 from heartseg.cli.config_command import config
 from heartseg.cli.dataset_command import dataset
 from heartseg.cli.evaluate_command import evaluate
+from heartseg.cli.export_command import export
 from heartseg.cli.infer_command import infer
 from heartseg.cli.study_command import study
 from heartseg.cli.surfaces_command import surfaces
@@ -114,6 +115,7 @@ for command in (
     data_commands.colorize,
     surfaces,
     view,
+    export,
     config,
     model_commands.inspect,
     model_commands.info,

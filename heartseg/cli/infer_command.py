@@ -1,21 +1,25 @@
 """``heartseg infer``: its arguments and its result."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from heartseg.cli.options import (
+    Device,
     LogFile,
     OutputDir,
     Overrides,
     Overwrite,
     Quiet,
     SeriesNumber,
+    Threads,
     begin,
+    join_settings,
+    name_keys,
     path_argument,
+    path_option,
     split_config,
 )
 from heartseg.plurals import counted
@@ -42,6 +46,16 @@ def infer(
             "model, which takes scans only and writes to ./heartseg_output.",
         ),
     ] = None,
+    model_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        path_option(
+            "--model",
+            metavar="FILE.onnx",
+            help="Use a model that `heartseg export` wrote, wherever it was trained.",
+        ),
+    ] = None,
+    device: Device = None,
+    threads: Threads = None,
     output_dir: OutputDir = None,
     series: SeriesNumber = None,
     report: Annotated[
@@ -101,15 +115,19 @@ def infer(
 ) -> None:
     """Segment slices and volumes: label maps, numbers, and surfaces and pages on demand."""
     config_file, files = split_config(inputs or [])
-    keys = [override.partition("=")[0].strip() for override in overrides or ()]
-    chosen = {
-        "--structures": ("structures", structures and structures.split(",")),
-        "--diameters": ("diameters", diameters or None),
-        "--height": ("height_cm", height_cm),
-        "--weight": ("weight_kg", weight_kg),
-        "--bsa": ("bsa_m2", bsa_m2),
-    }
-    settings = [*(overrides or ()), *_to_settings(chosen, keys)]
+    keys = name_keys(overrides)
+    settings = join_settings(
+        overrides,
+        {
+            "--device": ("parallel.device", device),
+            "--threads": ("parallel.threads", threads),
+            "--structures": ("infer.structures", structures and structures.split(",")),
+            "--diameters": ("infer.diameters", diameters or None),
+            "--height": ("infer.height_cm", height_cm),
+            "--weight": ("infer.weight_kg", weight_kg),
+            "--bsa": ("infer.bsa_m2", bsa_m2),
+        },
+    )
     asked = {
         "report": report,
         "surfaces": surfaces,
@@ -121,7 +139,9 @@ def infer(
         begin(config_file, settings, quiet, log_file),
         [name for name, is_wanted in asked.items() if is_wanted],
     )
-    packaged = config_file is None and "run_dir" not in keys
+    if model_file is not None and (config_file is not None or "run_dir" in keys):
+        raise typer.BadParameter("--model names the model already; leave out the run")
+    packaged = config_file is None and "run_dir" not in keys and model_file is None
     ignored = [key for key in keys if key.split(".")[0] not in PACKAGED_SECTIONS]
     if packaged and ignored:
         raise typer.BadParameter(
@@ -138,6 +158,7 @@ def infer(
             output_dir=output_dir,
             series=series,
             packaged=packaged,
+            model_file=model_file,
             overwrite=overwrite,
             report=track,
         )
@@ -152,22 +173,6 @@ def infer(
 def _add_outputs(config: "Config", formats: Sequence[str]) -> "Config":
     outputs = list(dict.fromkeys([*config.infer.outputs, *formats]))
     return config.model_copy(update={"infer": config.infer.model_copy(update={"outputs": outputs})})
-
-
-def _to_settings(chosen: Mapping[str, tuple[str, object]], keys: list[str]) -> list[str]:
-    """Return the settings of the section ``infer`` that options stand for, as for ``--set``.
-
-    Raises:
-        BadParameter: If a setting is given in both ways.
-    """
-    settings = []
-    for option, (name, value) in chosen.items():
-        if value is None:
-            continue
-        if f"infer.{name}" in keys:
-            raise typer.BadParameter(f"{option} sets infer.{name}; leave out --set infer.{name}")
-        settings.append(f"infer.{name}={json.dumps(value)}")
-    return settings
 
 
 def _show_volumes(result: "InferResult") -> None:

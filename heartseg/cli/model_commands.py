@@ -10,12 +10,15 @@ import typer
 
 from heartseg.cli.options import (
     ConfigFile,
+    Device,
     LogFile,
     OutputDir,
     Overrides,
     Overwrite,
     Quiet,
+    Threads,
     begin,
+    join_settings,
 )
 from heartseg.errors import HeartsegError
 from heartseg.native_notes import native_notes_hidden
@@ -34,17 +37,22 @@ def train(
             help="Start from the packaged weights or those of a .keras file; sets train.init.",
         ),
     ] = None,
+    device: Device = None,
+    threads: Threads = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
     """Fit the network to the training part of the split and keep the best checkpoint."""
-    if init is not None and any(
-        override.partition("=")[0].strip() == "train.init" for override in overrides or ()
-    ):
-        raise typer.BadParameter("--init sets train.init; leave out --set train.init")
-    chosen = [] if init is None else [f"train.init={init}"]
-    config = begin(config_file, [*(overrides or ()), *chosen], quiet, log_file)
+    settings = join_settings(
+        overrides,
+        {
+            "--init": ("train.init", init),
+            "--device": ("parallel.device", device),
+            "--threads": ("parallel.threads", threads),
+        },
+    )
+    config = begin(config_file, settings, quiet, log_file)
     from heartseg.cli import console
 
     with console.training() as (track, report):

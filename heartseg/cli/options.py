@@ -1,6 +1,8 @@
 """The arguments and options that several commands share, and how they become a configuration."""
 
+import json
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -67,6 +69,19 @@ LogFile = Annotated[
     Optional[Path],  # noqa: UP045
     path_option("--log-file", metavar="FILE", help="Also write all messages to FILE."),
 ]
+Device = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="cpu|gpu|gpu:N",
+        help="Compute on the processor or on a GPU; sets parallel.device.",
+    ),
+]
+Threads = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        metavar="N", min=1, help="Threads of the processor to compute with; sets parallel.threads."
+    ),
+]
 SeriesNumber = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--series", min=0, metavar="N", help="Number of the DICOM series of the scan."),
@@ -81,6 +96,34 @@ OutputDir = Annotated[
         help="Folder of the results.",
     ),
 ]
+
+
+def join_settings(
+    overrides: list[str] | None, options: Mapping[str, tuple[str, object]]
+) -> list[str]:
+    """Add options that set one key each to the settings of ``--set``.
+
+    Args:
+        overrides: The settings of ``--set``.
+        options: Key and value by option, such as ``--device``; None sets nothing.
+
+    Raises:
+        BadParameter: If ``--set`` names the same key.
+    """
+    given = name_keys(overrides)
+    settings = [*(overrides or ())]
+    for option, (key, value) in options.items():
+        if value is None:
+            continue
+        if key in given:
+            raise typer.BadParameter(f"{option} sets {key}; leave out --set {key}")
+        settings.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return settings
+
+
+def name_keys(overrides: list[str] | None) -> list[str]:
+    """Return the keys that ``--set`` names."""
+    return [override.partition("=")[0].strip() for override in overrides or ()]
 
 
 def begin(

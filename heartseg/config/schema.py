@@ -310,6 +310,8 @@ class EvaluateConfig(Section):
 class InferConfig(Section):
     """What is predicted, and what is written beside the label maps."""
 
+    runtime: Literal["auto", "tensorflow", "onnx", "openvino"] = "auto"
+    """What computes: onnx for the packaged model and ONNX files, Keras for a model of a run."""
     images_dir: Path | None = None
     """Folder whose slices and volumes are segmented when no input is given."""
     output_dir: Path | None = None
@@ -346,7 +348,11 @@ class ParallelConfig(Section):
     """How work is spread over processes and machines."""
 
     jobs: int = -1
-    """Processes that work on cases at once; -1 is one a core."""
+    """Processes that work on cases at once; -1 is one per core."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$")] = "auto"
+    """What the network computes on: cpu, gpu, gpu:N, or auto (a GPU if the library can use one)."""
+    threads: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Threads of the processor that the network computes with; 0 is one per core."""
     backend: Literal["loky", "multiprocessing", "threading", "dask"] = "loky"
     """Backend of joblib for work on cases; dask: the workers of a cluster."""
     address: str | None = None

@@ -50,7 +50,7 @@ from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.study_layout import find_model
-from heartseg.runs.trained import describe_model, load_segmenter, load_segmenter_once
+from heartseg.runs.trained import describe_model, load_segmenter_once, start_segmenter
 from heartseg.surroundings import check_backend
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ def run_infer(
     output_dir: Path | None = None,
     series: int | None = None,
     packaged: bool = False,
+    model_file: Path | None = None,
     overwrite: bool = False,
     report: Report = silent,
 ) -> InferResult:
@@ -117,6 +118,7 @@ def run_infer(
             ``heartseg_output`` with the packaged model.
         series: Number of the DICOM series; None if there is only one.
         packaged: Use the packaged model, whatever run the configuration names.
+        model_file: Use this model, an ONNX file that ``heartseg export`` wrote.
         overwrite: Replace results of an earlier call.
         report: Called after each part of a volume and after each input with (inputs done, inputs,
             what was done).
@@ -135,9 +137,10 @@ def run_infer(
     packaged = packaged or config is None
     config = config or Config()
     layout = RunLayout(config.run_dir)
-    default_dir = OUTPUT_DIR if packaged else layout.inference
+    default_dir = OUTPUT_DIR if packaged or model_file else layout.inference
     output_dir = output_dir or config.infer.output_dir or default_dir
-    model_file = None if packaged else find_model(config.run_dir)
+    if model_file is None and not packaged:
+        model_file = find_model(config.run_dir)
     model = describe_model(model_file)
     _refuse_foreign(config, model, model_file)
     wanted = _find_wanted(config.infer, model)
@@ -334,9 +337,10 @@ def _segment_tasks(
     on_cluster = config.parallel.backend == "dask"
     # Before the model loads, which takes seconds; on a cluster the workers read.
     readings = read_ahead([] if on_cluster else volumes)
-    segmenter = None
+    segmenter, device = None, "the cluster"
     if pictures or not on_cluster:
-        segmenter = load_segmenter(model_file, config)
+        segmenter, engine = start_segmenter(model_file, config)
+        device = device if on_cluster else engine.device
         _warn_of_differences(config, segmenter.model, model_file)
     mark_unfinished(output_dir, tasks)
     progress = BatchProgress(report, len(tasks))
@@ -353,15 +357,9 @@ def _segment_tasks(
         len(volumes) - len(failed_volumes),
         tuple(rows),
         {task.case: tuple(f for f in task.outputs if f.is_file()) for task in tasks},
-        "the cluster" if on_cluster else _find_device(),
+        device,
     )
     return result, failed + failed_volumes
-
-
-def _find_device() -> str:
-    from heartseg.training.devices import find_gpus
-
-    return "GPU" if find_gpus() else "CPU"
 
 
 def _warn_of_differences(config: Config, model: ModelDescription, model_file: Path | None) -> None:

@@ -26,9 +26,11 @@ COMMANDS = (
     "colorize",
     "surfaces",
     "view",
+    "export",
     "config",
     "inspect",
     "info",
+    "dataset",
 )
 
 
