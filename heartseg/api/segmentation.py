@@ -34,6 +34,7 @@ from heartseg.ownership import add_to_record, check_own
 from heartseg.progress import Report, silent
 from heartseg.runs import trained
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.study_layout import find_model
 from heartseg.scans.volume import build_label_image
 from heartseg.surroundings import check_backend
 
@@ -91,9 +92,9 @@ class Segmentation:
 
         Raises:
             ConfigError: If a format is unknown.
-            DataError: If a file exists and heartseg did not write it or ``overwrite`` is not set,
-                or if one cannot be written; if a ``dicom_seg`` is wanted of a scan that was not
-                read from DICOM.
+            DataError: If a file exists and heartseg did not write it or ``overwrite`` is not set;
+                if one cannot be written; if a ``dicom_seg`` is wanted of a scan that was not read
+                from DICOM.
         """
         folder = Path(folder)
         result = self._result if name is None else replace(self._result, case=_check_name(name))
@@ -186,8 +187,9 @@ def load_segmenter(source: str | os.PathLike[str] = PACKAGED) -> Segmenter:
 
     Args:
         source: ``"packaged"``; the folder of a run (its best model, applied as the section
-            ``infer`` of its ``config.yaml`` says); or a ``.keras`` file that heartseg wrote. A
-            folder that is itself called ``packaged`` is ``"./packaged"``.
+            ``infer`` of its ``config.yaml`` says) or of a study (the models of its folds,
+            averaged); or a ``.keras`` file that heartseg wrote. A folder that is itself called
+            ``packaged`` is ``"./packaged"``.
 
     Returns:
         The segmenter; ``segmenter.model`` says what it was trained for.
@@ -211,7 +213,7 @@ def load_segmenter(source: str | os.PathLike[str] = PACKAGED) -> Segmenter:
     if not path.is_dir():
         return _load(path, Config())
     layout = RunLayout(path)
-    model_file = layout.require_best()
+    model_file = find_model(path)
     return _load(model_file, load_config(layout.config if layout.config.is_file() else None))
 
 

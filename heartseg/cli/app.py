@@ -16,7 +16,10 @@ from typer.core import TyperGroup
 
 from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
+from heartseg.cli.config_command import config
+from heartseg.cli.dataset_command import dataset
 from heartseg.cli.evaluate_command import evaluate
+from heartseg.cli.study_command import study
 from heartseg.cli.surfaces_command import surfaces
 from heartseg.cli.view_command import view
 from heartseg.errors import HeartsegError
@@ -105,14 +108,17 @@ for command in (
     data_commands.split,
     model_commands.train,
     evaluate,
+    study,
     model_commands.infer,
     data_commands.colorize,
     surfaces,
     view,
+    config,
     model_commands.inspect,
     model_commands.info,
 ):
     app.command()(command)
+app.add_typer(dataset, name="dataset")
 
 
 def _print_version(wanted: bool) -> None:

@@ -85,9 +85,9 @@ def infer(
         path_argument(
             metavar="[CONFIG] [INPUT]...",
             help="Scans (NIfTI, a DICOM folder or .zip, NRRD, MetaImage, MGH), pictures, or "
-            "folders of them. A first argument that ends in .yaml is the configuration of a "
-            "trained run. Without one, heartseg uses the packaged model, which takes scans only "
-            "and writes to ./heartseg_output.",
+            "folders of them. A first argument that is a CONFIG (the folder of a trained run or "
+            "study, or a YAML file) names the model. Without one, heartseg uses the packaged "
+            "model, which takes scans only and writes to ./heartseg_output.",
         ),
     ] = None,
     output_dir: OutputDir = None,

@@ -89,7 +89,7 @@ class WholeHeartSegmenter:
         write_labels(labels[lit][box], probabilities, matrices)
         labels = clean_up(labels, table)
         labels = from_trained_axes(labels, image.affine)
-        notices = find_notices(labels, stability, image.affine, calibration)
+        notices = find_notices(labels, stability, image.affine, calibration, table)
         return Prediction(labels, stability, tuple(notices))
 
 

@@ -43,6 +43,7 @@ from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.study_layout import find_model
 from heartseg.runs.trained import describe_model, load_segmenter, load_segmenter_once
 from heartseg.surroundings import check_backend
 
@@ -90,6 +91,9 @@ def run_infer(
 ) -> InferResult:
     """Segment pictures and volumes with the best checkpoint of a run, or with the packaged model.
 
+    The folder of a study segments with the models of all its folds: their probabilities are
+    averaged.
+
     Recipe and labels are those of the checkpoint, whatever the configuration says. In
     ``volumes.csv`` the rows of cases that earlier calls wrote to the same folder are kept.
 
@@ -122,7 +126,7 @@ def run_infer(
     layout = RunLayout(config.run_dir)
     default_dir = OUTPUT_DIR if packaged else layout.inference
     output_dir = output_dir or config.infer.output_dir or default_dir
-    model_file = None if packaged else layout.require_best()
+    model_file = None if packaged else find_model(config.run_dir)
     model = describe_model(model_file)
     _refuse_foreign(config, model, model_file)
     tasks, problems = _plan(config, inputs, output_dir, model, series)

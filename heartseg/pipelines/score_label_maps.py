@@ -17,7 +17,7 @@ from heartseg.config.schema import Config, DataConfig
 from heartseg.errors import BatchError, ConfigError
 from heartseg.evaluation.label_convention import describe_mapping, suggest_mapping
 from heartseg.evaluation.label_pair import LabelPair
-from heartseg.evaluation.report import Material, write_evaluation
+from heartseg.evaluation.report import EVALUATION_FILES, Material, Paper, write_evaluation
 from heartseg.evaluation.scores import CaseScores, Scores, collect_scores
 from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
@@ -35,7 +35,7 @@ from heartseg.scans.volume import Volume, is_same_grid, sheared_axes_mm
 logger = logging.getLogger(__name__)
 
 EVALUATION = "evaluation"
-OWNED = Outputs("evaluate --predictions", ("cases.csv", "summary.json", "report.html"))
+OWNED = Outputs("evaluate --predictions", EVALUATION_FILES)
 SHOWN_PERCENTILES = (0.5, 99.5)
 """Window of a scan beside its label maps in the report."""
 
@@ -158,7 +158,8 @@ def run_scoring(
         )
         files_of = {case.case: case for case in pairing.cases}
         material = Material(read_view=lambda case: _read_view(files_of[case], reading))
-        summary = write_evaluation(output_dir, scores, context, material)
+        paper = Paper(config.evaluate.table_measures, config.evaluate.figures)
+        summary = write_evaluation(output_dir, scores, context, material, paper=paper)
     if problems:
         raise BatchError(
             f"{len(problems)} problems; {len(done)} cases are scored, see {output_dir}", problems
