@@ -143,7 +143,6 @@ def test_a_dicom_seg_refers_to_the_series_and_holds_every_voxel(scans, config, t
 
     name = Path(path).stem
     assert set(list_visible(tmp_path)) == {
-        f"{name}.json",
         f"{name}.seg.dcm",
         f"{name}_preview.png",
         f"{name}_seg.nii.gz",
@@ -185,7 +184,9 @@ def test_a_dicom_seg_of_pictures_is_an_error(config, tmp_path):
     from PIL import Image
 
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(ConfigError, match="dicom_seg: refers to a DICOM series, and all inputs"):
+    with pytest.raises(
+        ConfigError, match=r"infer\.outputs: dicom_seg is written of scans, and all inputs"
+    ):
         run_infer(with_outputs(config, "dicom_seg"), [tmp_path / "a.png"])
     with pytest.raises(DataError, match=r"a\.png: a series can be chosen in DICOM only"):
         run_infer(config, [tmp_path / "a.png"], series=3)
