@@ -59,7 +59,7 @@ OUTPUT_DIR = Path("heartseg_output")
 """Where results go, below the working directory, if the packaged model made them."""
 
 LABEL_MAP_ENDINGS = (LABEL_MAP_SUFFIX, ".seg")
-"""How label maps are told from scans; 3D Slicer's end in ``.seg.nrrd``."""
+"""How the names of label maps end, unlike those of scans; 3D Slicer's end in ``.seg.nrrd``."""
 PICTURE_SUFFIXES = ("_preview", "_overlay")
 """Beside these, pictures are results: version 0.1 kept no record of what it wrote."""
 
