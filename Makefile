@@ -18,7 +18,7 @@ DEMO_SET := --set data.source_dir=$(DEMO)/volumes --set data.master_dir=$(DEMO)/
 HELD_OUT := $(BIN)/python -c "import json; print(json.load(open('$(DEMO)/dataset/split.json'))['cases']['test'][0])"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check smoke prepare split train evaluate infer model bench docs dist-check clean
+.PHONY: help setup demo test check smoke prepare split train evaluate infer model bench docs docs-site dist-check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -79,6 +79,9 @@ docs: .venv/installed-test ## Write docs/configuration.md, licences.md and model
 	$(BIN)/python -m heartseg.config.reference docs/configuration.md
 	$(BIN)/python tests/licences.py
 	$(BIN)/python tools/package_weights.py
+
+docs-site: .venv/installed-test ## Build the documentation site in build/site (Python 3.11 or later)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 dist-check: .venv/installed-test ## Build the wheel, and use it in another folder, offline
 	$(BIN)/python tests/check_dist.py

@@ -91,7 +91,7 @@ def score(
         DataError: If a label map is missing, broken, not 3D, holds a value that is not in
             ``table``, or lies on another grid than the reference; or if the spacing is missing.
 
-    Example:
+    Examples:
         >>> import heartseg, numpy as np
         >>> reference = np.zeros((8, 8, 8), np.uint8)
         >>> prediction = reference.copy()

@@ -173,7 +173,7 @@ def segment(
         MissingPackageError: If DICOM needs a package that is not installed.
         ModelError: If the model is missing, damaged or none of heartseg.
 
-    Example:
+    Examples:
         >>> import heartseg
         >>> result = heartseg.segment("scan.nii.gz")  # doctest: +SKIP
         >>> result.volumes_ml["LV"]  # doctest: +SKIP
@@ -225,7 +225,7 @@ def load_segmenter(source: str | os.PathLike[str] = PACKAGED) -> Segmenter:
         DataError: If the folder holds no trained model.
         ModelError: If the model is missing, damaged or none of heartseg.
 
-    Example:
+    Examples:
         >>> import heartseg
         >>> segmenter = heartseg.load_segmenter("runs/whole_heart")  # doctest: +SKIP
         >>> for file in files:  # doctest: +SKIP

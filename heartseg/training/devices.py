@@ -102,7 +102,7 @@ def choose_device(name: str, *, threads: int = 0) -> str:
         backend = find_backend()
         raise ModelError(
             f"--device {name}: {backend} finds {counted(len(gpus), 'GPU')} in this process; choose "
-            "--device cpu, or install what the GPU needs (docs/portable.md)"
+            "--device cpu, or install what the GPU needs (docs/gpu.md)"
         )
     try:
         if find_backend() == "tensorflow":
