@@ -82,6 +82,7 @@ def test_every_command_of_the_readme_runs_after_the_ones_before_it(reader):
         assert {row["better"] for row in csv.DictReader(stream)} <= {"", "B"}
 
 
+@pytest.mark.slow  # Beside the test above: slow tests run first.
 def test_the_python_of_the_readme_gives_the_label_map_of_its_command(reader, monkeypatch, capsys):
     monkeypatch.chdir(reader)
     (program,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
