@@ -99,6 +99,7 @@ sbom: .venv/installed .venv-release/installed ## List the parts of .venv in dist
 	@mkdir -p dist
 	$(TOOLS)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 	  --output-file dist/heartseg.cdx.json $(BIN)/python
+	$(BIN)/python tools/complete_sbom.py dist/heartseg.cdx.json
 
 clean: ## Remove the environment, the demo, builds and caches
 	rm -rf .venv .venv-release demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -90,7 +90,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "context-2": {"prepare": {"keep_empty": True}, "model": {"context": 2}},
 }
 """What each variant changes of ``PLAIN``."""
-SHIPPED = {"published": "whole_heart"}
+SHIPPED = {"published": "whole_heart", "recommended": "slices"}
 """Variants that are a configuration of heartseg, by its name."""
 NAMES = (*VARIANTS, *SHIPPED)
 

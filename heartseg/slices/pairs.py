@@ -28,12 +28,18 @@ class SlicePair:
     Attributes:
         image_file: Grey PNG.
         mask_file: Colour PNG of the same name and size.
-        image_files: Grey PNGs that the network sees: of the slice, between those of its neighbours.
+        seen_files: Grey PNGs of the slice, between those of the neighbours that the network sees;
+            empty if it sees the slice alone.
     """
 
     image_file: Path
     mask_file: Path
-    image_files: tuple[Path, ...]
+    seen_files: tuple[Path, ...] = ()
+
+    @property
+    def image_files(self) -> tuple[Path, ...]:
+        """The grey PNGs that the network sees, in its order of channels."""
+        return self.seen_files or (self.image_file,)
 
     @property
     def name(self) -> str:
@@ -84,9 +90,7 @@ def find_pairs(
         )
     files = [part_dir / _IMAGES / name for name in sorted(images, key=natural_key)]
     seen = _find_neighbours(files, context, descending) if context else {}
-    return [
-        SlicePair(file, part_dir / _MASKS / file.name, seen.get(file, (file,))) for file in files
-    ]
+    return [SlicePair(file, part_dir / _MASKS / file.name, seen.get(file, ())) for file in files]
 
 
 def _find_neighbours(
