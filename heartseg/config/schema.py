@@ -340,6 +340,8 @@ class InferConfig(Section):
     """Whether slices larger than the network are cut into overlapping tiles at their own size."""
     tile_overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Overlap of neighbouring tiles as a share of their side."""
+    second_stage: bool = True
+    """Whether the second stage of a model that has one corrects the labels."""
     largest_component: bool = False
     """Whether only the largest connected piece of each structure keeps its name in a volume."""
 
