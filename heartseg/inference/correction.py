@@ -16,7 +16,8 @@ from heartseg.scans.resampling import resample, sampling_matrix
 Correct: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """``(1, *patch, 1 + K)`` image and probabilities to ``(1, *patch, K)`` logits."""
 OVERLAP = 16
-"""Voxels by which neighbouring patches overlap, at least: no border between them is to be seen."""
+"""Voxels by which neighbouring patches overlap, or a quarter of them if that is less: no border
+between two of them is to be seen."""
 
 
 def correct_probabilities(
@@ -47,7 +48,7 @@ def correct_probabilities(
     num_classes = probabilities.shape[-1]
     total = np.zeros((*stage.grid, num_classes), np.float32)
     weights = np.zeros((*stage.grid, 1), np.float32)
-    taper = _taper(stage.patch)
+    taper = _taper(stage)
     patches = find_patches(stage)
     for number, patch in enumerate(patches, start=1):
         logits = correct(cut_patch(stage, patch, image, probabilities))
@@ -91,18 +92,22 @@ def cut_patch(
 def find_patches(stage: SecondStage) -> list[Box]:
     """Return the patches that cover the grid, evenly spaced along each axis."""
     lines = []
-    for side, part in zip(stage.grid, stage.patch, strict=True):
-        overlap = min(OVERLAP, part // 4)
+    for side, part, overlap in zip(stage.grid, stage.patch, find_overlap(stage), strict=True):
         count = max(1, -(-(side - overlap) // (part - overlap)))
         starts = [round(number * (side - part) / max(count - 1, 1)) for number in range(count)]
         lines.append([slice(start, start + part) for start in starts])
     return [(p, i, r) for p, i, r in product(*lines)]
 
 
-def _taper(patch: tuple[int, int, int]) -> NDArray[np.float32]:
+def find_overlap(stage: SecondStage) -> tuple[int, ...]:
+    """Return by how many voxels neighbouring patches overlap at least, along each axis."""
+    return tuple(min(OVERLAP, part // 4) for part in stage.patch)
+
+
+def _taper(stage: SecondStage) -> NDArray[np.float32]:
     """Return the ``(*patch, 1)`` weight of each voxel of a patch: less towards its border."""
     lines = []
-    for part in patch:
+    for part, overlap in zip(stage.patch, find_overlap(stage), strict=True):
         distance = np.minimum(np.arange(part), np.arange(part)[::-1]) + 1
-        lines.append(np.minimum(distance / min(OVERLAP, part // 4), 1).astype(np.float32))
+        lines.append(np.minimum(distance / overlap, 1).astype(np.float32))
     return np.asarray(np.einsum("p,i,r->pir", *lines)[..., np.newaxis], np.float32)

@@ -136,20 +136,13 @@ class ViewedScan:
         Other views are cut from a scan of ``WORKING_SIDE`` voxels per axis at most, which would
         blur a small heart in a large scan.
         """
-        box = to_box(view, self.shape)
-        matrices = [
-            sampling_matrix(
-                wanted,
-                part.stop - part.start,
-                zoom=zoom * side / (part.stop - part.start),
-                shift=((0.5 + shift) * side - (part.start + part.stop) / 2)
-                / (part.stop - part.start),
-            )
-            for wanted, side, part, zoom, shift in zip(
-                shape, self.shape, box, view.zoom, view.shift, strict=True
-            )
-        ]
-        inner = self._finest[box].astype(np.float32)
+        parts, matrices = [], []
+        for wanted, side, zoom, shift in zip(shape, self.shape, view.zoom, view.shift, strict=True):
+            weights = sampling_matrix(wanted, side, zoom=zoom, shift=shift)
+            used = np.flatnonzero(weights.any(axis=0))
+            parts.append(slice(used[0], used[-1] + 1))
+            matrices.append(weights[:, parts[-1]])
+        inner = self._finest[tuple(parts)].astype(np.float32)
         return normalize(resample(np.maximum(inner - self._floor, 0), matrices), self.level)
 
     def probabilities(self, view: View) -> NDArray[np.float32]:

@@ -17,7 +17,12 @@ from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.inference.engine import Compute
 from heartseg.inference.views import View, ViewedScan, describe_views
 from heartseg.modelfile.checkpoint import read_metadata
-from heartseg.modelfile.description import SECOND_STAGE, WHOLE_HEART, ModelDescription
+from heartseg.modelfile.description import (
+    SECOND_STAGE,
+    WHOLE_HEART,
+    ModelDescription,
+    SecondStage,
+)
 from heartseg.modelfile.onnx_file import find_second_file
 from heartseg.modelfile.packaged import LICENCE, describe_packaged
 from heartseg.progress import Report, silent
@@ -103,7 +108,7 @@ def run_export(
         if stage is not None:
             second = _load_second(model_file)
             form.write(drafts[1], second, {**metadata, "kind": SECOND_STAGE})
-            metadata = _name_second(metadata, drafts[1])
+            metadata = _name_second(metadata, stage, drafts[1])
         form.write(drafts[0], first, metadata)
         report(2, 3, "comparing the export with Keras")
         voxels, different = _compare(form.start(drafts[0]), first, images, output)
@@ -220,12 +225,14 @@ def _load_second(model_file: Path | None) -> "Network":
     return Network(graph, as_float32(load_network(model_file, second_stage=True)))
 
 
-def _name_second(metadata: Mapping[str, Any], draft: Path) -> Mapping[str, Any]:
-    """Return metadata that also says which file holds the second stage."""
-    stage = {**metadata["second_stage"], "file": draft.name}
+def _name_second(metadata: Mapping[str, Any], stage: SecondStage, draft: Path) -> Mapping[str, Any]:
+    """Return metadata that also says how the second stage is applied, and which file holds it."""
+    from heartseg.inference.correction import find_overlap
+
+    known = {**metadata["second_stage"], "overlap": find_overlap(stage), "file": draft.name}
     if draft.is_file():
-        stage["sha256"] = hashlib.sha256(draft.read_bytes()).hexdigest()
-    return {**metadata, "second_stage": stage}
+        known["sha256"] = hashlib.sha256(draft.read_bytes()).hexdigest()
+    return {**metadata, "second_stage": known}
 
 
 def _gather_metadata(
