@@ -49,14 +49,14 @@ def build_patch_dataset(
     per_epoch = steps_per_epoch * mine
     groups = -(-per_epoch // GROUP)
 
-    def make(number: np.int64) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    def make(number: np.int64) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         epoch, group = divmod(int(number), groups)
         rng = np.random.default_rng((seed, epoch, share.index, group))
         drawn = draw(min(GROUP, per_epoch - group * GROUP), rng)
         return drawn.seen, drawn.labels
 
     def make_in_graph(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        seen, labels = tf.numpy_function(make, [number], [tf.float16, tf.uint8], stateful=False)
+        seen, labels = tf.numpy_function(make, [number], [tf.float32, tf.uint8], stateful=False)
         seen.set_shape([None, *patch, 1 + num_classes])
         labels.set_shape([None, *patch])
         return seen, labels
@@ -64,7 +64,7 @@ def build_patch_dataset(
     numbers = tf.data.Dataset.range(first_epoch * groups, tf.int64.max)
     drawn = numbers.map(make_in_graph, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
     patches = drawn.unbatch().batch(mine, drop_remainder=True)
-    return untuned(patches.map(partial(_as_float, num_classes=num_classes)).prefetch(4))
+    return untuned(patches.map(partial(_with_shares, num_classes=num_classes)).prefetch(4))
 
 
 def build_fixed_patches(
@@ -82,12 +82,11 @@ def build_fixed_patches(
     mine = Patches.join(parts, share.positions(total, batch_size))
     batches = tf.data.Dataset.from_tensor_slices((mine.seen, mine.labels))
     batches = batches.batch(batch_size // share.count)
-    return untuned(batches.map(partial(_as_float, num_classes=num_classes)))
+    return untuned(batches.map(partial(_with_shares, num_classes=num_classes)))
 
 
-def _as_float(
+def _with_shares(
     seen: tf.Tensor, labels: tf.Tensor, *, num_classes: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return float32; a voxel whose label is not known belongs to no class."""
-    shares = tf.one_hot(tf.cast(labels, tf.int32), num_classes)
-    return tf.cast(seen, tf.float32), shares
+    """Return one-hot references; a voxel whose label is not known belongs to no class."""
+    return seen, tf.one_hot(tf.cast(labels, tf.int32), num_classes)

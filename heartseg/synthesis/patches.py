@@ -34,11 +34,11 @@ class Patches:
     """What the second stage trains on.
 
     Attributes:
-        seen: ``(N, *patch, 1 + K)`` float16 image and probabilities of the first stage.
+        seen: ``(N, *patch, 1 + K)`` float32 image and probabilities of the first stage.
         labels: ``(N, *patch)`` uint8 labels; other values where nothing is known.
     """
 
-    seen: NDArray[np.float16]
+    seen: FloatArray
     labels: NDArray[np.uint8]
 
     @classmethod
@@ -151,8 +151,7 @@ class PatchMaker:
             given = resample(
                 probabilities, [m[part] for m, part in zip(matrices, box, strict=True)]
             )
-            both = np.concatenate([image[box][..., np.newaxis], given], axis=-1)
-            seen.append(both.astype(np.float16))
+            seen.append(np.concatenate([image[box][..., np.newaxis], given], axis=-1))
             truth.append(labels[box])
         return Patches(np.stack(seen), np.stack(truth))
 
