@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from heartseg.cli.options import (
+    BodySurface,
     Device,
+    Height,
     LogFile,
     OutputDir,
     Overrides,
@@ -15,6 +17,7 @@ from heartseg.cli.options import (
     Quiet,
     SeriesNumber,
     Threads,
+    Weight,
     begin,
     join_settings,
     name_keys,
@@ -92,22 +95,9 @@ def infer(
             "do.",
         ),
     ] = False,
-    height_cm: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(
-            "--height", metavar="CM", help="Height of the patient, with --weight: volumes per m2."
-        ),
-    ] = None,
-    weight_kg: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--weight", metavar="KG", help="Weight of the patient."),
-    ] = None,
-    bsa_m2: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(
-            "--bsa", metavar="M2", help="Body surface area in place of --height and --weight."
-        ),
-    ] = None,
+    height_cm: Height = None,
+    weight_kg: Weight = None,
+    bsa_m2: BodySurface = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
