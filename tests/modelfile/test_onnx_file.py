@@ -168,6 +168,14 @@ def test_damaged_files_are_refused_or_lack_nothing(file):
         read_onnx(file)
 
 
+def test_an_operator_without_a_result_is_refused(file):
+    model = onnx.load(file)
+    del model.graph.node[3].output[:]
+    onnx.save(model, file)
+    with pytest.raises(ModelError, match=r"heart\.onnx: .* has no result"):
+        read_onnx(file)
+
+
 def test_a_file_without_or_with_false_metadata_is_refused(file):
     model = read_onnx(file)
     with pytest.raises(ModelError, match="says nothing of labels"):
