@@ -12,6 +12,9 @@ import pytest
 from runtime_requirements import list_requirements
 
 from heartseg.config.schema import Config
+from heartseg.modelfile.checkpoint import save_model
+from heartseg.modelfile.packaged import describe_packaged, load_packaged
+from heartseg.networks.correction_unet import build_correction_unet
 from heartseg.pipelines.export import run_export
 from heartseg.pipelines.infer import run_infer
 from heartseg.runs.trained import load_segmenter
@@ -32,7 +35,8 @@ sys.meta_path.insert(0, Refusing())
 def exported(tmp_path_factory):
     file = tmp_path_factory.mktemp("export") / "heart.onnx"
     result = run_export(None, format_name="onnx", output=file)
-    assert (result.voxels, result.different) == (48 * 64 * 48, 0)
+    assert result.voxels >= 48 * 64 * 48
+    assert result.different == 0
     return file
 
 
@@ -83,25 +87,48 @@ def test_runtimes_and_threads_give_the_same_labels(hvsmr2, case, settings):
         assert (labels == found[0]).mean() >= 0.9999
 
 
-@pytest.mark.parametrize("case", ["pat4", "pat58"])
+@pytest.fixture(scope="module")
+def exported_with_two_stages(tmp_path_factory):
+    """The packaged model with a second stage that moves borders."""
+    folder = tmp_path_factory.mktemp("two_stages")
+    second = build_correction_unet(patch=(32, 40, 36), filters=(8, 16), seed=1)
+    rng, last = np.random.default_rng(1), second.get_layer("correction")
+    last.kernel.assign(rng.normal(0, 0.02, last.kernel.shape))
+    # Each class is preferred or not, in all 8 voxels of a block alike.
+    last.bias.assign(np.tile(rng.normal(0, 1, 9), 8))
+    stage = {"grid": [56, 72, 66], "patch": [32, 40, 36], "filters": [8, 16]}
+    metadata = {**describe_packaged().metadata, "second_stage": stage}
+    config = Config.model_validate({"run_dir": folder / "run"})
+    config.run_dir.mkdir()
+    save_model(load_packaged(), config.run_dir / "best.keras", metadata, second_stage=second)
+    run_export(config, format_name="onnx", output=folder / "heart.onnx")
+    return folder / "heart.onnx"
+
+
+@pytest.mark.parametrize(
+    ("case", "model"),
+    [("pat4", "exported"), ("pat58", "exported"), ("pat58", "exported_with_two_stages")],
+)
 def test_the_program_in_the_documentation_gives_the_label_map_of_infer(
-    hvsmr2, exported, tmp_path, case
+    hvsmr2, request, tmp_path, case, model
 ):
+    file = request.getfixturevalue(model)
     page = (ROOT / "docs/portable.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     imported = set(re.findall(r"^(?:import|from) (\w+)", program, flags=re.MULTILINE))
     assert imported == {"json", "sys", "nibabel", "numpy", "onnxruntime"}
     scan = hvsmr2 / f"cropped_norm/{case}_cropped_norm.nii.gz"
     (tmp_path / "segment.py").write_text(program)
-    command = [sys.executable, "segment.py", exported, scan, "labels.nii.gz"]
+    command = [sys.executable, "segment.py", file, scan, "labels.nii.gz"]
     subprocess.run(command, cwd=tmp_path, check=True)
 
-    run_infer(Config(), [scan], output_dir=tmp_path / "own", model_file=exported)
+    run_infer(Config(), [scan], output_dir=tmp_path / "own", model_file=file)
 
     own = nibabel.load(tmp_path / f"own/{case}_seg.nii.gz")
     other = nibabel.load(tmp_path / "labels.nii.gz")
     np.testing.assert_allclose(own.affine, other.affine, atol=1e-5)
-    assert (np.asarray(own.dataobj) == np.asarray(other.dataobj)).mean() >= 0.9999
+    different = np.asarray(own.dataobj) != np.asarray(other.dataobj)
+    assert different.mean() <= 1e-4
 
 
 def test_an_image_without_keras_gets_all_that_segmenting_needs(tmp_path):

@@ -40,6 +40,8 @@ from heartseg.modelfile.packaged import (
     DESCRIPTION,
     LAYERS,
     PACKAGED_DIR,
+    SECOND_LAYERS,
+    SECOND_WEIGHTS,
     WEIGHTS,
     PackagedModel,
     load_packaged,
@@ -54,8 +56,8 @@ logger = logging.getLogger(__name__)
 
 NAME = "heartseg whole heart"
 CARD_FILE = Path(__file__).parents[1] / "docs" / "model-card.md"
-LARGEST_BYTES = 20_000_000
-"""The largest file of weights that the wheel may hold."""
+LARGEST_BYTES = 25_000_000
+"""What the weights and layers may take of the wheel."""
 
 
 def package_run(
@@ -83,28 +85,63 @@ def package_run(
     layout = RunLayout(run_dir)
     model = load_model(layout.best)
     facts = _gather_facts(layout, {} if notes_file is None else read_json(notes_file))
-    packaged = write_packaged(model, facts, output_dir)
+    second = load_model(layout.best, second_stage=True) if "second_stage" in facts else None
+    packaged = write_packaged(model, facts, output_dir, second_stage=second)
     if scans_dir is not None:
         facts["scores"] = _measure(scans_dir, output_dir, packaged)
-        packaged = write_packaged(model, facts, output_dir)
+        packaged = write_packaged(model, facts, output_dir, second_stage=second)
     if card_file is not None:
         write_card(card_file, output_dir)
     return packaged
 
 
 def write_packaged(
-    model: keras.Model, facts: Mapping[str, Any], folder: Path = PACKAGED_DIR
+    model: keras.Model,
+    facts: Mapping[str, Any],
+    folder: Path = PACKAGED_DIR,
+    *,
+    second_stage: keras.Model | None = None,
 ) -> PackagedModel:
-    """Write a model in half precision, with its description and checksum.
+    """Write a model in half precision, with its description and checksums.
 
     Args:
         model: A model of ``build_volume_unet``.
-        facts: Name, network, training and so on; checksum and sizes are added.
+        facts: Name, networks, training and so on; checksums and sizes are added.
         folder: Folder of the weights and the description.
+        second_stage: A model of ``build_correction_unet``, which ``facts["second_stage"]``
+            describes; None: the model has one stage.
 
     Raises:
         DataError: If a file cannot be written.
-        ModelError: If a weight is too large for half precision, or the file for a wheel.
+        ModelError: If a weight is too large for half precision, or the files for a wheel.
+    """
+    stored, added = _pack(model, (WEIGHTS, LAYERS))
+    known = {key: value for key, value in facts.items() if key != "second_stage"}
+    if second_stage is not None:
+        more, described = _pack(second_stage, (SECOND_WEIGHTS, SECOND_LAYERS))
+        stored |= more
+        added["second_stage"] = {**facts["second_stage"], **described}
+    size = sum(map(len, stored.values()))
+    if size > LARGEST_BYTES:
+        raise ModelError(f"the weights have {size:,} bytes; expected at most {LARGEST_BYTES:,}")
+    packaged = PackagedModel.from_facts(
+        {**known, **added, "precision": "float16 on disk, float32 in use"}, source=DESCRIPTION
+    )
+    for name, data in stored.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(data)
+    write_json(folder / DESCRIPTION, packaged.facts)
+    if second_stage is None:
+        for name in (SECOND_WEIGHTS, SECOND_LAYERS):
+            (folder / name).unlink(missing_ok=True)
+    return packaged
+
+
+def _pack(model: keras.Model, names: tuple[str, str]) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files of a network by name, weights and layers, and what is said of them.
+
+    Raises:
+        ModelError: If a weight is too large for half precision.
     """
     arrays = {variable.path: np.asarray(variable, np.float32) for variable in model.variables}
     largest = max(float(np.abs(array).max()) for array in arrays.values())
@@ -115,27 +152,14 @@ def write_packaged(
         buffer, allow_pickle=False, **{key: a.astype(np.float16) for key, a in arrays.items()}
     )
     content = buffer.getvalue()
-    if len(content) > LARGEST_BYTES:
-        raise ModelError(
-            f"the weights have {len(content):,} bytes; expected at most {LARGEST_BYTES:,}"
-        )
     layers = json.dumps(Architecture.from_config(model.get_config()).to_dict()).encode()
-    described = PackagedModel.from_facts(
-        {
-            **facts,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "layers_sha256": hashlib.sha256(layers).hexdigest(),
-            "bytes": len(content),
-            "parameters": model.count_params(),
-            "precision": "float16 on disk, float32 in use",
-        },
-        source=DESCRIPTION,
-    )
-    for file, data in ((WEIGHTS, content), (LAYERS, layers)):
-        with replacing(folder / file) as temporary:
-            temporary.write_bytes(data)
-    write_json(folder / DESCRIPTION, described.facts)
-    return described
+    described = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "layers_sha256": hashlib.sha256(layers).hexdigest(),
+        "bytes": len(content),
+        "parameters": model.count_params(),
+    }
+    return dict(zip(names, (content, layers), strict=True)), described
 
 
 def write_card(card_file: Path, folder: Path = PACKAGED_DIR) -> None:
@@ -162,7 +186,9 @@ def _gather_facts(layout: RunLayout, notes: Mapping[str, Any]) -> dict[str, Any]
     epochs = read_json(layout.history)["epochs"]
     learned = metadata["train"]
     minutes = sum(epoch["seconds"] for epoch in epochs) / 60
+    second = metadata.get("second_stage")
     return {
+        **({} if second is None else {"second_stage": second}),
         "name": NAME,
         "network": {**metadata["network"], "num_classes": len(metadata["labels"])},
         "structures": [entry["key"] for entry in metadata["labels"] if entry["value"]],
@@ -187,8 +213,11 @@ def _gather_facts(layout: RunLayout, notes: Mapping[str, Any]) -> dict[str, Any]
 
 def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dict[str, Any]]:
     """Return the scores of every scan, with the weights as they are read back."""
-    predict = compile_volume_predict(load_packaged(folder))
-    segmenter = WholeHeartSegmenter(predict, packaged.description)
+    predict, described = compile_volume_predict(load_packaged(folder)), packaged.description
+    correct = None
+    if described.second_stage is not None:
+        correct = compile_volume_predict(load_packaged(folder, second_stage=True))
+    segmenter = WholeHeartSegmenter(predict, described, correct=correct)
     learned = {name for _, record in packaged.record.lineage() for name in _cases_of(record)}
     scores = []
     data = DataConfig()

@@ -83,7 +83,10 @@ def export(
             overwrite=overwrite,
             report=report,
         )
+    written = str(result.file)
+    if result.second_file is not None:
+        written += f" and {result.second_file}, the second stage"
     console.say(
-        f"{result.file}: written; its labels differ from Keras's on {result.different:,} of "
+        f"{written}: written; the labels differ from Keras's on {result.different:,} of "
         f"{result.voxels:,} voxels"
     )

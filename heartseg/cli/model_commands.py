@@ -71,6 +71,12 @@ def train(
         f"best loss {result.best_loss:.4f} in epoch {result.best_epoch} of "
         f"{len(result.history)}: {result.best_file}"
     )
+    second = result.second_stage
+    if second is not None:
+        console.say(
+            f"second stage: best loss {second.best_loss:.4f} in epoch {second.best_epoch} of "
+            f"{len(second.history)}; {result.best_file} holds both stages"
+        )
 
 
 def inspect(

@@ -23,7 +23,9 @@ from heartseg.config.model_sections import (
 from heartseg.config.section import (
     Byte,
     CaseName,
+    FilterCount,
     Fraction,
+    GridSide,
     ImageSide,
     Section,
     Seed,
@@ -66,7 +68,7 @@ ONLY_FOR = {
         "infer.largest_component",
         "evaluate.batch_size",
     ),
-    WHOLE_HEART: ("synthesis",),
+    WHOLE_HEART: ("synthesis", "second_stage"),
 }
 """Sections and keys outside of `model` that only one kind of network uses."""
 
@@ -186,6 +188,37 @@ class SynthesisConfig(Section):
     """Share of the training samples that are real scans; 0 trains on drawn ones alone."""
     mirror_share: Fraction = 0.0
     """Share of the training samples that are mirrored, left for right."""
+
+
+class SecondStageConfig(Section):
+    """A second network that corrects the first on a finer grid, for model.kind: whole_heart."""
+
+    enabled: bool = False
+    """Whether it is trained after the first network, and kept in the same model file."""
+    grid: tuple[GridSide, GridSide, GridSide] = (112, 144, 128)
+    """Voxels over the box around the heart, toward posterior, inferior, right."""
+    patch: tuple[GridSide, GridSide, GridSide] = (64, 80, 72)
+    """Voxels of the grid that are corrected at once."""
+    training_patch: tuple[GridSide, GridSide, GridSide] = (48, 64, 48)
+    """Voxels of the grid that it learns from at once; smaller ones take less time and memory."""
+    filters: Annotated[tuple[FilterCount, ...], Field(min_length=1, max_length=6)] = (32, 64, 96)
+    """Channels of each level, the finest first."""
+    epochs: PositiveInt = 30
+    """Upper bound of its epochs; all else of its training is as in section train."""
+    steps_per_epoch: PositiveInt = 250
+    """Optimizer steps of its epochs."""
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> "SecondStageConfig":
+        step = 2 ** len(self.filters)
+        for key in ("patch", "training_patch"):
+            sides = getattr(self, key)
+            if any(side % step or side > most for side, most in zip(sides, self.grid, strict=True)):
+                raise ValueError(
+                    f"{key}: expected multiples of {step} (2 to the number of filters) of at most "
+                    f"the grid {list(self.grid)}, got {list(sides)}"
+                )
+        return self
 
 
 class AugmentConfig(Section):
@@ -340,6 +373,8 @@ class InferConfig(Section):
     """Whether slices larger than the network are cut into overlapping tiles at their own size."""
     tile_overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Overlap of neighbouring tiles as a share of their side."""
+    second_stage: bool = True
+    """Whether the second stage of a model that has one corrects the labels."""
     largest_component: bool = False
     """Whether only the largest connected piece of each structure keeps its name in a volume."""
 
@@ -440,6 +475,8 @@ class Config(Section):
 
     synthesis: SynthesisConfig = SynthesisConfig()
     """How images are made from label maps."""
+    second_stage: SecondStageConfig = SecondStageConfig()
+    """A second network that corrects the first on a finer grid."""
 
     @property
     def dataset_dir(self) -> Path:

@@ -27,12 +27,15 @@ class Engine:
         runtime: The library that computes.
         device: ``CPU`` or ``GPU``.
         precision: Number format of the layers.
+        correct: The network of a second stage, ready to compute in the same way: image and
+            probabilities to logits. None: the model has none, or it is not wanted.
     """
 
     compute: Compute
     runtime: str
     device: str
     precision: str
+    correct: Compute | None = None
 
     def __str__(self) -> str:
         """Say what computes where, for the first line of a command."""

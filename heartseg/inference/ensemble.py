@@ -34,7 +34,9 @@ def combine(segmenters: Sequence[Segmenter]) -> Segmenter:
         return replace(slices[0], predict=predict, model=model)
     if len(hearts) == len(segmenters):
         predict_volume = average_logits([segmenter.predict for segmenter in hearts])
-        return replace(hearts[0], predict=predict_volume, model=model)
+        second = [segmenter.correct for segmenter in hearts if segmenter.correct is not None]
+        correct = average_logits(second) if second else None
+        return replace(hearts[0], predict=predict_volume, model=model, correct=correct)
     raise ModelError("an ensemble needs networks of one kind, found several kinds")
 
 
@@ -45,19 +47,14 @@ def describe_ensemble(models: Sequence[ModelDescription]) -> ModelDescription:
         models: At least one.
 
     Raises:
-        ModelError: If they are of different kinds, recipes, grids or label maps.
+        ModelError: If they are of different kinds, recipes, grids, second stages or label maps.
     """
     first = models[0]
     for other in models[1:]:
-        if (other.kind, other.recipe, other.table, other.grid) != (
-            first.kind,
-            first.recipe,
-            first.table,
-            first.grid,
-        ):
+        if _essence(other) != _essence(first):
             raise ModelError(
-                "expected models of one kind, slice recipe, grid and label map for an ensemble; "
-                f"{first.identity} and {other.identity} differ"
+                "expected models of one kind, slice recipe, grid, second stage and label map for "
+                f"an ensemble; {first.identity} and {other.identity} differ"
             )
     records = [model.record for model in models if model.record is not None]
     return replace(
@@ -67,6 +64,10 @@ def describe_ensemble(models: Sequence[ModelDescription]) -> ModelDescription:
         # What a stability means was measured with single networks.
         calibration=None,
     )
+
+
+def _essence(model: ModelDescription) -> tuple[object, ...]:
+    return model.kind, model.recipe, model.table, model.grid, model.second_stage
 
 
 def average_probabilities(members: Sequence[Predict]) -> Predict:

@@ -108,6 +108,7 @@ class ViewedScan:
     ) -> None:
         self._predict, self.grid, self.num_classes = predict, grid, num_classes
         self.shape: tuple[int, int, int] = voxels.shape
+        self._finest, self._floor = voxels, np.float32(0)
         matrices = [sampling_matrix(min(side, WORKING_SIDE), side) for side in self.shape]
         shrinks = max(self.shape) > WORKING_SIDE
         self._voxels = resample(voxels, matrices) if shrinks else voxels.astype(np.float32)
@@ -115,6 +116,7 @@ class ViewedScan:
         floor = float(np.percentile(self._voxels[::2, ::2, ::2], 1))
         if floor < -1e-2 * self._voxels.max():
             self._voxels = self._voxels - np.float32(floor)
+            self._floor = np.float32(floor)
         self._voxels = np.maximum(self._voxels, 0)
         self.level = rough_level(self._voxels)
 
@@ -127,6 +129,21 @@ class ViewedScan:
             )
         ]
         return normalize(resample(self._voxels, matrices), self.level)
+
+    def close_up(self, view: View, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+        """Return what a view shows on a grid of any shape, from the scan's own voxels.
+
+        Other views are cut from a scan of ``WORKING_SIDE`` voxels per axis at most, which would
+        blur a small heart in a large scan.
+        """
+        parts, matrices = [], []
+        for wanted, side, zoom, shift in zip(shape, self.shape, view.zoom, view.shift, strict=True):
+            weights = sampling_matrix(wanted, side, zoom=zoom, shift=shift)
+            used = np.flatnonzero(weights.any(axis=0))
+            parts.append(slice(used[0], used[-1] + 1))
+            matrices.append(weights[:, parts[-1]])
+        inner = self._finest[tuple(parts)].astype(np.float32)
+        return normalize(resample(np.maximum(inner - self._floor, 0), matrices), self.level)
 
     def probabilities(self, view: View) -> NDArray[np.float32]:
         """Return the ``(*grid, K)`` probabilities of what a view of the scan shows.

@@ -2,7 +2,8 @@
 
 The box around the heart is found first. Then the network views it several times, each time through
 a slightly different window. The average of the views is the prediction; how far they agree, the
-stability, says how far each structure depends on the window.
+stability, says how far each structure depends on the window. A second network, where there is one,
+corrects the average on a finer grid.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from heartseg.errors import DataError
+from heartseg.inference.correction import Correct, correct_probabilities
 from heartseg.inference.plausibility import check_scan, find_notices, mean_stability
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.segmenter import Prediction
 from heartseg.inference.views import (
-    FINE_GRID,
     VIEWS,
     WORKING_SIDE,
     PredictVolume,
@@ -52,18 +53,22 @@ class WholeHeartSegmenter:
         predict: The network.
         model: What it was trained for.
         views: The views that are averaged.
+        correct: The network of the second stage, which ``model.second_stage`` describes; None: the
+            average of the views is the prediction.
     """
 
     predict: PredictVolume
     model: ModelDescription
     views: Sequence[View] = VIEWS
+    correct: Correct | None = None
 
     def segment(self, image: Volume, *, report: Report = silent) -> Prediction:
         """Segment a scan of a heart.
 
         Args:
             image: The scan, of any orientation, spacing and intensities.
-            report: Called after each view with (views done, views, what was done).
+            report: Called after each view and each part of the second stage with (parts done,
+                parts, what was done).
 
         Raises:
             DataError: If the scan cannot be of a heart by MR.
@@ -90,9 +95,16 @@ class WholeHeartSegmenter:
         lit = trim_air(turned)
         scan = ViewedScan(self.predict, turned[lit], self.model.grid, table.num_classes)
         view, probabilities, stability = _find_and_average(scan, self.views, calibration, report)
+        stage = self.model.second_stage
+        if self.correct is not None and stage is not None:
+            close = scan.close_up(view, stage.grid)
+            probabilities = correct_probabilities(
+                self.correct, stage, close, probabilities, report=report
+            )
         labels = np.zeros(turned.shape, np.uint8)
         box = to_box(view, scan.shape)
-        matrices = matrices_onto(box, scan.shape, view, FINE_GRID)
+        p, i, r, _ = probabilities.shape
+        matrices = matrices_onto(box, scan.shape, view, (p, i, r))
         write_labels(labels[lit][box], probabilities, matrices)
         labels = clean_up(labels, table)
         labels = from_trained_axes(labels, image.affine)
@@ -105,11 +117,13 @@ def _find_and_average(
 ) -> tuple[View, NDArray[np.float32], NDArray[np.float64]]:
     """Return the box around the heart with the averaged probabilities and their stability.
 
+    The intensity of blood in this box is kept in ``scan.level``.
+
     Raises:
         DataError: If there is no heart.
     """
     best = None
-    estimate = scan.level
+    estimate = level = scan.level
     for start in (1.0, *STARTS):
         scan.level = estimate
         box = find_box(scan, start=View((start, start, start)), report=report)
@@ -119,7 +133,7 @@ def _find_and_average(
         if np.isnan(stability).all():
             continue
         if best is None or mean_stability(stability) > mean_stability(best[2]):
-            best = box, probabilities, stability
+            best, level = (box, probabilities, stability), scan.level
         # Without a calibration nothing says that another start would be better.
         if calibration is None or mean_stability(stability) >= calibration.sure:
             break
@@ -133,6 +147,7 @@ def _find_and_average(
         raise DataError(
             f"found no heart ({found}); this model knows MR of the heart with bright blood only"
         )
+    scan.level = level
     return best
 
 

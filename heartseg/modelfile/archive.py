@@ -20,7 +20,11 @@ from heartseg.errors import ModelError
 CONFIG_MEMBER = "config.json"
 METADATA_MEMBER = "heartseg.json"
 WEIGHTS_MEMBER = "model.weights.h5"
-MEMBERS = frozenset({CONFIG_MEMBER, METADATA_MEMBER, WEIGHTS_MEMBER, "metadata.json"})
+SECOND_STAGE_MEMBER = "second_stage.keras"
+"""The network of a second stage: an archive like the outer one, as Keras writes it."""
+MEMBERS = frozenset(
+    {CONFIG_MEMBER, METADATA_MEMBER, WEIGHTS_MEMBER, SECOND_STAGE_MEMBER, "metadata.json"}
+)
 LARGEST_JSON_BYTES = 1 << 24
 LARGEST_SIDE = 1 << 15
 
@@ -65,8 +69,8 @@ PLAIN_MODULES = frozenset(
 )
 """Modules of Keras whose public classes hold numbers and options only."""
 MODELS = frozenset({"keras", "keras.models", "keras.src.models.functional"})
-OWN_MODULES = ("heartseg.training.", "heartseg.model.")
-"""Where heartseg's losses, metrics and optimizers are, and where they were in version 0.1."""
+OWN_MODULES = ("heartseg.networks.", "heartseg.training.", "heartseg.model.")
+"""Where heartseg's layers, losses, metrics and optimizers are, or were in version 0.1."""
 OWN_PREFIX = "heartseg>"
 """How they are registered with Keras, which finds them by this name and imports no module."""
 
@@ -84,12 +88,16 @@ compression method."""
 
 
 @contextmanager
-def open_archive(file: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a model file.
+def open_archive(file: Path, *, second_stage: bool = False) -> Iterator[zipfile.ZipFile]:
+    """Open a model file, or the network of its second stage within it.
 
     Raises:
-        ModelError: If it is missing or not a zip archive.
+        ModelError: If it is missing or not a zip archive, or has no second stage.
     """
+    if second_stage:
+        with open_archive(file) as outer, _open_member(outer, file) as inner:
+            yield inner
+        return
     if not file.is_file():
         raise ModelError(f"{file}: expected a model file (.keras), found no such file")
     try:
@@ -100,6 +108,34 @@ def open_archive(file: Path) -> Iterator[zipfile.ZipFile]:
             f"short ({error}). Copy it again, or train again."
         ) from error
     with archive:
+        yield archive
+
+
+def extract_second_stage(file: Path, folder: Path) -> Path:
+    """Write the network of a second stage to a folder, as a file of its own that Keras loads.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    with open_archive(file) as archive:
+        _require_second(archive, file)
+        return Path(archive.extract(SECOND_STAGE_MEMBER, folder))
+
+
+def _require_second(archive: zipfile.ZipFile, file: Path) -> None:
+    if SECOND_STAGE_MEMBER not in archive.namelist():
+        raise ModelError(f"{file}: expected a second stage, found none")
+
+
+@contextmanager
+def _open_member(outer: zipfile.ZipFile, file: Path) -> Iterator[zipfile.ZipFile]:
+    _require_second(outer, file)
+    try:
+        stream = outer.open(SECOND_STAGE_MEMBER)
+        archive = zipfile.ZipFile(stream)
+    except UNREADABLE as error:
+        raise ModelError(f"{file}: {SECOND_STAGE_MEMBER} is damaged ({error})") from error
+    with stream, archive:
         yield archive
 
 
@@ -129,30 +165,38 @@ def read_json(archive: zipfile.ZipFile, member: str, file: Path) -> dict[str, An
 
 
 def inspect_archive(file: Path) -> None:
-    """Check that a model file is complete and holds only a plain network.
+    """Check that a model file is complete and holds only a plain network, or two of them.
 
     Raises:
         ModelError: If it is damaged or compressed, has other members, names an unknown layer or
             class, or describes more weights than it holds.
     """
     with open_archive(file) as archive:
-        _check_members(archive, file)
-        config = read_json(archive, CONFIG_MEMBER, file)
-        _check_classes(config, file)
-        claimed = _count_weights(config, file)
-        stored = _count_stored(archive, file)
+        _check_members(archive, file, MEMBERS)
+        has_second = SECOND_STAGE_MEMBER in archive.namelist()
+        _check_network(archive, file)
+    if has_second:
+        with open_archive(file, second_stage=True) as archive:
+            _check_members(archive, file, MEMBERS - {SECOND_STAGE_MEMBER})
+            _check_network(archive, file)
+
+
+def _check_network(archive: zipfile.ZipFile, file: Path) -> None:
+    config = read_json(archive, CONFIG_MEMBER, file)
+    _check_classes(config, file)
+    claimed, stored = _count_weights(config, file), _count_stored(archive, file)
     if claimed > stored:
         raise ModelError(
             f"{file}: describes a network of {claimed:,} weights but holds {stored:,} numbers"
         )
 
 
-def _check_members(archive: zipfile.ZipFile, file: Path) -> None:
+def _check_members(archive: zipfile.ZipFile, file: Path, known: frozenset[str]) -> None:
     names = [info.filename for info in archive.infolist()]
-    unexpected = sorted(set(names) - MEMBERS)
+    unexpected = sorted(set(names) - known)
     if unexpected or len(names) != len(set(names)):
         what = ", ".join(unexpected[:5]) or "one member twice"
-        raise ModelError(f"{file}: expected the members {sorted(MEMBERS)}, found {what!r}")
+        raise ModelError(f"{file}: expected the members {sorted(known)}, found {what!r}")
     if WEIGHTS_MEMBER not in names:
         raise ModelError(f"{file}: expected a member {WEIGHTS_MEMBER}, found none")
     for info in archive.infolist():

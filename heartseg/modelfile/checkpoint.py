@@ -1,6 +1,8 @@
 """Model files: Keras archives that also describe how to prepare their input."""
 
+import importlib
 import json
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,8 @@ from heartseg.files import replacing
 from heartseg.modelfile.archive import (
     LARGEST_JSON_BYTES,
     METADATA_MEMBER,
+    SECOND_STAGE_MEMBER,
+    extract_second_stage,
     inspect_archive,
     open_archive,
     read_json,
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     import keras
 
 SUFFIX = ".keras"
+OWN_LAYERS = "heartseg.networks.correction_unet"
+"""The module that registers heartseg's own layer with Keras."""
 
 
 def save_model(
@@ -29,6 +35,7 @@ def save_model(
     metadata: Mapping[str, object],
     *,
     with_optimizer: bool = False,
+    second_stage: "keras.Model | None" = None,
 ) -> None:
     """Write a model with the metadata that its users need, as a complete file or not at all.
 
@@ -41,6 +48,7 @@ def save_model(
         metadata: The values that ``read_metadata`` will return; must be expressible in JSON.
         with_optimizer: Whether loss, metrics and the state of the optimizer are saved too, to
             resume training. The file is then three times as large.
+        second_stage: The network that corrects this one; ``metadata`` describes it.
 
     Raises:
         DataError: If the file cannot be written.
@@ -53,12 +61,19 @@ def save_model(
     # Imported here, so that read_metadata works without TensorFlow.
     import keras
 
-    # The same layers without compile(): no optimizer state, no copy of the weights.
-    kept = model if with_optimizer else keras.Model(model.input, model.output, name=model.name)
+    def without_training(network: keras.Model) -> keras.Model:
+        # The same layers without compile(): no optimizer state, no copy of the weights.
+        return keras.Model(network.input, network.output, name=network.name)
+
     with replacing(file) as temporary:
-        keras.saving.save_model(kept, temporary)
+        keras.saving.save_model(model if with_optimizer else without_training(model), temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(METADATA_MEMBER, content)
+            if second_stage is not None:
+                with tempfile.TemporaryDirectory() as folder:
+                    inner = Path(folder) / SECOND_STAGE_MEMBER
+                    keras.saving.save_model(without_training(second_stage), inner)
+                    archive.write(inner, SECOND_STAGE_MEMBER)
 
 
 def _encode(metadata: Mapping[str, object]) -> str:
@@ -81,13 +96,14 @@ def read_metadata(file: Path) -> dict[str, Any]:
         return read_json(archive, METADATA_MEMBER, file)
 
 
-def load_model(file: Path, *, compiled: bool = False) -> "keras.Model":
+def load_model(file: Path, *, compiled: bool = False, second_stage: bool = False) -> "keras.Model":
     """Load a model. The file may be of unknown origin: it is checked before Keras opens it.
 
     Args:
         file: A file of ``save_model``, or any ``.keras`` file of a plain convolutional network.
         compiled: Whether loss, metrics and optimizer are loaded too, if they were saved. The
             modules that register their classes must have been imported.
+        second_stage: Whether the network of the second stage is loaded in place of the first.
 
     Raises:
         ModelError: If the file is missing, damaged, or holds anything but a network of the layers
@@ -99,9 +115,11 @@ def load_model(file: Path, *, compiled: bool = False) -> "keras.Model":
 
     import keras
 
+    importlib.import_module(OWN_LAYERS)
     try:
-        with own_settings():
-            return keras.saving.load_model(file, compile=compiled, safe_mode=True)
+        with own_settings(), tempfile.TemporaryDirectory() as folder:
+            source = extract_second_stage(file, Path(folder)) if second_stage else file
+            return keras.saving.load_model(source, compile=compiled, safe_mode=True)
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"{file}: cannot be loaded as a model ({reason[:300]})") from error

@@ -6,22 +6,30 @@ import keras
 import numpy as np
 
 from heartseg.errors import ModelError
-from heartseg.modelfile.checkpoint import load_model
-from heartseg.modelfile.packaged import load_packaged
+from heartseg.modelfile.checkpoint import load_model, read_metadata
+from heartseg.modelfile.packaged import describe_packaged, load_packaged
 
 
-def load_initial_weights(model: keras.Model, file: str | Path | None) -> None:
+def load_initial_weights(
+    model: keras.Model, file: str | Path | None, *, second_stage: bool = False
+) -> None:
     """Give a new network the weights of a trained network with the same shapes.
 
     Args:
         model: The new network; its weights are replaced.
         file: A ``.keras`` file; None: the packaged model.
+        second_stage: Whether the network is a second stage.
 
     Raises:
         ModelError: If there is no such model, or its weights have other shapes.
     """
-    source = load_packaged() if file is None else load_model(Path(file))
+    source = (
+        load_packaged(second_stage=second_stage)
+        if file is None
+        else load_model(Path(file), second_stage=second_stage)
+    )
     name = "the packaged model" if file is None else str(file)
+    section = "second_stage" if second_stage else "model"
     wanted = [tuple(weight.shape) for weight in model.weights]
     found = [tuple(weight.shape) for weight in source.weights]
     if wanted != found:
@@ -31,6 +39,20 @@ def load_initial_weights(model: keras.Model, file: str | Path | None) -> None:
         raise ModelError(
             f"train.init: expected the {len(wanted)} weight arrays of the network of this "
             f"configuration, found {len(found)} in {name}; the first shapes that differ (expected, "
-            f"found): {differing}. Use the section model of the run that the weights come from"
+            f"found): {differing}. Use the section {section} of the run that the weights come from"
         )
     model.set_weights([np.asarray(weight) for weight in source.weights])
+
+
+def has_second_stage(file: str | Path | None) -> bool:
+    """Return whether a model has a second stage.
+
+    Args:
+        file: A ``.keras`` file; None: the packaged model.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    if file is None:
+        return describe_packaged().description.second_stage is not None
+    return read_metadata(Path(file)).get("second_stage") is not None

@@ -20,10 +20,16 @@ from heartseg.modelfile.archive import (
 from heartseg.modelfile.layers import WEIGHT_NAMES, Architecture
 
 
-def read_network(file: Path) -> tuple[Architecture, dict[str, NDArray[Any]]]:
+def read_network(
+    file: Path, *, second_stage: bool = False
+) -> tuple[Architecture, dict[str, NDArray[Any]]]:
     """Read layers and weights of a model file. It may be of unknown origin: it is checked first.
 
     Keras numbers the layers of each kind in their order, and their weights from 0.
+
+    Args:
+        file: A ``.keras`` file.
+        second_stage: Whether the network of its second stage is read in place of the first.
 
     Raises:
         ModelError: If the file is missing, damaged, or holds anything but a plain network.
@@ -34,7 +40,7 @@ def read_network(file: Path) -> tuple[Architecture, dict[str, NDArray[Any]]]:
     weights: dict[str, NDArray[Any]] = {}
     numbers: Counter[str] = Counter()
     try:
-        with open_archive(file) as archive:
+        with open_archive(file, second_stage=second_stage) as archive:
             config = read_json(archive, CONFIG_MEMBER, file)
             architecture = Architecture.from_config(config["config"])
             content = io.BytesIO(archive.read(WEIGHTS_MEMBER))

@@ -20,8 +20,8 @@ WEIGHT_NAMES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 OPTIONS = frozenset(
     {
         *("activation", "axis", "batch_shape", "center", "dilation_rate", "dims", "epsilon"),
-        *("groups", "interpolation", "kernel_size", "padding", "pool_size", "scale", "size"),
-        *("strides", "target_shape", "use_bias"),
+        *("groups", "interpolation", "kernel_size", "least", "padding", "pool_size", "scale"),
+        *("size", "strides", "target_shape", "use_bias"),
     }
 )
 """The options of layers that matter after training."""

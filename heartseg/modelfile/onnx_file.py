@@ -1,5 +1,6 @@
 """Networks in ONNX files: written with their description, checked before a runtime sees them."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -23,8 +24,19 @@ OPERATORS = frozenset(
     {
         *("Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv"),
         *("ConvTranspose", "Div", "Elu", "Erf", "Expand", "Flatten", "Identity"),
-        *("InstanceNormalization", "LeakyRelu", "MaxPool", "Mul", "Pad", "Pow", "ReduceMean"),
-        *("Relu", "Reshape", "Resize", "Selu", "Shape", "Sigmoid", "Slice", "Softmax", "Softplus"),
+        *("InstanceNormalization", "LeakyRelu", "Log", "MaxPool", "Mul", "Pad", "Pow"),
+        *(
+            "ReduceMean",
+            "Relu",
+            "Reshape",
+            "Resize",
+            "Selu",
+            "Shape",
+            "Sigmoid",
+            "Slice",
+            "Softmax",
+            "Softplus",
+        ),
         *("Softsign", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze"),
     }
 )
@@ -46,6 +58,34 @@ def write_onnx(file: Path, model: OnnxModel, metadata: Mapping[str, Any]) -> Non
     described = OnnxModel(model.nodes, model.weights, model.source, model.result, texts)
     with replacing(file) as temporary:
         temporary.write_bytes(encode(described))
+
+
+def find_second_file(file: Path) -> Path:
+    """Return where the network of a second stage lies: ``NAME_second_stage`` beside ``NAME``."""
+    return file.with_name(f"{file.stem}_second_stage{file.suffix}")
+
+
+def check_second_file(file: Path) -> None:
+    """Check that the second stage of an exported model lies beside it, as it was exported.
+
+    Raises:
+        ModelError: If it is missing, or belongs to another model.
+    """
+    second = find_second_file(file)
+    advice = (
+        "copy both files of the export, or use the first stage alone with --set "
+        "infer.second_stage=false"
+    )
+    metadata = read_onnx_metadata(read_onnx(file), source=str(file))
+    try:
+        found = hashlib.sha256(second.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(
+            f"{second}: cannot be read ({error.strerror}); it is the second stage of {file}: "
+            f"{advice}"
+        ) from error
+    if found != metadata["second_stage"].get("sha256"):
+        raise ModelError(f"{second}: is not the second stage that belongs to {file}; {advice}")
 
 
 def read_onnx(file: Path) -> OnnxModel:

@@ -253,6 +253,8 @@ def _decode_node(content: object) -> Node:
     if texts.get(7, "") not in ("", "ai.onnx") or texts.get(8):
         raise ValueError(f"the operator {texts.get(4)!r} is of {texts.get(7)!r}, not the standard")
     inputs, outputs = (tuple(_text(v) for n, v in fields if n == number) for number in (1, 2))
+    if not outputs:
+        raise ValueError(f"the operator {texts.get(4)!r} has no result")
     attributes = dict(_decode_attribute(value) for number, value in fields if number == 5)
     return Node(texts.get(4, ""), inputs, outputs, attributes)
 

@@ -408,6 +408,20 @@ def _convert_permutation(graph: _Graph, layer: Layer, sources: Sequence[_Feature
     return _Features(name, tuple(features.shape[axis - 1] for axis in order))
 
 
+def _convert_logarithm(graph: _Graph, layer: Layer, sources: Sequence[_Features]) -> _Features:
+    """Add the logarithm of the last channels of the second source to the first."""
+    correction, seen = (graph.as_keras(source) for source in sources)
+    channels = _known(layer, seen.shape[-1])
+    first = channels - _known(layer, correction.shape[-1])
+    ends = [graph.numbers(first), graph.numbers(channels), graph.numbers(len(seen.shape))]
+    taken = graph.add("Slice", [seen.name, *ends], f"{layer.name}/probabilities")
+    least = graph.array(f"{layer.name}/least", np.array(layer.options["least"]))
+    logarithm = graph.add(
+        "Log", [graph.add("Add", [taken, least], f"{layer.name}/raised")], f"{layer.name}/logarithm"
+    )
+    return replace(correction, name=graph.add("Add", [correction.name, logarithm], layer.name))
+
+
 def _convert_nothing(_graph: _Graph, _layer: Layer, sources: Sequence[_Features]) -> _Features:
     """Dropout has no effect after training."""
     return sources[0]
@@ -422,6 +436,7 @@ def _known(layer: Layer, side: int | None) -> int:
 _CONVERSIONS: Mapping[str, Callable[[_Graph, Layer, Sequence[_Features]], _Features]] = {
     "Activation": _convert_activation,
     "Add": _convert_sum,
+    "AddToLogarithm": _convert_logarithm,
     "AveragePooling2D": _convert_pooling,
     "BatchNormalization": _convert_batch_norm,
     "Concatenate": _convert_concatenation,

@@ -1,9 +1,11 @@
 """Reading the model that is shipped with heartseg: its weights, its description and its card.
 
 The folder ``heartseg/packaged`` holds ``whole_heart.npz``, the weights in half precision,
-``whole_heart.json``, the layers of the network, and ``model.json``, which describes network and
-training and holds the checksums of both. ``tools/package_weights.py`` writes all three. Keras gets
-the weights to train on, and ONNX Runtime a graph that is joined from layers and weights in memory.
+``whole_heart.json``, the layers of the network, the same two files of the network of the second
+stage where the model has one (``second_stage.npz``, ``second_stage.json``), and ``model.json``,
+which describes networks and training and holds the checksums of all. ``tools/package_weights.py``
+writes them. Keras gets the weights to train on, and ONNX Runtime a graph that is joined from layers
+and weights in memory.
 """
 
 import hashlib
@@ -27,6 +29,7 @@ from heartseg.modelfile.description import (
     WHOLE_HEART_VIEW,
     Calibration,
     ModelDescription,
+    SecondStage,
 )
 from heartseg.modelfile.keras_settings import own_settings
 from heartseg.modelfile.layers import Architecture
@@ -37,9 +40,11 @@ if TYPE_CHECKING:
     import keras
 
 PACKAGED_DIR = Path(__file__).parents[1] / "packaged"
-WEIGHTS = "whole_heart.npz"
-LAYERS = "whole_heart.json"
+WEIGHTS, LAYERS = "whole_heart.npz", "whole_heart.json"
+SECOND_WEIGHTS, SECOND_LAYERS = "second_stage.npz", "second_stage.json"
 DESCRIPTION = "model.json"
+STAGE_KEYS = ("grid", "patch", "filters")
+"""What ``model.json`` and model files say of the network of a second stage."""
 TEMPLATE = "model-card.md.jinja"
 LICENCE = (
     "CC BY 4.0: derived from HVSMR-2.0 (https://doi.org/10.1038/s41597-024-03469-9) and "
@@ -77,19 +82,29 @@ class PackagedModel:
     @property
     def description(self) -> ModelDescription:
         """What the model was trained for, and what its stability means."""
+        second = self.facts.get("second_stage")
         return ModelDescription(
             WHOLE_HEART_VIEW,
             HVSMR,
             WHOLE_HEART,
             self.grid,
-            f"{self.name}, sha256 {str(self.facts.get('sha256'))[:12]}",
+            f"{self.name}, sha256 {self._checksum()[:12]}",
             self.record,
             CALIBRATION,
+            None if second is None else SecondStage.from_dict(second),
         )
+
+    def _checksum(self) -> str:
+        """Return the checksum of the weights: of both networks, where there are two."""
+        first, second = str(self.facts.get("sha256")), self.facts.get("second_stage")
+        if second is None:
+            return first
+        return hashlib.sha256(f"{first} {second.get('sha256')}".encode()).hexdigest()
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What a file with this model says of it; see ``ModelDescription.from_metadata``."""
+        second = self.facts.get("second_stage")
         return {
             "heartseg": str(self.facts.get("code_version")),
             "kind": WHOLE_HEART,
@@ -98,6 +113,7 @@ class PackagedModel:
             "calibration": asdict(CALIBRATION),
             "learned_from": self.facts["learned_from"],
             "identity": self.description.identity,
+            **({} if second is None else {"second_stage": {k: second[k] for k in STAGE_KEYS}}),
         }
 
     @property
@@ -115,6 +131,8 @@ class PackagedModel:
         try:
             network = facts["network"]
             record_from_json(facts["learned_from"])
+            if facts.get("second_stage") is not None:
+                SecondStage.from_dict(facts["second_stage"])
             first, second, third = (int(side) for side in network["grid"])
             return cls(
                 str(facts["name"]),
@@ -153,55 +171,100 @@ def describe_packaged(folder: Path = PACKAGED_DIR) -> PackagedModel:
     return PackagedModel.from_facts(facts, source=str(file))
 
 
-def load_packaged(folder: Path = PACKAGED_DIR) -> "keras.Model":
-    """Build the packaged network with its weights, after checking their checksum.
+def load_packaged(folder: Path = PACKAGED_DIR, *, second_stage: bool = False) -> "keras.Model":
+    """Build a packaged network with its weights, after checking their checksum.
+
+    Args:
+        folder: Folder of the packaged model.
+        second_stage: Whether the network of the second stage is built in place of the first.
 
     Raises:
-        ModelError: If there is no packaged model, or a file is damaged or was changed.
+        ModelError: If there is no packaged model, it has no second stage, or a file is damaged or
+            was changed.
     """
-    described = describe_packaged(folder)
-    weights = _read_weights(folder / WEIGHTS, str(described.facts.get("sha256")))
+    described, stored = describe_packaged(folder), _find_stored(folder, second_stage=second_stage)
+    weights = _read_weights(folder / stored.weights, stored.weights_sha256)
 
     # Only now, when the files are known to be whole: TensorFlow takes seconds to load.
-    from heartseg.networks.volume_unet import build_volume_unet
-
     try:
         with own_settings():
-            model = build_volume_unet(
-                grid=described.grid, filters=described.filters, num_classes=described.num_classes
-            )
+            model = _build_second(described) if second_stage else _build_first(described)
         for variable in model.variables:
             variable.assign(weights.pop(variable.path).astype(np.float32))
     except (KeyError, ValueError) as error:
         raise ModelError(
-            f"{folder / WEIGHTS}: does not fit the network that {DESCRIPTION} describes ({error}); "
-            "install heartseg again"
+            f"{folder / stored.weights}: does not fit the network that {DESCRIPTION} describes "
+            f"({error}); install heartseg again"
         ) from error
     if weights:
         raise ModelError(
-            f"{folder / WEIGHTS}: holds arrays that the network does not have: "
+            f"{folder / stored.weights}: holds arrays that the network does not have: "
             f"{', '.join(sorted(weights)[:3])}; install heartseg again"
         )
     return model
 
 
-def load_packaged_graph(folder: Path = PACKAGED_DIR) -> OnnxModel:
-    """Return the packaged network as an ONNX graph, after checking the checksums, without Keras.
+def _build_first(described: PackagedModel) -> "keras.Model":
+    from heartseg.networks.volume_unet import build_volume_unet
+
+    return build_volume_unet(
+        grid=described.grid, filters=described.filters, num_classes=described.num_classes
+    )
+
+
+def _build_second(described: PackagedModel) -> "keras.Model":
+    from heartseg.networks.correction_unet import build_correction_unet
+
+    facts = described.facts["second_stage"]
+    return build_correction_unet(
+        patch=SecondStage.from_dict(facts).patch,
+        filters=[int(width) for width in facts["filters"]],
+        num_classes=described.num_classes,
+    )
+
+
+def load_packaged_graph(folder: Path = PACKAGED_DIR, *, second_stage: bool = False) -> OnnxModel:
+    """Return a packaged network as an ONNX graph, after checking the checksums, without Keras.
+
+    Args:
+        folder: Folder of the packaged model.
+        second_stage: Whether it is the network of the second stage.
 
     Raises:
-        ModelError: If there is no packaged model, or a file is damaged or was changed.
+        ModelError: If there is no packaged model, it has no second stage, or a file is damaged or
+            was changed.
     """
-    described = describe_packaged(folder)
-    facts = described.facts
-    layers = _read_checked(folder / LAYERS, str(facts.get("layers_sha256")))
-    weights = _read_weights(folder / WEIGHTS, str(facts.get("sha256")))
+    stored = _find_stored(folder, second_stage=second_stage)
+    layers = _read_checked(folder / stored.layers, stored.layers_sha256)
+    weights = _read_weights(folder / stored.weights, stored.weights_sha256)
     try:
         architecture = Architecture.from_dict(json.loads(layers))
         return build_graph(architecture, weights)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{folder / LAYERS}: does not fit {WEIGHTS} ({error}); install heartseg again"
+            f"{folder / stored.layers}: does not fit {stored.weights} ({error}); install heartseg "
+            "again"
         ) from error
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The files of a packaged network, and their checksums."""
+
+    weights: str
+    weights_sha256: str
+    layers: str
+    layers_sha256: str
+
+
+def _find_stored(folder: Path, *, second_stage: bool) -> _Stored:
+    facts, names = describe_packaged(folder).facts, (WEIGHTS, LAYERS)
+    if second_stage:
+        facts, names = facts.get("second_stage") or {}, (SECOND_WEIGHTS, SECOND_LAYERS)
+        if not facts:
+            raise ModelError(f"{folder / DESCRIPTION}: this packaged model has no second stage")
+    checksums = str(facts.get("sha256")), str(facts.get("layers_sha256"))
+    return _Stored(names[0], checksums[0], names[1], checksums[1])
 
 
 def render_card(folder: Path = PACKAGED_DIR) -> str:

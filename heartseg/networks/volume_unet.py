@@ -1,4 +1,4 @@
-"""The 3D U-Net of the packaged model. It sees a whole heart at once.
+"""The 3D U-Net of the packaged model, which sees a whole heart at once, and its parts.
 
 Most of its layers work at half the resolution of its input.
 """
@@ -42,12 +42,10 @@ def build_volume_unet(
         Cicek et al. (2016). 3D U-Net. https://doi.org/10.1007/978-3-319-46723-8_49
         Shi et al. (2016). Sub-pixel convolution. https://doi.org/10.1109/CVPR.2016.207
     """
-    _check_sizes(grid, filters)
+    check_sizes(grid, filters)
     next_seed = seed_sequence(seed)
     images = keras.Input((*grid, 1), name="images")
-    features = _unit(space_to_depth(images), filters[0], next_seed=next_seed, name="stem")
-    skips = _encode(features, filters, next_seed)
-    features = _decode(skips, filters, next_seed)
+    features = encode_and_decode(space_to_depth(images), filters, next_seed=next_seed)
     features = _point_wise(features, 8 * num_classes, next_seed=next_seed, name="classes")
     # float32 keeps softmax and loss stable when the layers above run in mixed precision.
     logits = layers.Activation("linear", dtype="float32", name=OUTPUT_NAME)(
@@ -56,12 +54,34 @@ def build_volume_unet(
     return keras.Model(images, logits, name="volume_unet")
 
 
-def _check_sizes(grid: tuple[int, int, int], filters: Sequence[int]) -> None:
+def check_sizes(grid: tuple[int, int, int], filters: Sequence[int]) -> None:
+    """Check that a network of these channels can halve a grid at each level.
+
+    Raises:
+        ValueError: If it cannot, or the channels do not fit into groups.
+    """
     step = 2 ** len(filters)
     if not filters or len(grid) != 3 or any(side < step or side % step for side in grid):
         raise ValueError(f"grid: expected three multiples of {step}, got {tuple(grid)}")
     if any(width < GROUPS or width % GROUPS for width in filters):
         raise ValueError(f"filters: expected multiples of {GROUPS}, got {tuple(filters)}")
+
+
+def encode_and_decode(
+    features: keras.KerasTensor, filters: Sequence[int], *, next_seed: NextSeed
+) -> keras.KerasTensor:
+    """Apply the levels of the U-Net, down and up again.
+
+    Args:
+        features: ``(B, P, I, R, C)``.
+        filters: Channels of each level, the finest first.
+        next_seed: Source of seeds for initial weights.
+
+    Returns:
+        ``(B, P, I, R, filters[0])``.
+    """
+    features = _unit(features, filters[0], next_seed=next_seed, name="stem")
+    return _decode(_encode(features, filters, next_seed), filters, next_seed)
 
 
 def _encode(

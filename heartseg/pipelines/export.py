@@ -1,8 +1,9 @@
 """``heartseg export``: a model in a format that other programs run, compared with Keras."""
 
+import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,10 +18,16 @@ from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.inference.engine import Compute
 from heartseg.inference.views import View, ViewedScan, describe_views
 from heartseg.modelfile.checkpoint import read_metadata
-from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
-from heartseg.modelfile.packaged import LICENCE, describe_packaged, load_packaged_graph
+from heartseg.modelfile.description import (
+    SECOND_STAGE,
+    WHOLE_HEART,
+    ModelDescription,
+    SecondStage,
+)
+from heartseg.modelfile.onnx_file import find_second_file
+from heartseg.modelfile.packaged import LICENCE, describe_packaged
 from heartseg.progress import Report, silent
-from heartseg.runs.engines import convert_keras_file, load_keras
+from heartseg.runs.engines import load_graph, load_keras, load_network
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.trained import describe_model
 from heartseg.scans.reading import read_scan
@@ -47,11 +54,13 @@ class ExportResult:
         file: The file, or the folder of a SavedModel.
         voxels: Voxels (of slices: pixels) whose labels were compared with Keras's.
         different: Those whose label differs.
+        second_file: The same of the second stage; None: the model has one stage.
     """
 
     file: Path
     voxels: int
     different: int
+    second_file: Path | None = None
 
 
 def run_export(
@@ -84,31 +93,35 @@ def run_export(
     from heartseg.inference.exports import FORMATS, remove_export
 
     form = FORMATS[format_name]
-    targets = _check_output(form, format_name, output, overwrite=overwrite)
     model_file = None if config is None else RunLayout(config.run_dir).require_best()
     described = describe_model(model_file)
+    stage = described.second_stage
+    outputs = [output] if stage is None else [output, find_second_file(output)]
+    targets = _check_outputs(form, format_name, outputs, overwrite=overwrite)
     scan = _read_phantom() if scan_file is None else read_scan(scan_file)
-    images = sample_images(scan, described)
     report(0, 3, "loading the model")
-    network = _load_network(model_file, described, config or Config())
+    first = _load_network(model_file, described, config or Config())
+    images = sample_images(scan, described)
     metadata = _gather_metadata(model_file, described, licence)
     with tempfile.TemporaryDirectory(prefix=".heartseg_export_", dir=_folder_of(output)) as folder:
-        draft = Path(folder) / output.name
+        drafts = [Path(folder) / file.name for file in outputs]
         report(1, 3, f"writing {output.name}")
-        form.write(draft, network, metadata)
+        if stage is not None:
+            second = _load_second(model_file)
+            form.write(drafts[1], second, {**metadata, "kind": SECOND_STAGE})
+            metadata = _name_second(metadata, stage, drafts[1])
+        form.write(drafts[0], first, metadata)
         report(2, 3, "comparing the export with Keras")
-        different = _compare(form.start(draft), network, images)
-        voxels = int(np.prod(images.shape[:-1]))
-        if different > MOST_DIFFERENT * voxels:
-            raise ModelError(
-                f"{output}: was not written: its labels differ from Keras's on {different:,} of "
-                f"{voxels:,} voxels, more than {MOST_DIFFERENT:.2%}"
-            )
+        voxels, different = _compare(form.start(drafts[0]), first, images, output)
+        if stage is not None:
+            patches = _sample_patch(scan, described, first)
+            more = _compare(form.start(drafts[1]), second, patches, outputs[1])
+            voxels, different = voxels + more[0], different + more[1]
         for target in targets:
             remove_export(target)
             shutil.move(Path(folder) / target.name, target)
     report(3, 3, "done")
-    return ExportResult(output, voxels, different)
+    return ExportResult(output, voxels, different, outputs[1] if stage is not None else None)
 
 
 def sample_images(scan: Volume, described: ModelDescription) -> NDArray[np.float32]:
@@ -136,19 +149,45 @@ def sample_images(scan: Volume, described: ModelDescription) -> NDArray[np.float
     return to_network_input(np.stack(list(chosen)), described.recipe.channels)
 
 
-def _check_output(form: "Format", name: str, output: Path, *, overwrite: bool) -> tuple[Path, ...]:
+def _sample_patch(
+    scan: Volume, described: ModelDescription, first: "Network"
+) -> NDArray[np.float32]:
+    """Return what the second stage sees of a scan: the patch that holds most of the heart."""
+    from heartseg.inference.correction import cut_patch, find_patches
+    from heartseg.scans.axes import to_trained_axes
+
+    if described.second_stage is None:
+        raise ValueError("expected a model of two stages")
+    stage = described.second_stage
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(first.model.predict_on_batch(images))
+
+    turned = to_trained_axes(scan.voxels, scan.affine)
+    viewed = ViewedScan(predict, turned, described.grid, described.table.num_classes)
+    close, found = viewed.close_up(View(), stage.grid), viewed.probabilities(View())
+    patches = [cut_patch(stage, patch, close, found) for patch in find_patches(stage)]
+    return max(patches, key=lambda seen: float(seen[..., 2:].sum()))
+
+
+def _check_outputs(
+    form: "Format", name: str, outputs: Sequence[Path], *, overwrite: bool
+) -> list[Path]:
     """Return all files that the export has.
 
     Raises:
         ConfigError: If the output's name does not fit the format.
         DataError: If one exists already.
     """
+    output = outputs[0]
     if form.suffix and output.suffix != form.suffix:
         raise ConfigError(
             f"--output {output}: expected a file whose name ends in {form.suffix}, for --format "
             f"{name}"
         )
-    targets = (output, output.with_suffix(form.companion)) if form.companion else (output,)
+    targets = list(outputs)
+    if form.companion:
+        targets += [file.with_suffix(form.companion) for file in outputs]
     for target in targets:
         if target.exists() and not overwrite:
             raise DataError(
@@ -175,8 +214,26 @@ def _load_network(
     from heartseg.inference.exports import Network
     from heartseg.inference.network import as_float32
 
-    graph = load_packaged_graph() if model_file is None else convert_keras_file(model_file)
-    return Network(graph, as_float32(load_keras(model_file, described, config)[0]))
+    alone = described.without_second_stage()
+    return Network(load_graph(model_file), as_float32(load_keras(model_file, alone, config)[0]))
+
+
+def _load_second(model_file: Path | None) -> "Network":
+    from heartseg.inference.exports import Network
+    from heartseg.inference.network import as_float32
+
+    graph = load_graph(model_file, second_stage=True)
+    return Network(graph, as_float32(load_network(model_file, second_stage=True)))
+
+
+def _name_second(metadata: Mapping[str, Any], stage: SecondStage, draft: Path) -> Mapping[str, Any]:
+    """Return metadata that also says how the second stage is applied, and which file holds it."""
+    from heartseg.inference.correction import find_overlap
+
+    known = {**metadata["second_stage"], "overlap": find_overlap(stage), "file": draft.name}
+    if draft.is_file():
+        known["sha256"] = hashlib.sha256(draft.read_bytes()).hexdigest()
+    return {**metadata, "second_stage": known}
 
 
 def _gather_metadata(
@@ -195,7 +252,19 @@ def _gather_metadata(
     }
 
 
-def _compare(compute: Compute, network: "Network", images: NDArray[np.float32]) -> int:
-    """Return how many voxels get another label than from Keras."""
+def _compare(
+    compute: Compute, network: "Network", images: NDArray[np.float32], output: Path
+) -> tuple[int, int]:
+    """Return how many voxels were compared with Keras, and how many get another label.
+
+    Raises:
+        ModelError: If too many do.
+    """
     expected = np.asarray(network.model.predict_on_batch(images)).argmax(axis=-1)
-    return int((compute(images).argmax(axis=-1) != expected).sum())
+    different = int((compute(images).argmax(axis=-1) != expected).sum())
+    if different > MOST_DIFFERENT * expected.size:
+        raise ModelError(
+            f"{output}: was not written: its labels differ from Keras's on {different:,} of "
+            f"{expected.size:,} voxels, more than {MOST_DIFFERENT:.2%}"
+        )
+    return int(expected.size), different

@@ -50,7 +50,7 @@ from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.study_layout import find_model
-from heartseg.runs.trained import describe_model, load_segmenter_once, start_segmenter
+from heartseg.runs.trained import describe_applied, load_segmenter_once, start_segmenter
 from heartseg.surroundings import check_backend
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def run_infer(
     output_dir = output_dir or config.infer.output_dir or default_dir
     if model_file is None and not packaged:
         model_file = find_model(config.run_dir)
-    model = describe_model(model_file)
+    model = describe_applied(model_file, config)
     _refuse_foreign(config, model, model_file)
     wanted = _find_wanted(config.infer, model)
     tasks, problems = _plan(config, inputs, output_dir, model, wanted, series)

@@ -34,7 +34,7 @@ from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import read_record
 from heartseg.runs.scored_case import prediction_file, read_scored_case
-from heartseg.runs.trained import describe_model, load_segmenter_once
+from heartseg.runs.trained import describe_applied, load_segmenter_once
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.geometry import SliceLayout
 from heartseg.scans.volume import (
@@ -121,7 +121,7 @@ def run_evaluation(
     check_backend()
     layout = RunLayout(config.run_dir)
     model_file = layout.require_best()
-    description = describe_model(model_file)
+    description = describe_applied(model_file, config)
     split = find_split(config)
     held_out = find_held_out(config, split)
     description = replace(description, table=_match_tables(description.table, held_out, model_file))
@@ -132,7 +132,7 @@ def run_evaluation(
         published = _measure_published(model, description, held_out, config)
         _write_published(output_dir / "evaluation.csv", published)
         kind = find_kind(description.kind)
-        segmenter = kind.build_segmenter(engine.compute, description, config)
+        segmenter = kind.build_segmenter(engine, description, config)
         done, problems = _score_cases(
             config, held_out, segmenter, description.table, output_dir, report
         )

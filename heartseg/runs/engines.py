@@ -1,6 +1,7 @@
 """Which library computes a model on which device, and the model loaded into it."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, ModelError
 from heartseg.inference.engine import Engine, has_onnx_gpu, start_onnx, start_openvino
 from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
-from heartseg.modelfile.onnx_file import SUFFIX, read_onnx
+from heartseg.modelfile.onnx_file import SUFFIX, find_second_file, read_onnx
 from heartseg.modelfile.onnx_format import OnnxModel
 from heartseg.modelfile.packaged import load_packaged, load_packaged_graph
 
@@ -45,13 +46,21 @@ def start_engine(model_file: Path | None, model: ModelDescription, config: Confi
             runtime = "tensorflow"
     if runtime == "tensorflow":
         return load_keras(model_file, model, config)[1]
-    if runtime == "openvino":
-        if on_gpu:
-            raise ConfigError("--device gpu: infer.runtime: openvino computes on the processor")
-        engine = start_openvino(_load_graph(model_file), threads=threads)
-    else:
+    gpu = None
+    if runtime == "onnx":
         gpu = _find_onnx_gpu(device)
-        engine = start_onnx(_load_graph(model_file), gpu=gpu, threads=threads)
+    elif on_gpu:
+        raise ConfigError("--device gpu: infer.runtime: openvino computes on the processor")
+
+    def start(*, second_stage: bool = False) -> Engine:
+        graph = load_graph(model_file, second_stage=second_stage)
+        if runtime == "openvino":
+            return start_openvino(graph, threads=threads)
+        return start_onnx(graph, gpu=gpu, threads=threads)
+
+    engine = start()
+    if model.second_stage is not None:
+        engine = replace(engine, correct=start(second_stage=True).compute)
     logger.info("computing on the %s", engine)
     return engine
 
@@ -67,27 +76,44 @@ def _find_onnx_gpu(device: str) -> int | None:
     return int(device.partition(":")[2] or 0)
 
 
-def _load_graph(model_file: Path | None) -> OnnxModel:
-    if model_file is None:
-        return load_packaged_graph()
-    if model_file.suffix == SUFFIX:
-        return read_onnx(model_file)
-    return convert_keras_file(model_file)
+def load_graph(model_file: Path | None, *, second_stage: bool = False) -> OnnxModel:
+    """Return a network of a model as an ONNX graph, without Keras.
 
-
-def convert_keras_file(model_file: Path) -> OnnxModel:
-    """Convert the model of a run to ONNX, without Keras.
+    Args:
+        model_file: A ``.keras`` or ``.onnx`` file; None: the packaged model.
+        second_stage: Whether it is the network of the second stage.
 
     Raises:
         ModelError: If it is damaged, or has a layer that cannot be converted.
     """
+    if model_file is None:
+        return load_packaged_graph(second_stage=second_stage)
+    if model_file.suffix == SUFFIX:
+        return read_onnx(find_second_file(model_file) if second_stage else model_file)
     from heartseg.modelfile.keras_network import read_network
     from heartseg.modelfile.onnx_graph import build_graph
 
     try:
-        return build_graph(*read_network(model_file))
+        return build_graph(*read_network(model_file, second_stage=second_stage))
     except (KeyError, ValueError) as error:
         raise ModelError(f"{model_file}: cannot be converted to ONNX ({error})") from error
+
+
+def load_network(model_file: Path | None, *, second_stage: bool = False) -> "keras.Model":
+    """Return a network of a model in Keras.
+
+    Args:
+        model_file: A ``.keras`` file; None: the packaged model.
+        second_stage: Whether it is the network of the second stage.
+
+    Raises:
+        ModelError: If it is missing or damaged.
+    """
+    from heartseg.modelfile.checkpoint import load_model
+
+    if model_file is None:
+        return load_packaged(second_stage=second_stage)
+    return load_model(model_file, second_stage=second_stage)
 
 
 def load_keras(
@@ -101,22 +127,24 @@ def load_keras(
         config: Uses the sections ``infer`` and ``parallel``.
 
     Returns:
-        The Keras model, and what computes it.
+        The Keras model, of two stages the first, and what computes both.
 
     Raises:
         ModelError: If the model or the device cannot be used.
     """
     from heartseg.inference import network
-    from heartseg.modelfile.checkpoint import load_model
     from heartseg.training.devices import choose_device, name_runtime
 
     device = choose_device(config.parallel.device, threads=config.parallel.threads)
-    loaded = load_packaged() if model_file is None else load_model(model_file)
+    loaded = load_network(model_file)
     compute = (
         network.compile_volume_predict(loaded)
         if model.kind == WHOLE_HEART
         else network.compile_predict(loaded, model.recipe, batch_size=config.infer.batch_size)
     )
-    engine = Engine(compute, name_runtime(), device, network.find_precision(loaded))
+    correct = None
+    if model.second_stage is not None:
+        correct = network.compile_volume_predict(load_network(model_file, second_stage=True))
+    engine = Engine(compute, name_runtime(), device, network.find_precision(loaded), correct)
     logger.info("computing on the %s", engine)
     return loaded, engine

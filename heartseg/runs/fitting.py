@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import keras
 from threadpoolctl import threadpool_limits
@@ -19,8 +20,10 @@ from heartseg.progress import Report
 from heartseg.runs.folder import claim_run_dir, describe_training, read_history
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
-from heartseg.runs.material import Material
+from heartseg.runs.material import Material, NetworkBuilder
+from heartseg.runs.second_stage import SecondStage
 from heartseg.runs.slice_training import MEMORY_ADVICE
+from heartseg.runs.whole_heart_training import HeartMaterial
 from heartseg.slices.batches import data_errors
 from heartseg.training.callbacks import Track
 from heartseg.training.devices import (
@@ -70,7 +73,13 @@ def fit_run(
         stack.enter_context(threadpool_limits(1, user_api="blas"))
         stack.enter_context(memory_errors(MEMORY_ADVICE))
         stack.enter_context(data_errors())
-        return _train(config, material, placement, track)
+        result = _train(config, find_kind(config.model.kind), material, placement, track)
+        if not config.second_stage.enabled or not isinstance(material, HeartMaterial):
+            return result
+        second = SecondStage(config, material)
+        trained = _train(second.config, second, second, placement, track)
+        placement.in_first(second.join)
+        return replace(result, second_stage=trained)
 
 
 @contextmanager
@@ -86,7 +95,11 @@ def _recorded(layout: RunLayout) -> Iterator[None]:
 
 
 def _train(
-    config: Config, material: Material, placement: Placement, track: Track
+    config: Config,
+    network: NetworkBuilder,
+    material: Material,
+    placement: Placement,
+    track: Track,
 ) -> TrainingResult:
     train, layout = config.train, RunLayout(config.run_dir)
     metadata = material.metadata
@@ -99,7 +112,7 @@ def _train(
     model = (
         load_state(layout.state, precision.policy, shortcuts=train.shortcuts == "auto")
         if history
-        else build_model(config, precision)
+        else build_model(config, precision, network)
     )
     placement.in_first(lambda: describe_training(model, config, precision))
     fed = material.feed(placement, first_epoch=len(history))
@@ -143,16 +156,24 @@ def _training_files(layout: RunLayout, table: LabelTable) -> TrainingFiles:
     return TrainingFiles(layout.best, layout.state, record, layout.tensorboard)
 
 
-def build_model(config: Config, precision: Precision) -> keras.Model:
-    """Build and compile the network of a run, with the weights that it starts from."""
+def build_model(
+    config: Config, precision: Precision, network: "NetworkBuilder | None" = None
+) -> keras.Model:
+    """Build and compile the network of a run, with the weights that it starts from.
+
+    Args:
+        config: The configuration of the run.
+        precision: What the network computes in.
+        network: What builds it; None: the kind of ``model.kind``.
+    """
+    network = network or find_kind(config.model.kind)
     with dtype_policy(precision.policy):
-        kind = find_kind(config.model.kind)
-        model = kind.build_network(config)
+        model = network.build_network(config)
         if config.train.init is not None:
             load_initial_weights(
                 model, None if config.train.init == PACKAGED else config.train.init
             )
-        kind.compile_network(model, config)
+        network.compile_network(model, config)
     return model
 
 

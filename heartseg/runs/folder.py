@@ -41,7 +41,8 @@ MAY_CHANGE = frozenset(
 """What a resumed run may have otherwise than before; all else would make it another run."""
 
 RUN_SECTIONS = frozenset({"prepare", "model", "synthesis", "train"})
-"""The sections of the configuration that make a run what it is."""
+"""The sections of the configuration that make a run what it is. A second stage may be added later:
+it is a run within the run."""
 
 
 def check_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
@@ -61,7 +62,11 @@ def check_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
             "continue it, --overwrite to replace it, or choose another run_dir"
         )
     if resume and layout.config.is_file():
-        _check_same_run(load_config(layout.config), config)
+        _check_same_run(load_config(layout.config), config, RUN_SECTIONS)
+    second = layout.second_stage.config
+    if resume and config.second_stage.enabled and second.is_file():
+        sections = RUN_SECTIONS | {"second_stage"}
+        _check_same_run(load_config(second), configure_second_stage(config), sections)
 
 
 def claim_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
@@ -80,12 +85,30 @@ def claim_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
         claim_folder(config.run_dir, outputs, overwrite=overwrite)
 
 
-def _check_same_run(before: Config, now: Config) -> None:
+def configure_second_stage(config: Config) -> Config:
+    """Return the configuration of a run in which the second stage is trained as if it were all."""
+    stage, train = config.second_stage, config.train
+    changes = {
+        "epochs": stage.epochs,
+        "steps_per_epoch": stage.steps_per_epoch,
+        # It starts from another network, if any; and the pictures show the first stage.
+        "init": None,
+        "epoch_change_infer": False,
+    }
+    return config.model_copy(
+        update={
+            "run_dir": RunLayout(config.run_dir).second_stage.run_dir,
+            "train": train.model_copy(update=changes),
+        }
+    )
+
+
+def _check_same_run(before: Config, now: Config, sections: Collection[str]) -> None:
     may_change = set(MAY_CHANGE)
     if now.train.schedule == "cosine":
         # The rate of every epoch hangs on their number.
         may_change.remove("train.epochs")
-    changes = list_changes(before, now, RUN_SECTIONS, may_change=may_change)
+    changes = list_changes(before, now, sections, may_change=may_change)
     if changes:
         raise ConfigError(
             f"{now.run_dir}: the run to resume was begun with other settings; put them back, or "

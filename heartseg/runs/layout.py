@@ -99,6 +99,11 @@ class RunLayout:
         return self.run_dir / "inference"
 
     @property
+    def second_stage(self) -> "RunLayout":
+        """The training of the second stage, a run within this one."""
+        return RunLayout(self.run_dir / "second_stage")
+
+    @property
     def training_outputs(self) -> Outputs:
         """All that a training writes: what ``--overwrite`` may replace."""
         files = (
@@ -113,7 +118,12 @@ class RunLayout:
             self.summary,
             self.diagram,
         )
-        folders = (self.state.parent, self.epoch_change_infer, self.tensorboard)
+        folders = (
+            self.state.parent,
+            self.epoch_change_infer,
+            self.tensorboard,
+            self.second_stage.run_dir,
+        )
         return Outputs(
             "train",
             (*(file.name for file in files), *(f"{folder.name}/**" for folder in folders)),

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias
 import keras
 import tensorflow as tf
 
-from heartseg.config.schema import TrainConfig
+from heartseg.config.schema import Config, TrainConfig
 from heartseg.training.loop import AfterEpoch, compile_model
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision
@@ -28,6 +28,16 @@ class Fed:
     train: Batches
     valid: "Batches | None"
     steps: int
+
+
+class NetworkBuilder(Protocol):
+    """What builds and compiles a network: a kind of network, or a second stage."""
+
+    def build_network(self, config: Config) -> keras.Model:
+        """Build the network, under the dtype policy in force, with weights that follow the seed."""
+
+    def compile_network(self, network: keras.Model, config: Config) -> None:
+        """Give a network optimizer, loss and metrics."""
 
 
 class Material(Protocol):

@@ -11,7 +11,12 @@ from heartseg.inference.ensemble import combine, describe_ensemble
 from heartseg.modelfile.checkpoint import read_metadata
 from heartseg.modelfile.description import ModelDescription
 from heartseg.modelfile.onnx_file import SUFFIX as ONNX_SUFFIX
-from heartseg.modelfile.onnx_file import check_ports, read_onnx, read_onnx_metadata
+from heartseg.modelfile.onnx_file import (
+    check_ports,
+    check_second_file,
+    read_onnx,
+    read_onnx_metadata,
+)
 from heartseg.modelfile.packaged import describe_packaged
 from heartseg.runs.engines import start_engine
 from heartseg.runs.kind import find_kind
@@ -53,6 +58,25 @@ def describe_model(model_file: Path | None) -> ModelDescription:
     )
 
 
+def describe_applied(model_file: Path | None, config: Config) -> ModelDescription:
+    """Return what a model was trained for, as far as ``infer.second_stage`` has it applied.
+
+    Args:
+        model_file: As in ``describe_model``.
+        config: Uses the section ``infer``.
+
+    Raises:
+        DataError: If a fold of the study is not trained.
+        ModelError: If the model is missing or damaged, or its second stage is.
+    """
+    described = describe_model(model_file)
+    if not config.infer.second_stage:
+        return described.without_second_stage()
+    if model_file is not None and model_file.suffix == ONNX_SUFFIX and described.second_stage:
+        check_second_file(model_file)
+    return described
+
+
 def _identify(model_file: Path) -> str:
     """Return the name of a model file with the first digits of its checksum."""
     digest = hashlib.sha256()
@@ -87,10 +111,10 @@ def start_segmenter(model_file: Path | None, config: Config) -> "tuple[Segmenter
         started = [start_segmenter(member, config) for member in members]
         return combine([segmenter for segmenter, _ in started]), started[0][1]
     model_file = members[0]
-    model = describe_model(model_file)
+    model = describe_applied(model_file, config)
     model = replace(model, table=model.table.displayed_as(config.label_table))
     engine = start_engine(model_file, model, config)
-    return find_kind(model.kind).build_segmenter(engine.compute, model, config), engine
+    return find_kind(model.kind).build_segmenter(engine, model, config), engine
 
 
 def load_segmenter_once(model_file: Path | None, config: Config) -> "Segmenter":

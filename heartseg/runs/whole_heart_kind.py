@@ -11,7 +11,7 @@ from heartseg.cohort.cases import CaseFiles
 from heartseg.config.model_sections import WholeHeartModelConfig
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
-from heartseg.inference.engine import Compute
+from heartseg.inference.engine import Engine
 from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.runs.heart_files import find_parts, find_patient_split
@@ -86,14 +86,14 @@ class WholeHeartKind:
 
     def build_segmenter(
         self,
-        compute: Compute,
+        engine: Engine,
         model: ModelDescription,
         config: Config,  # noqa: ARG002
     ) -> "WholeHeartSegmenter":
         """Return what segments whole scans."""
         from heartseg.inference.whole_heart import WholeHeartSegmenter
 
-        return WholeHeartSegmenter(compute, model)
+        return WholeHeartSegmenter(engine.compute, model, correct=engine.correct)
 
     def compare_recipes(self, config: Config, model: ModelDescription) -> list[str]:  # noqa: ARG002
         """Nothing of the configuration matters: the network sees every scan in the same way."""

@@ -51,6 +51,8 @@ WIDE_EVERY = 3
 """Every third scene is a wide one, so that the heart is also learned in a scan of a chest."""
 WIDE_GRID, WIDE_MARGIN = (40, 52, 40), 0.75
 """Wide scenes: coarser, because most of their voxels show the chest around the heart."""
+FINE_MARGIN = 0.1
+"""What the scenes of the second stage show beyond the box of their label map."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -189,7 +191,7 @@ class HeartMaterial:
         steps = train.steps_per_epoch or STEPS_PER_EPOCH
         learned = build_heart_dataset(
             HeartSources(
-                self._draw_scenes(),
+                self.draw_scenes(),
                 [read.scan for read in self._scans["train"].values()],
                 config.synthesis.scan_share,
                 config.synthesis.mirror_share,
@@ -215,7 +217,12 @@ class HeartMaterial:
         samples = dict(zip(chosen, self._frame(chosen), strict=True))
         return _EpochInference(self._config, samples, placement)
 
-    def _draw_scenes(self) -> list[Scene]:
+    def draw_scenes(self, grid: tuple[int, int, int] | None = None) -> list[Scene]:
+        """Draw scenes around the label maps of the training part.
+
+        Args:
+            grid: Voxels of each scene; None: those of the first stage, some of which are wide.
+        """
         config, train = self._config, self._train
         if config.synthesis.scan_share == 1:
             return []
@@ -224,13 +231,18 @@ class HeartMaterial:
             for number, file in enumerate(train.label_files.values())
             for variant in range(config.synthesis.scenes_per_label_map)
         ]
-        draw = partial(_draw_scene, table=self._source.table, seed=config.train.seed)
+        draw = partial(_draw_scene, table=self._source.table, seed=config.train.seed, grid=grid)
         scenes = self._map_all(draw, items, lambda item: f"scene of {item[0].name}")
         # A label map that is drawn in part gives none.
         return [scene for scene in scenes if scene is not None]
 
-    def _read_scans(self, part: Part) -> list[_ReadScan]:
-        read = partial(_read_files, table=self._source.table)
+    def lay_scans(self, part: str, grid: tuple[int, int, int]) -> list[Scan]:
+        """Return the scans of the part ``train`` or ``valid`` on another grid than the scenes'."""
+        files = self._train if part == "train" else self._valid
+        return [read.scan for read in self._read_scans(files, grid)]
+
+    def _read_scans(self, part: Part, grid: tuple[int, int, int] = SCENE_GRID) -> list[_ReadScan]:
+        read = partial(_read_files, table=self._source.table, grid=grid)
         return self._map_all(read, list(part.scans.values()), lambda files: files[0].name)
 
     def _frame(self, scans: Mapping[str, _ReadScan]) -> list[Sample]:
@@ -257,8 +269,17 @@ class HeartMaterial:
         return [cast(Result, outcome.result) for outcome in outcomes]
 
 
-def _draw_scene(item: tuple[Path, int, int], *, table: LabelTable, seed: int) -> Scene | None:
+def _draw_scene(
+    item: tuple[Path, int, int],
+    *,
+    table: LabelTable,
+    seed: int,
+    grid: tuple[int, int, int] | None,
+) -> Scene | None:
     file, number, variant = item
+    if grid is not None:
+        fine = (seed, number, variant, 1)
+        return read_scene(file, table, seed=fine, grid=grid, margin=FINE_MARGIN)
     is_wide = (number + variant) % WIDE_EVERY == WIDE_EVERY - 1
     return read_scene(
         file,
@@ -269,12 +290,15 @@ def _draw_scene(item: tuple[Path, int, int], *, table: LabelTable, seed: int) ->
     )
 
 
-def _read_files(files: tuple[Path, Path], *, table: LabelTable) -> _ReadScan:
+def _read_files(
+    files: tuple[Path, Path], *, table: LabelTable, grid: tuple[int, int, int]
+) -> _ReadScan:
     image_file, label_file = files
     image = read_image(image_file)
     labels = read_label_map(label_file, table, partial=True, from_source=True)
     check_same_grid(image, labels, names=(str(image_file), str(label_file)))
-    return _ReadScan(lay_scan(image, labels), fingerprint_scan(image), fingerprint_labels(labels))
+    scan = lay_scan(image, labels, grid)
+    return _ReadScan(scan, fingerprint_scan(image), fingerprint_labels(labels))
 
 
 def _fingerprint(label_file: Path, *, table: LabelTable) -> str:

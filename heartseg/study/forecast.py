@@ -148,8 +148,9 @@ def _forecast_time(study: Study, data: _Data, progress: list[FoldProgress], cost
     return (
         f"time: a step takes {cost.train_s:.3g} s here on the {cost.device}, an epoch "
         f"{counted(steps, 'step')}; at most {format_duration(seconds / at_once)} to train "
-        f"{counted(len(left), 'fold')}, {at_once} at once. Early stopping shortens it; preparing "
-        "and scoring come on top"
+        f"{counted(len(left), 'fold')}, {at_once} at once. Early stopping shortens it; preparing"
+        f"{', the second stage' if study.config.second_stage.enabled else ''} and scoring come on "
+        "top"
     )
 
 

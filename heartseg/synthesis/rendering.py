@@ -30,7 +30,7 @@ WIDE_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Scan:
-    """A real scan of a heart with its labels, on the grid of scenes.
+    """A real scan of a heart with its labels, on the grid of scenes or another.
 
     Attributes:
         image: ``(P, I, R)`` float32 intensities.
@@ -87,26 +87,41 @@ def make_sample(
         rng: Decides everything that is random.
         mirror_share: How probable it is that left and right are exchanged.
     """
-    image, labels, wide = _draw_volume(source, num_classes, rng, mirror_share)
+    image, labels, wide = draw_volume(
+        source, SCENE_GRID, num_classes=num_classes, rng=rng, mirror_share=mirror_share
+    )
     # The heart, and so the level of its blood, is found less exactly in a wide view.
     jitter = float(np.exp(rng.normal(0, 0.2 if wide else 0.07)))
     return _to_sample(image, labels, grid, num_classes, jitter)
 
 
-def _draw_volume(
-    source: Scene | Scan, num_classes: int, rng: np.random.Generator, mirror_share: float
+def draw_volume(
+    source: Scene | Scan,
+    shape: Shape,
+    *,
+    num_classes: int,
+    rng: np.random.Generator,
+    mirror_share: float = 0.0,
+    wide_share: float = WIDE_SHARE,
 ) -> tuple[FloatArray, NDArray[np.uint8], bool]:
     """Draw a window of a scene or a scan, bent, rendered and measured.
 
+    Args:
+        source: What to show.
+        shape: Voxels of what is drawn.
+        num_classes: Classes, background included.
+        rng: Decides everything that is random.
+        mirror_share: How probable it is that left and right are exchanged.
+        wide_share: How probable it is that a scene shows far more than the heart.
+
     Returns:
-        Image and labels on the grid of scenes, and whether the window shows far more than the
-        heart.
+        Image and labels, both of ``shape``, and whether the window shows far more than the heart.
     """
     voxels = source.tissues if isinstance(source, Scene) else source.labels
     # A scan mostly ends close to its heart: it has nothing that a wider view could show.
-    wide = isinstance(source, Scene) and bool(rng.random() < WIDE_SHARE)
+    wide = isinstance(source, Scene) and bool(rng.random() < wide_share)
     window = _draw_window(find_heart(source.labels, num_classes), rng, wide=wide)
-    places = _draw_places(SCENE_GRID, window, rng, mirror_share)
+    places = _draw_places(shape, window, rng, mirror_share)
     voxels = voxels.ravel()[_nearest_voxels(places, voxels.shape)]
     if isinstance(source, Scan):
         labels = voxels

@@ -58,9 +58,9 @@ def read_scan(image_file: Path, label_file: Path, table: LabelTable) -> Scan:
     return lay_scan(image, labels)
 
 
-def lay_scan(image: Volume, labels: Volume) -> Scan:
-    """Bring a scan and its labels, both on one grid, onto the grid of scenes."""
+def lay_scan(image: Volume, labels: Volume, grid: tuple[int, int, int] = SCENE_GRID) -> Scan:
+    """Bring a scan and its labels, which are on one grid, onto the grid of scenes or another."""
     return Scan(
-        resample_to(to_trained_axes(image.voxels, image.affine), SCENE_GRID),
-        resize_labels(to_trained_axes(labels.voxels, labels.affine), SCENE_GRID),
+        resample_to(to_trained_axes(image.voxels, image.affine), grid),
+        resize_labels(to_trained_axes(labels.voxels, labels.affine), grid),
     )

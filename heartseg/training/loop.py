@@ -100,12 +100,14 @@ class TrainingResult:
         best_epoch: That epoch, from 1.
         best_loss: That loss.
         history: Every epoch, those before a resumption included.
+        second_stage: What came of training the second stage; None if there is none.
     """
 
     best_file: Path
     best_epoch: int
     best_loss: float
     history: History
+    second_stage: "TrainingResult | None" = None
 
 
 @dataclass(frozen=True)

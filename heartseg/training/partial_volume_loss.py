@@ -1,4 +1,4 @@
-"""The loss of networks of whole hearts."""
+"""The losses of networks of whole hearts: of the first stage, and of patches for the second."""
 
 import keras
 from keras import KerasTensor, ops
@@ -27,13 +27,36 @@ class PartialVolumeDiceCrossentropy(keras.losses.Loss):
                 less where only a part of a voxel is labelled: such a voxel counts less.
             y_pred: ``(B, P, I, R, K)`` logits.
         """
-        # Not TensorFlow's own function: its gradient assumes that the fractions of a voxel sum to
-        # 1, and would change the logits of unlabelled voxels without end.
-        crossentropy = -ops.sum(y_true * ops.log_softmax(y_pred), axis=-1)
-        known = ops.sum(y_true, axis=-1, keepdims=True)
-        fractions, probabilities = y_true[..., 1:], (known * ops.softmax(y_pred))[..., 1:]
-        voxels = (0, 1, 2, 3)
-        total = ops.sum(fractions + probabilities, axis=voxels)
-        distance = ops.sum(ops.abs(fractions - probabilities), axis=voxels)
-        dice = 1.0 - (total - distance + SMOOTH) / (total + SMOOTH)
+        crossentropy, dice, _ = _measure(y_true, y_pred)
         return crossentropy + ops.mean(dice)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PatchDiceCrossentropy(keras.losses.Loss):
+    """The same for patches, which hold a few of the structures: Dice is that of those alone.
+
+    An absent structure adds its cross-entropy only. Its Dice would be near 0 for a handful of
+    voxels' worth of probability all over the patch, and outweigh what is there.
+    """
+
+    def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
+        """Return one value per voxel; see ``PartialVolumeDiceCrossentropy``."""
+        crossentropy, dice, sizes = _measure(y_true, y_pred)
+        present = ops.cast(sizes > 0, dice.dtype)
+        return crossentropy + ops.sum(present * dice) / ops.maximum(ops.sum(present), 1.0)
+
+
+def _measure(
+    y_true: KerasTensor, y_pred: KerasTensor
+) -> tuple[KerasTensor, KerasTensor, KerasTensor]:
+    """Return the cross-entropy per voxel, and 1 - Dice and the size of each structure."""
+    # Not TensorFlow's own function: its gradient assumes that the fractions of a voxel sum to 1,
+    # and would change the logits of unlabelled voxels without end.
+    crossentropy = -ops.sum(y_true * ops.log_softmax(y_pred), axis=-1)
+    known = ops.sum(y_true, axis=-1, keepdims=True)
+    fractions, probabilities = y_true[..., 1:], (known * ops.softmax(y_pred))[..., 1:]
+    voxels = (0, 1, 2, 3)
+    total = ops.sum(fractions + probabilities, axis=voxels)
+    distance = ops.sum(ops.abs(fractions - probabilities), axis=voxels)
+    dice = 1.0 - (total - distance + SMOOTH) / (total + SMOOTH)
+    return crossentropy, dice, ops.sum(fractions, axis=voxels)

@@ -17,7 +17,7 @@ from heartseg.inference.ensemble import (
 from heartseg.inference.segmenter import SliceSegmenter
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR
-from heartseg.modelfile.description import ModelDescription
+from heartseg.modelfile.description import ModelDescription, SecondStage
 from heartseg.slices.recipe import SliceRecipe
 
 
@@ -60,7 +60,14 @@ def test_an_ensemble_has_learned_from_the_cases_of_all():
     assert describe_ensemble([describe("a"), describe("b", record=None)]).record is None
 
 
-@pytest.mark.parametrize("changes", [{"kind": "whole_heart"}, {"grid": (8, 8, 8)}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "whole_heart"},
+        {"grid": (8, 8, 8)},
+        {"second_stage": SecondStage((16, 16, 16), (8, 8, 8))},
+    ],
+)
 def test_models_that_differ_are_no_ensemble(changes):
     with pytest.raises(ModelError, match="model a and model b differ"):
         describe_ensemble([describe("a"), describe("b", **changes)])
@@ -71,4 +78,13 @@ def test_segmenters_are_combined_by_their_networks(kind):
     combined = combine([kind(give([0, 1]), describe("a")), kind(give([1, 0]), describe("b"))])
     assert isinstance(combined, kind)
     answer = combined.predict(IMAGES)[0, 0, 0]
+    assert answer[0] == pytest.approx(answer[1])
+
+
+def test_second_stages_are_averaged_too():
+    members = [
+        WholeHeartSegmenter(give(np.log(odds)), describe(name), correct=give(np.log(odds)))
+        for name, odds in (("a", [1, 4]), ("b", [4, 1]))
+    ]
+    answer = combine(members).correct(IMAGES)[0, 0, 0]
     assert answer[0] == pytest.approx(answer[1])

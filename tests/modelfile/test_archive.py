@@ -37,6 +37,50 @@ def compiled_members(tmp_path_factory):
         return {name: archive.read(name) for name in archive.namelist()}
 
 
+def pack(members):
+    """Return the bytes of an archive of members."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda members: b"no archive", "second_stage.keras is damaged"),
+        (lambda members: pack({**members, "more.txt": b"x"}), "found 'more.txt'"),
+        (
+            lambda members: pack({**members, "second_stage.keras": pack(members)}),
+            "found 'second_stage.keras'",
+        ),
+        (
+            lambda members: pack(
+                with_config(members, lambda config: config.update(module="os", class_name="system"))
+            ),
+            "names the class 'system'",
+        ),
+    ],
+)
+def test_the_second_stage_within_a_model_file_is_checked_as_the_first(
+    members, write, spoil, message
+):
+    inner = {name: content for name, content in members.items() if name != "heartseg.json"}
+    sound = write({**members, "second_stage.keras": pack(inner)})
+    assert load_model(sound, second_stage=True).name == "flexunet"
+    for second_stage in (False, True):
+        with pytest.raises(ModelError, match=message):
+            load_model(
+                write({**members, "second_stage.keras": spoil(inner)}), second_stage=second_stage
+            )
+
+
+def test_a_model_of_one_stage_has_no_second(members, write):
+    with pytest.raises(ModelError, match=r"odd\.keras: expected a second stage, found none"):
+        load_model(write(members), second_stage=True)
+
+
 @pytest.fixture
 def write(tmp_path):
     def write_archive(members, compression=zipfile.ZIP_STORED):

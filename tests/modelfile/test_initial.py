@@ -30,7 +30,7 @@ def test_a_new_network_gets_the_weights_of_a_file(tmp_path):
 
 def test_without_a_file_the_weights_are_those_of_the_packaged_model(monkeypatch):
     trained, model = build_small(1), build_small(2)
-    monkeypatch.setattr(initial, "load_packaged", lambda: trained)
+    monkeypatch.setattr(initial, "load_packaged", lambda *, second_stage: trained)
 
     load_initial_weights(model, None)
 

@@ -18,6 +18,7 @@ from heartseg.modelfile.layers import Architecture
 from heartseg.modelfile.onnx_file import check_ports, read_onnx, read_onnx_metadata, write_onnx
 from heartseg.modelfile.onnx_format import decode, encode
 from heartseg.modelfile.onnx_graph import build_graph
+from heartseg.networks.correction_unet import build_correction_unet
 from heartseg.networks.unet import build_unet
 from heartseg.networks.volume_unet import build_volume_unet
 
@@ -56,6 +57,24 @@ def test_a_network_of_volumes_gives_the_same_logits():
     images = np.random.default_rng(2).random((1, 8, 12, 4, 1), np.float32)
     expected = np.asarray(model(images))
     found = start_onnx(convert(model), threads=1).compute(images)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_network_of_a_second_stage_gives_the_same_logits(tmp_path):
+    model = build_correction_unet(patch=(8, 12, 4), filters=(8, 16), num_classes=3)
+    rng = np.random.default_rng(1)
+    for variable in model.variables:
+        variable.assign(rng.normal(size=variable.shape) * 0.2 + 0.1)
+    save_model(make_volume_model(), tmp_path / "both.keras", {}, second_stage=model)
+    seen = rng.random((1, 8, 12, 4, 4), np.float32)
+    seen[..., 1] = 0  # a class that the first stage rules out
+
+    graph = build_graph(*read_network(tmp_path / "both.keras", second_stage=True))
+
+    write_onnx(tmp_path / "second.onnx", graph, {})
+    onnx.checker.check_model(onnx.load(tmp_path / "second.onnx"), full_check=True)
+    expected = np.asarray(model(seen))
+    found = start_onnx(read_onnx(tmp_path / "second.onnx"), threads=1).compute(seen)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -146,6 +165,14 @@ def test_damaged_files_are_refused_or_lack_nothing(file):
             continue
     file.write_bytes(content[: len(content) // 2])
     with pytest.raises(ModelError, match=r"heart\.onnx.*cut short"):
+        read_onnx(file)
+
+
+def test_an_operator_without_a_result_is_refused(file):
+    model = onnx.load(file)
+    del model.graph.node[3].output[:]
+    onnx.save(model, file)
+    with pytest.raises(ModelError, match=r"heart\.onnx: .* has no result"):
         read_onnx(file)
 
 

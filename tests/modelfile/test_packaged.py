@@ -10,16 +10,21 @@ from package_weights import write_packaged
 from heartseg.cohort.leakage import PartContents
 from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.errors import ModelError
+from heartseg.inference.engine import start_onnx
 from heartseg.inference.network import compile_volume_predict
+from heartseg.modelfile.description import SecondStage
 from heartseg.modelfile.packaged import (
     DESCRIPTION,
     PACKAGED_DIR,
+    SECOND_WEIGHTS,
     WEIGHTS,
     describe_packaged,
     is_installed,
     load_packaged,
+    load_packaged_graph,
     render_card,
 )
+from heartseg.networks.correction_unet import build_correction_unet
 from heartseg.networks.volume_unet import build_volume_unet
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +96,62 @@ def test_settings_of_the_program_around_change_no_result(folder, data_format, fl
         config.set_floatx(before[1])
         config.set_epsilon(before[2])
         config.set_dtype_policy(before[3])
+
+
+@pytest.fixture
+def both(folder):
+    """The same model with a second stage."""
+    first = load_packaged(folder)
+    second = build_correction_unet(patch=(8, 12, 4), filters=(8, 16), num_classes=3, seed=4)
+    write_packaged(first, {**FACTS, "second_stage": STAGE}, folder, second_stage=second)
+    return folder
+
+
+STAGE = {"grid": [16, 12, 8], "patch": [8, 12, 4], "filters": [8, 16]}
+
+
+def test_a_second_stage_is_packaged_beside_the_first_and_part_of_its_identity(folder, tmp_path):
+    alone = describe_packaged(folder).description
+    first = load_packaged(folder)
+    second = build_correction_unet(patch=(8, 12, 4), filters=(8, 16), num_classes=3, seed=4)
+    facts = {**FACTS, "second_stage": STAGE}
+
+    described = write_packaged(first, facts, folder, second_stage=second).description
+
+    assert described.second_stage == SecondStage((16, 12, 8), (8, 12, 4))
+    assert described.identity != alone.identity
+    assert described.without_second_stage().identity.endswith(", first stage only")
+    second.get_layer("correction").bias.assign(np.ones(24))
+    changed = write_packaged(first, facts, folder, second_stage=second).description
+    assert changed.identity != described.identity
+
+    # Without one, nothing of it stays behind.
+    assert write_packaged(first, FACTS, folder).description == alone
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "model.json",
+        "whole_heart.json",
+        "whole_heart.npz",
+    ]
+
+
+def test_a_packaged_second_stage_is_the_same_for_keras_and_onnx(both):
+    seen = np.random.default_rng(0).random((1, 8, 12, 4, 4)).astype(np.float32)
+    keras_logits = compile_volume_predict(load_packaged(both, second_stage=True))(seen)
+    engine = start_onnx(load_packaged_graph(both, second_stage=True), threads=1)
+    np.testing.assert_allclose(engine.compute(seen), keras_logits, atol=1e-4)
+    assert "second_stage" in describe_packaged(both).metadata
+    assert "two stages" in render_card(both)
+
+
+def test_a_second_stage_that_is_missing_or_was_changed_is_refused(both, folder):
+    content = bytearray((both / SECOND_WEIGHTS).read_bytes())
+    content[len(content) // 2] ^= 1
+    (both / SECOND_WEIGHTS).write_bytes(content)
+    with pytest.raises(ModelError, match=r"second_stage\.npz: expected the checksum"):
+        load_packaged_graph(both, second_stage=True)
+    write_packaged(load_packaged(both), FACTS, folder)
+    with pytest.raises(ModelError, match="has no second stage"):
+        load_packaged(folder, second_stage=True)
 
 
 def test_one_changed_byte_is_noticed(folder):

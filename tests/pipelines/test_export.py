@@ -8,19 +8,25 @@ import numpy as np
 import pytest
 from builders import make_config, make_scan, write_nifti
 
+from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.inference import exports
 from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import save_model
 from heartseg.modelfile.onnx_file import read_onnx, read_onnx_metadata
+from heartseg.networks.correction_unet import build_correction_unet
 from heartseg.networks.unet import build_unet
 from heartseg.networks.volume_unet import build_volume_unet
 from heartseg.pipelines.export import run_export
 from heartseg.pipelines.infer import run_infer
+from heartseg.pipelines.synth import run_synth
+from heartseg.scans.volume import read_label_map
 from heartseg.slices.recipe import SliceRecipe
 
+STAGE = {"grid": [16, 24, 12], "patch": [8, 16, 12], "filters": [8, 16]}
 
-def make_run(folder, kind):
+
+def make_run(folder, kind, *, second_stage=False):
     config = make_config(folder, {"model": {"num_layers": 2, "image_channels": 1}})
     config.run_dir.mkdir(parents=True)
     recipe = SliceRecipe(image_height=32, image_width=24, image_channels=1)
@@ -32,8 +38,59 @@ def make_run(folder, kind):
     else:
         model = build_volume_unet(grid=(8, 16, 8), filters=(8, 16), seed=5)
         metadata |= {"kind": "whole_heart", "network": {"grid": [8, 16, 8]}}
-    save_model(model, config.run_dir / "best.keras", metadata)
+    second = None
+    if second_stage:
+        second = build_correction_unet(patch=(8, 16, 12), filters=(8, 16), seed=6)
+        rng = np.random.default_rng(1)
+        second.get_layer("correction").kernel.assign(rng.normal(0, 0.3, (1, 1, 1, 8, 72)))
+        metadata["second_stage"] = STAGE
+    save_model(model, config.run_dir / "best.keras", metadata, second_stage=second)
     return config
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "litert"])
+def test_a_second_stage_is_exported_beside_the_first(tmp_path, name):
+    config = make_run(tmp_path, "whole_heart", second_stage=True)
+    suffix = exports.FORMATS[name].suffix
+    result = run_export(config, format_name=name, output=tmp_path / f"out/heart{suffix}")
+    assert result.second_file == tmp_path / f"out/heart_second_stage{suffix}"
+    assert result.second_file.exists()
+    assert result.voxels == 8 * 16 * 8 + 8 * 16 * 12
+    assert result.different <= result.voxels * 1e-4
+
+
+def test_infer_with_an_exported_file_uses_the_second_stage_beside_it(tmp_path):
+    config = make_run(tmp_path, "whole_heart", second_stage=True)
+    run_synth(tmp_path / "scans", patients=1, size=48, seed=11, overwrite=False, jobs=1)
+    scan = tmp_path / "scans/pat0_cropped_norm.nii.gz"
+    heart, second = tmp_path / "heart.onnx", tmp_path / "heart_second_stage.onnx"
+    run_export(config, format_name="onnx", output=heart)
+    off = Config.model_validate({"infer": {"second_stage": False}})
+
+    run_infer(config, [scan], output_dir=tmp_path / "keras")
+    run_infer(Config(), [scan], output_dir=tmp_path / "onnx", model_file=heart)
+    run_infer(off, [scan], output_dir=tmp_path / "first", model_file=heart)
+
+    keras, onnx, first = (
+        read_label_map(tmp_path / name / "pat0_seg.nii.gz", HVSMR).voxels
+        for name in ("keras", "onnx", "first")
+    )
+    assert (keras == onnx).mean() > 0.9999
+    assert (keras == first).mean() < 0.999
+    names = [
+        json.loads((tmp_path / name / "pat0.json").read_text())["model"]
+        for name in ("onnx", "first")
+    ]
+    assert names[1] == f"{names[0]}, first stage only"
+
+    with pytest.raises(ModelError, match="is the second stage of a model; name the file of"):
+        run_infer(Config(), [scan], output_dir=tmp_path / "x", model_file=second)
+    second.write_bytes(second.read_bytes() + b"\0")
+    with pytest.raises(ModelError, match="is not the second stage that belongs to"):
+        run_infer(Config(), [scan], output_dir=tmp_path / "x", model_file=heart)
+    second.unlink()
+    with pytest.raises(ModelError, match=r"heart_second_stage\.onnx: cannot be read .*copy both"):
+        run_infer(Config(), [scan], output_dir=tmp_path / "x", model_file=heart)
 
 
 @pytest.mark.parametrize("kind", ["slices", "whole_heart"])

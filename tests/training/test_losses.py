@@ -3,7 +3,10 @@ import numpy as np
 import pytest
 
 from heartseg.training.losses import LOSSES, build_loss
-from heartseg.training.partial_volume_loss import PartialVolumeDiceCrossentropy
+from heartseg.training.partial_volume_loss import (
+    PartialVolumeDiceCrossentropy,
+    PatchDiceCrossentropy,
+)
 
 
 @pytest.fixture
@@ -102,3 +105,19 @@ def test_the_loss_of_whole_hearts_is_smallest_where_probabilities_equal_the_frac
     # The entropy of two equal halves; the Dice term is 1 - (2 - 0 + 1) / (2 + 1) = 0.
     assert float(loss(fractions, equal)) == pytest.approx(np.log(2), rel=1e-5)
     assert float(loss(fractions, certain)) > float(loss(fractions, equal))
+
+
+def test_the_loss_of_patches_counts_dice_of_the_structures_that_are_there():
+    # Eight voxels, all of class 1 of three; the probabilities are 1/2, 1/4 and 1/4 everywhere.
+    fractions = np.zeros((1, 2, 2, 2, 3), np.float32)
+    fractions[..., 1] = 1
+    logits = np.broadcast_to(np.log([2, 1, 1]), fractions.shape).astype(np.float32)
+    # Class 1: 10 voxels in both, 6 apart, 1 added; class 2: 2 voxels, 2 apart.
+    present, absent = 1 - (10 - 6 + 1) / (10 + 1), 1 - (2 - 2 + 1) / (2 + 1)
+    whole = float(PartialVolumeDiceCrossentropy()(fractions, logits))
+    patch = float(PatchDiceCrossentropy()(fractions, logits))
+    assert whole == pytest.approx(np.log(4) + (present + absent) / 2, rel=1e-5)
+    assert patch == pytest.approx(np.log(4) + present, rel=1e-5)
+    # A patch without any structure has no Dice.
+    fractions[..., 0], fractions[..., 1] = 1, 0
+    assert float(PatchDiceCrossentropy()(fractions, logits)) == pytest.approx(np.log(2), rel=1e-5)
