@@ -22,6 +22,8 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 WRITTEN_BY_COMMANDS = ("data/", "demo/", "results/", "runs/", "their_scores/")
+WRITTEN_FROM = {"my.yaml": "recommended"}
+"""Configurations that the reader writes, by the one that they begin as."""
 PLACEHOLDER = "\0"
 
 
@@ -93,7 +95,10 @@ def rejection(arguments):
     if unknown:
         return f"{name} has no option {unknown[0]}"
     overrides = [after for word, after in pairwise(rest) if word == "--set"]
-    named = [word.removeprefix("configs/").removesuffix(".yaml") for word in rest[:1]]
+    named = [
+        WRITTEN_FROM.get(word, word).removeprefix("configs/").removesuffix(".yaml")
+        for word in rest[:1]
+    ]
     config = next((ROOT / f"configs/{name}.yaml" for name in named if name in list_shipped()), None)
     try:
         load_config(config, [value.replace("$", "") for value in overrides])
