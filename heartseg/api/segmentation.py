@@ -17,6 +17,7 @@ from heartseg.api.inputs import ScanLike, take_scan
 from heartseg.config.loading import load_config
 from heartseg.config.schema import Config, DataConfig
 from heartseg.errors import DataError, ModelError
+from heartseg.inference.hints import check_absent
 from heartseg.inference.outputs.registry import (
     DEFAULT_SCAN_FORMATS,
     SCAN_FORMATS,
@@ -117,6 +118,7 @@ def segment(
     scan: ScanLike,
     *,
     model: str | os.PathLike[str] | Segmenter = PACKAGED,
+    absent: Sequence[str] = (),
     report: Report = silent,
 ) -> Segmentation:
     """Segment the heart in a scan.
@@ -127,12 +129,15 @@ def segment(
             anterior, superior, as nibabel has it. Any orientation and spacing. It is not changed.
         model: ``"packaged"``, or what ``load_segmenter`` takes or returns. Load a segmenter once to
             segment many scans; the packaged model stays loaded anyway.
+        absent: Keys of structures that the patient does not have, such as ``["RV", "RA"]``; they
+            are never predicted. A notice says so where the scan contradicts.
         report: Called with (units done, units, what was done) while the scan is segmented.
 
     Returns:
         Labels on the scan's own grid, volumes, and what makes them doubtful.
 
     Raises:
+        ConfigError: If the model knows no structure that ``absent`` names.
         DataError: If the scan is missing, broken, not 3D, or not one that the model knows, such as
             a CT.
         ModelError: If the model is missing, damaged or none of heartseg.
@@ -151,8 +156,11 @@ def segment(
         segmenter = load_segmenter(model)
     else:
         segmenter = _check_segmenter(model)
+    hints = check_absent(absent, segmenter.model.table, source="absent") if absent else ()
     try:
-        result = segment_scan(_name_case(named.file), named.volume, segmenter, report=report)
+        result = segment_scan(
+            _name_case(named.file), named.volume, segmenter, absent=hints, report=report
+        )
     except DataError as error:
         raise DataError(f"{named.source}: {error}") from error
     return Segmentation(

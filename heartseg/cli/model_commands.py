@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from heartseg.cli.options import (
+    Absent,
     ConfigFile,
     LogFile,
     OutputDir,
     Overrides,
     Overwrite,
     Quiet,
+    as_overrides,
     begin,
     path_argument,
+    path_option,
     split_config,
 )
 from heartseg.errors import HeartsegError
@@ -86,6 +89,14 @@ def infer(
         ),
     ] = None,
     output_dir: OutputDir = None,
+    absent: Absent = None,
+    hints: Annotated[
+        Optional[Path],  # noqa: UP045
+        path_option(
+            metavar="CSV",
+            help="Table with the columns case and absent; sets infer.hints.",
+        ),
+    ] = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -93,6 +104,7 @@ def infer(
 ) -> None:
     """Segment slices, folders of slices and NIfTI volumes."""
     config_file, files = split_config(inputs or [])
+    overrides = [*(overrides or ()), *as_overrides(absent, hints)]
     config = begin(config_file, overrides, quiet, log_file)
     keys = [override.partition("=")[0].strip() for override in overrides or ()]
     packaged = config_file is None and "run_dir" not in keys

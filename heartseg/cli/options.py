@@ -1,5 +1,6 @@
 """The arguments and options that several commands share, and how they become a configuration."""
 
+import json
 import os
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,22 @@ OutputDir = Annotated[
         help="Folder of the results.",
     ),
 ]
+
+Absent = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="KEYS",
+        help="Structures that the patient does not have, such as RV,RA; they are never labelled.",
+    ),
+]
+
+
+def as_overrides(absent: str | None, hints: Path | None = None) -> list[str]:
+    """Return the settings that --absent and --hints stand for."""
+    chosen = [] if hints is None else [f"infer.hints={json.dumps(str(hints))}"]
+    if absent is not None:
+        chosen.append(f"infer.absent={json.dumps(absent.replace(',', ' ').split())}")
+    return chosen
 
 
 def begin(

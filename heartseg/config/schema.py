@@ -294,6 +294,11 @@ class InferConfig(Section):
     """Whether the labels are also drawn over a picture."""
     movie: Literal["none", "webm", "gif", "mp4"] = "none"
     """Whether a volume's overlay is also written as a movie; webm and gif play in browsers."""
+    absent: tuple[str, ...] = ()
+    """Structures that the patient does not have, such as [RV, RA]; they are never labelled."""
+    hints: Path | None = None
+    """CSV with the columns case and absent: the structures that each case does not have. A case
+    with a row there does not take those of `absent`."""
     tiled: bool = False
     """Whether slices larger than the network are cut into overlapping tiles at their own size."""
     tile_overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25

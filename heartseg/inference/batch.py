@@ -106,7 +106,14 @@ def segment_to_files(
         label_hash = None
         if task.label_map is not None:
             label_hash = _fingerprint(task.label_map, segmenter.model.table)
-        result = segment_scan(task.case, scan, segmenter, label_hash=label_hash, report=report)
+        result = segment_scan(
+            task.case,
+            scan,
+            segmenter,
+            absent=task.absent,
+            label_hash=label_hash,
+            report=report,
+        )
     write_files(SCAN_FORMATS, task.files, result)
     return WrittenScan(result.rows, tuple(f"{task.file}: {notice}" for notice in result.notices))
 

@@ -1,6 +1,6 @@
 """What is known of a scan or picture once it is segmented: all that a result file is made from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -34,6 +34,7 @@ class SegmentedScan:
         notices: What makes the segmentation doubtful, in words.
         model: What segmented it.
         learned: In what way the model has seen this scan in training; None if it has not.
+        absent: Keys of the structures that were declared absent.
     """
 
     case: str
@@ -43,6 +44,7 @@ class SegmentedScan:
     notices: tuple[str, ...]
     model: ModelDescription
     learned: str | None = None
+    absent: tuple[str, ...] = ()
 
     @property
     def provenance(self) -> Provenance:
@@ -104,6 +106,7 @@ def segment_scan(
     scan: Volume,
     segmenter: Segmenter,
     *,
+    absent: Sequence[str] = (),
     label_hash: str | None = None,
     report: Report = silent,
 ) -> SegmentedScan:
@@ -113,6 +116,7 @@ def segment_scan(
         case: Name of the case.
         scan: The scan.
         segmenter: The model.
+        absent: Keys of structures that the patient does not have; they are never predicted.
         label_hash: Fingerprint of the scan's own label map, where there is one, to find out
             whether the model learned from it.
         report: As for ``Segmenter.segment``.
@@ -121,13 +125,22 @@ def segment_scan(
         DataError: If the scan does not suit the model.
         ModelError: If the model cannot be used.
     """
-    found = segmenter.segment(scan, report=report)
+    found = segmenter.segment(scan, absent=absent, report=report)
     model = segmenter.model
     learned = None
     if model.record is not None:
         image_hash = fingerprint_scan(scan)
         learned = find_learned(model.record, image_hash=image_hash, label_hash=label_hash)
-    result = SegmentedScan(case, scan, found.labels, found.stability, found.notices, model, learned)
+    result = SegmentedScan(
+        case,
+        scan,
+        found.labels,
+        found.stability,
+        found.notices,
+        model,
+        learned,
+        tuple(absent),
+    )
     return replace(result, notices=(*result.notices, *_find_more_notices(result)))
 
 

@@ -1,7 +1,7 @@
 """What is to be segmented, under which names, and whether the results may be written."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ class Task:
         case: What the names of its results begin with.
         files: Its results by output format.
         label_map: The label map beside a scan of the data set, if there is one.
+        absent: Keys of structures that the patient does not have.
     """
 
     file: Path
     case: str
     files: Files
     label_map: Path | None = None
+    absent: tuple[str, ...] = ()
 
     @property
     def is_scan(self) -> bool:
@@ -52,7 +54,7 @@ class Task:
         """Return the task with absolute paths, for a process with another working directory."""
         files = {name: tuple(f.absolute() for f in files) for name, files in self.files.items()}
         label_map = self.label_map and self.label_map.absolute()
-        return Task(self.file.absolute(), self.case, files, label_map)
+        return replace(self, file=self.file.absolute(), files=files, label_map=label_map)
 
 
 def name_case(scan_file: Path, *, image_suffix: str = "") -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
+from heartseg.inference.hints import HintedNetwork, absent_values, describe_doubt
 from heartseg.inference.plausibility import check_scan, find_notices, mean_stability
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.segmenter import Prediction
@@ -19,6 +20,7 @@ from heartseg.inference.views import (
     FINE_GRID,
     VIEWS,
     WORKING_SIDE,
+    Box,
     PredictVolume,
     View,
     ViewedScan,
@@ -28,6 +30,7 @@ from heartseg.inference.views import (
     to_box,
     trim_air,
 )
+from heartseg.labels import LabelTable
 from heartseg.modelfile.description import Calibration, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
@@ -57,11 +60,14 @@ class WholeHeartSegmenter:
     model: ModelDescription
     views: Sequence[View] = VIEWS
 
-    def segment(self, image: Volume, *, report: Report = silent) -> Prediction:
+    def segment(
+        self, image: Volume, *, absent: Sequence[str] = (), report: Report = silent
+    ) -> Prediction:
         """Segment a scan of a heart.
 
         Args:
             image: The scan, of any orientation, spacing and intensities.
+            absent: Keys of structures that the patient does not have; they are never predicted.
             report: Called after each view with (views done, views, what was done).
 
         Raises:
@@ -72,25 +78,83 @@ class WholeHeartSegmenter:
         if obliqueness_deg(image.affine) > MOST_OBLIQUE_DEG:
             # A finer grid would cost time and show the views no more.
             straight = straighten(image, WORKING_SIDE)
-            found = self.segment(straight, report=report)
+            found = self.segment(straight, absent=absent, report=report)
             labels = resample_labels(
                 found.labels, straight.affine, to_affine=image.affine, shape=image.voxels.shape
             )
             return Prediction(labels, found.stability, found.notices)
 
-        turned = to_trained_axes(image.voxels, image.affine)
         table, calibration = self.model.table, self.model.calibration
-        lit = trim_air(turned)
-        scan = ViewedScan(self.predict, turned[lit], self.model.grid, table.num_classes)
-        view, probabilities, stability = _find_and_average(scan, self.views, calibration, report)
-        labels = np.zeros(turned.shape, np.uint8)
-        box = to_box(view, scan.shape)
-        matrices = matrices_onto(box, scan.shape, view, FINE_GRID)
-        write_labels(labels[lit][box], probabilities, matrices)
-        labels = clean_up(labels, table)
-        labels = from_trained_axes(labels, image.affine)
-        notices = find_notices(labels, stability, image.affine, calibration)
-        return Prediction(labels, stability, tuple(notices))
+        network = HintedNetwork(self.predict, absent_values(absent, table))
+        heart = see_heart(network, image, self.model, views=self.views, report=report)
+        labels = heart.label(heart.probabilities, table)
+        notices = find_notices(labels, heart.stability, image.affine, calibration)
+        doubts = describe_doubt(network.measure_doubt(len(self.views)), table)
+        return Prediction(labels, heart.stability, (*notices, *doubts))
+
+
+@dataclass(frozen=True, eq=False)
+class SeenHeart:
+    """A scan in which the box around the heart was found, and what the network sees in the box.
+
+    Attributes:
+        scan: The part of the scan that shows anything, as the network views it.
+        lit: Where this part lies in the scan, whose axes were turned as in training.
+        shape: Voxels of the whole scan along these axes.
+        affine: ``(4, 4)`` from the scan's own voxel indices to millimetres.
+        view: The box around the heart, as a view of ``scan``.
+        probabilities: ``(*FINE_GRID, K)`` over the box.
+        stability: ``(K - 1,)`` stability between views; NaN where absent.
+    """
+
+    scan: ViewedScan
+    lit: Box
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    view: View
+    probabilities: NDArray[np.float32]
+    stability: NDArray[np.float64]
+
+    def label(self, probabilities: NDArray[np.float32], table: LabelTable) -> NDArray[np.uint8]:
+        """Return the ``(X, Y, Z)`` labels on the scan's own grid, cleaned up.
+
+        Args:
+            probabilities: ``(*FINE_GRID, K)`` over the box.
+            table: The structures.
+        """
+        labels = np.zeros(self.shape, np.uint8)
+        box = to_box(self.view, self.scan.shape)
+        matrices = matrices_onto(box, self.scan.shape, self.view, FINE_GRID)
+        write_labels(labels[self.lit][box], probabilities, matrices)
+        return from_trained_axes(clean_up(labels, table), self.affine)
+
+
+def see_heart(
+    predict: PredictVolume,
+    image: Volume,
+    model: ModelDescription,
+    *,
+    views: Sequence[View] = VIEWS,
+    report: Report = silent,
+) -> SeenHeart:
+    """Find the box around the heart and average views of it.
+
+    Args:
+        predict: The network.
+        image: The scan, along the patient's axes or nearly so.
+        model: What the network was trained for.
+        views: The views that are averaged.
+        report: Called after each view.
+
+    Raises:
+        DataError: If there is no heart.
+    """
+    turned = to_trained_axes(image.voxels, image.affine)
+    lit = trim_air(turned)
+    scan = ViewedScan(predict, turned[lit], model.grid, model.table.num_classes)
+    view, probabilities, stability = _find_and_average(scan, views, model.calibration, report)
+    shape = (turned.shape[0], turned.shape[1], turned.shape[2])
+    return SeenHeart(scan, lit, shape, image.affine, view, probabilities, stability)
 
 
 def _find_and_average(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from heartseg.inference.batch import (
     segment_scans,
     segment_to_files,
 )
+from heartseg.inference.hints import check_absent, read_hints
 from heartseg.inference.outputs.label_map import LABEL_MAP_SUFFIX
 from heartseg.inference.segmenter import SliceSegmenter
 from heartseg.inference.tasks import (
@@ -213,10 +214,30 @@ def _plan(
         formats_option="infer.outputs",
     )
     _refuse_idle(config.infer, tasks)
+    tasks = _add_hints(config.infer, tasks, model)
     if not find_kind(model.kind).takes_pictures:
         tasks, refused = _without_pictures(tasks)
         problems += refused
     return tasks, problems
+
+
+def _add_hints(settings: InferConfig, tasks: Sequence[Task], model: ModelDescription) -> list[Task]:
+    """Give each scan the structures that its patient does not have: of all, and of the table.
+
+    Raises:
+        ConfigError: If the model knows no such structure.
+        DataError: If the table cannot be used.
+    """
+    for_all = check_absent(settings.absent, model.table, source="infer.absent")
+    table = {} if settings.hints is None else read_hints(settings.hints, model.table)
+    unknown = sorted(table.keys() - {task.case for task in tasks})
+    if unknown:
+        logger.warning(
+            "%s: no input is of the case %s; its hints are not used",
+            settings.hints,
+            ", ".join(unknown),
+        )
+    return [replace(task, absent=table.get(task.case, for_all)) for task in tasks]
 
 
 def _without_results(files: Sequence[Path], inputs: Sequence[Path]) -> list[Path]:
