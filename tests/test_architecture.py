@@ -49,6 +49,7 @@ CORE = {
         "slices",
         "surfaces",
     },
+    "refinement": {"inference", "modelfile", "scans", "training"},
     "evaluation": {"pictures", "surfaces"},
 }
 MAY_IMPORT = {

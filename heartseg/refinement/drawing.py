@@ -81,8 +81,8 @@ def understand_drawing(
     ) > MOST_DRAWN:
         raise DataError(
             f"{source}: everything is drawn, so nothing is left to refine; mark what is unknown "
-            f"with {UNLABELLED}, or leave --empty-slices at unknown. To learn from whole label maps "
-            "use `heartseg train`"
+            f"with {UNLABELLED}, or leave --empty-slices at unknown. To learn from whole label "
+            "maps use `heartseg train`"
         )
     assumed = "slices on which nothing is drawn are "
     assumed += "background" if empty_slices == "background" else "unknown"

@@ -21,7 +21,7 @@ from heartseg.scans.volume import UNLABELLED
 
 REACH = 20.0
 """Distances are cut here: further from a border they say nothing."""
-FADE = 30.0
+FADE = 15.0
 """Beyond the last drawn slice a correction fades to a third over so many voxels."""
 SOFTNESS = 1.5
 """Distance over which one label becomes another, where distances become probabilities."""
@@ -127,7 +127,7 @@ def correct_shapes(
     axes = _useful_axes(known)
     for axis in axes:
         before = signed_distances(predicted, classes, axis=axis)
-        after = signed_distances(both, classes, axis=axis)
+        after = _distances_where_drawn(both, classes, known, axis)
         lines = _Lines.along_first_axis(np.moveaxis(known, axis, 0))
         gap = np.moveaxis(lines.gap, 0, axis)
         weight = 1 / (1 + gap) ** 2 if len(axes) > 1 else np.ones_like(gap)
@@ -138,6 +138,18 @@ def correct_shapes(
         weights += weight
     total /= weights
     return _to_probabilities(total, classes, num_classes)
+
+
+def _distances_where_drawn(
+    labels: NDArray[np.uint8], classes: Sequence[int], known: NDArray[np.bool_], axis: int
+) -> NDArray[np.float32]:
+    """Measure signed distances in the slices that hold something drawn; 0 in the others."""
+    others = tuple(a for a in range(3) if a != axis)
+    slices = np.flatnonzero(known.any(axis=others))
+    found = np.zeros((len(classes), *labels.shape), np.float32)
+    some = signed_distances(labels.take(slices, axis=axis), classes, axis=axis)
+    np.moveaxis(found, axis + 1, 0)[slices] = np.moveaxis(some, axis + 1, 0)
+    return found
 
 
 def _useful_axes(known: NDArray[np.bool_]) -> list[int]:
