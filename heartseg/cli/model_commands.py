@@ -12,6 +12,7 @@ import typer
 from heartseg.cli.options import (
     Absent,
     ConfigFile,
+    Diagnosis,
     LogFile,
     OutputDir,
     Overrides,
@@ -90,6 +91,7 @@ def infer(
     ] = None,
     output_dir: OutputDir = None,
     absent: Absent = None,
+    diagnosis: Diagnosis = None,
     hints: Annotated[
         Optional[Path],  # noqa: UP045
         path_option(
@@ -97,6 +99,12 @@ def infer(
             help="Table with the columns case and absent; sets infer.hints.",
         ),
     ] = None,
+    suggest: Annotated[
+        bool,
+        typer.Option(
+            "--suggest", help="Also write which slices to correct first, for heartseg refine."
+        ),
+    ] = False,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -104,7 +112,7 @@ def infer(
 ) -> None:
     """Segment slices, folders of slices and NIfTI volumes."""
     config_file, files = split_config(inputs or [])
-    overrides = [*(overrides or ()), *as_overrides(absent, hints)]
+    overrides = [*(overrides or ()), *as_overrides(absent, diagnosis, hints, suggest=suggest)]
     config = begin(config_file, overrides, quiet, log_file)
     keys = [override.partition("=")[0].strip() for override in overrides or ()]
     packaged = config_file is None and "run_dir" not in keys

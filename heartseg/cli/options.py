@@ -78,12 +78,32 @@ Absent = Annotated[
     ),
 ]
 
+Diagnosis = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="TERMS",
+        help="Diagnoses, such as 'single ventricle, common atrium': heartseg derives from them "
+        "which structures are absent, where that is certain.",
+    ),
+]
 
-def as_overrides(absent: str | None, hints: Path | None = None) -> list[str]:
-    """Return the settings that --absent and --hints stand for."""
-    chosen = [] if hints is None else [f"infer.hints={json.dumps(str(hints))}"]
+
+def as_overrides(
+    absent: str | None,
+    diagnosis: str | None = None,
+    hints: Path | None = None,
+    *,
+    suggest: bool = False,
+) -> list[str]:
+    """Return the settings that --absent, --diagnosis, --hints and --suggest stand for."""
+    chosen = ["infer.suggest=true"] if suggest else []
+    if hints is not None:
+        chosen.append(f"infer.hints={hints}")
     if absent is not None:
         chosen.append(f"infer.absent={json.dumps(absent.replace(',', ' ').split())}")
+    if diagnosis is not None:
+        terms = [term.strip() for term in diagnosis.replace(";", ",").split(",")]
+        chosen.append(f"infer.diagnosis={json.dumps([term for term in terms if term])}")
     return chosen
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from heartseg.cohort.training_record import find_learned
 from heartseg.inference.plausibility import is_doubtful, looks_like_labels, mean_stability
 from heartseg.inference.segmenter import Segmenter
+from heartseg.inference.suggestion import NUM_SLICES, SuggestedSlice, suggest_slices
 from heartseg.inference.volumetry import VolumeRow, measure_volumes
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import ModelDescription
@@ -35,6 +36,9 @@ class SegmentedScan:
         model: What segmented it.
         learned: In what way the model has seen this scan in training; None if it has not.
         absent: Keys of the structures that were declared absent.
+        doubt: As in ``Prediction``.
+        drawn: Indices of the slices along each axis that a person drew.
+        num_suggested: How many slices are suggested.
     """
 
     case: str
@@ -45,6 +49,18 @@ class SegmentedScan:
     model: ModelDescription
     learned: str | None = None
     absent: tuple[str, ...] = ()
+    doubt: tuple[NDArray[np.float64], ...] | None = None
+    drawn: tuple[tuple[int, ...], ...] = ((), (), ())
+    num_suggested: int = NUM_SLICES
+
+    @property
+    def suggested(self) -> list[SuggestedSlice]:
+        """The slices to draw next; none where the doubt is not known."""
+        if self.doubt is None:
+            return []
+        return suggest_slices(
+            self.doubt, self.scan.affine, count=self.num_suggested, drawn=self.drawn
+        )
 
     @property
     def provenance(self) -> Provenance:
@@ -140,6 +156,7 @@ def segment_scan(
         model,
         learned,
         tuple(absent),
+        found.doubt,
     )
     return replace(result, notices=(*result.notices, *_find_more_notices(result)))
 

@@ -26,11 +26,14 @@ class Prediction:
         stability: ``(num_classes - 1,)`` stability of each structure between views, 0 to 1; NaN
             where the prediction holds no such structure; None where the model views a scan once.
         notices: What makes the prediction doubtful, in words.
+        doubt: Voxels of each slice that are expected to be wrong, along each axis; None where that
+            is not known.
     """
 
     labels: NDArray[np.uint8]
     stability: NDArray[np.float64] | None = None
     notices: tuple[str, ...] = ()
+    doubt: tuple[NDArray[np.float64], ...] | None = None
 
 
 class Segmenter(Protocol):

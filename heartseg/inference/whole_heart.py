@@ -16,6 +16,7 @@ from heartseg.inference.hints import HintedNetwork, absent_values, describe_doub
 from heartseg.inference.plausibility import check_scan, find_notices, mean_stability
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.segmenter import Prediction
+from heartseg.inference.suggestion import measure_doubt
 from heartseg.inference.views import (
     FINE_GRID,
     VIEWS,
@@ -90,7 +91,8 @@ class WholeHeartSegmenter:
         labels = heart.label(heart.probabilities, table)
         notices = find_notices(labels, heart.stability, image.affine, calibration)
         doubts = describe_doubt(network.measure_doubt(len(self.views)), table)
-        return Prediction(labels, heart.stability, (*notices, *doubts))
+        doubt = heart.measure_doubt(heart.probabilities)
+        return Prediction(labels, heart.stability, (*notices, *doubts), doubt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +129,14 @@ class SeenHeart:
         matrices = matrices_onto(box, self.scan.shape, self.view, FINE_GRID)
         write_labels(labels[self.lit][box], probabilities, matrices)
         return from_trained_axes(clean_up(labels, table), self.affine)
+
+    def measure_doubt(
+        self, probabilities: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return how many voxels of each slice are expected to be wrong, along each axis."""
+        return measure_doubt(
+            probabilities, self.view, lit=self.lit, shape=self.shape, affine=self.affine
+        )
 
 
 def see_heart(

@@ -18,7 +18,7 @@ from heartseg.inference.batch import (
     segment_scans,
     segment_to_files,
 )
-from heartseg.inference.hints import check_absent, read_hints
+from heartseg.inference.hints import find_absent, read_hints
 from heartseg.inference.outputs.label_map import LABEL_MAP_SUFFIX
 from heartseg.inference.segmenter import SliceSegmenter
 from heartseg.inference.tasks import (
@@ -228,7 +228,7 @@ def _add_hints(settings: InferConfig, tasks: Sequence[Task], model: ModelDescrip
         ConfigError: If the model knows no such structure.
         DataError: If the table cannot be used.
     """
-    for_all = check_absent(settings.absent, model.table, source="infer.absent")
+    for_all = find_absent(settings.absent, settings.diagnosis, model.table, source="infer")
     table = {} if settings.hints is None else read_hints(settings.hints, model.table)
     unknown = sorted(table.keys() - {task.case for task in tasks})
     if unknown:
@@ -261,7 +261,10 @@ def _without_results(files: Sequence[Path], inputs: Sequence[Path]) -> list[Path
 def _choose_formats(settings: InferConfig) -> tuple[list[str], list[str]]:
     """Return the output formats of scans and of pictures."""
     movies = [] if settings.movie == "none" else [f"movie_{settings.movie}"]
-    return [*settings.outputs, *movies], ["mask", "overlay"] if settings.overlay else ["mask"]
+    suggestion = ["suggestion"] if settings.suggest else []
+    return [*settings.outputs, *movies, *suggestion], ["mask", "overlay"] if settings.overlay else [
+        "mask"
+    ]
 
 
 def _without_pictures(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:

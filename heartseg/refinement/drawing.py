@@ -207,4 +207,4 @@ def hold_out(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     low, high = np.quantile(places[:, longest], [0.6, 0.85])
     block = (np.arange(labels.shape[longest]) >= low) & (np.arange(labels.shape[longest]) <= high)
     np.moveaxis(held, longest, 0)[block] = True
-    return held & known
+    return np.asarray(held & known)

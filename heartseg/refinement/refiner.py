@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from heartseg.inference.hints import redistribute
 from heartseg.inference.network import compile_volume_predict
-from heartseg.inference.views import FINE_GRID, View, ViewedScan, average_views
+from heartseg.inference.views import FINE_GRID, View, average_views
 from heartseg.inference.whole_heart import SeenHeart
 from heartseg.progress import Report, silent
 from heartseg.refinement.adaptation import Lesson, Progress, adapt
@@ -131,7 +131,8 @@ class _Refinement:
     def blend(self, answer: Probabilities, drawn: NDArray[np.uint8]) -> Probabilities:
         """Let the drawn shapes count near the slices on which they are drawn."""
         near = np.exp(-distance_to_drawn(drawn != UNLABELLED) / NEAR)[..., np.newaxis]
-        return (1 - near) * answer + near * self.correct(answer, drawn, BETWEEN)
+        blended = (1 - near) * answer + near * self.correct(answer, drawn, BETWEEN)
+        return np.asarray(blended, np.float32)
 
     def make_lesson(self, labels: NDArray[np.uint8], soft: Probabilities) -> Lesson:
         matrices = [

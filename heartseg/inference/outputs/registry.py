@@ -14,6 +14,7 @@ from heartseg.inference.outputs.preview import PREVIEW
 from heartseg.inference.outputs.report import REPORT
 from heartseg.inference.outputs.slicer import SLICER
 from heartseg.inference.outputs.split import SPLIT
+from heartseg.inference.outputs.suggestion import SUGGESTION
 from heartseg.inference.results import SegmentedPicture, SegmentedScan
 from heartseg.labels import LabelTable
 
@@ -26,6 +27,7 @@ SCAN_FORMATS: Mapping[str, OutputFormat[SegmentedScan]] = {
     "movie_mp4": MOVIE_MP4,
     "slicer": SLICER,
     "split": SPLIT,
+    "suggestion": SUGGESTION,
 }
 PICTURE_FORMATS: Mapping[str, OutputFormat[SegmentedPicture]] = {
     "mask": MASK,
