@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
 from heartseg.cli.evaluate_command import evaluate
+from heartseg.cli.refine_command import refine, suggest
 from heartseg.cli.surfaces_command import surfaces
 from heartseg.cli.view_command import view
 from heartseg.errors import HeartsegError
@@ -88,6 +89,8 @@ def _explain(error: HeartsegError | OSError | ModuleNotFoundError) -> str | None
 def _how_to_continue(command: str | None) -> str:
     if command == "train":
         return "interrupted; the same command with --resume continues after the last finished epoch"
+    if command == "refine":
+        return "interrupted; no file is incomplete, and the same command goes on where this ended"
     return "interrupted; no file is incomplete, and the same command does what is missing"
 
 
@@ -106,6 +109,8 @@ for command in (
     model_commands.train,
     evaluate,
     model_commands.infer,
+    refine,
+    suggest,
     data_commands.colorize,
     surfaces,
     view,

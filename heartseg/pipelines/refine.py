@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from heartseg import __version__
 from heartseg.cohort.leakage import PartContents
 from heartseg.cohort.training_record import TrainingRecord, record_to_json
-from heartseg.config.schema import Config
+from heartseg.config.schema import PACKAGED, Config
 from heartseg.errors import DataError, ModelError
 from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.hints import HintedNetwork, absent_values, describe_doubt, find_absent
@@ -35,7 +35,7 @@ from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.modelfile.packaged import load_packaged
 from heartseg.progress import Report, silent
 from heartseg.refinement.drawing import Drawing, EmptySlices, understand_drawing
-from heartseg.runs.layout import RunLayout
+from heartseg.runs.layout import find_model
 from heartseg.runs.lineage import find_origin
 from heartseg.runs.trained import describe_model
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OUTPUT_DIR = Path("heartseg_refined")
-PACKAGED = "packaged"
 MODEL_SUFFIX, STATE_SUFFIX = "_refined.keras", "_refine_state.npz"
 SAVE_EVERY_S = 20.0
 OVERLAP = 0.3
@@ -122,7 +121,7 @@ def run_refine(
     """
     check_backend()
     config, output_dir = config or Config(), output_dir or OUTPUT_DIR
-    model_file = _find_model(init)
+    model_file = find_model(init)
     model = describe_model(model_file)
     if model.kind != WHOLE_HEART:
         raise ModelError(f"{init}: is a network of slices; refine needs one of whole hearts")
@@ -180,13 +179,6 @@ def _most_oblique() -> float:
     from heartseg.inference.whole_heart import MOST_OBLIQUE_DEG
 
     return MOST_OBLIQUE_DEG
-
-
-def _find_model(init: str) -> Path | None:
-    if init == PACKAGED:
-        return None
-    path = Path(init)
-    return RunLayout(path).require_best() if path.is_dir() else path
 
 
 def _plan(scan_file: Path, output_dir: Path, config: Config, model: ModelDescription) -> Task:

@@ -61,6 +61,21 @@ class Progress:
     average: Weights = field(default_factory=list)
 
 
+def prepare(network: keras.Model, num_classes: int, absent: Sequence[int] = ()) -> None:
+    """Give a network the loss and the optimizer with which it adapts.
+
+    Args:
+        network: From ``(1, *grid, 1)`` images to logits.
+        num_classes: Classes, background included.
+        absent: Label values that never occur.
+    """
+    network.compile(
+        optimizer=keras.optimizers.Adam(RATE, beta_2=0.99, clipnorm=1.0),
+        loss=AdaptationLoss(num_classes, absent=absent, keep=KEEP),
+        jit_compile=False,
+    )
+
+
 def adapt(
     network: keras.Model,
     scan: ViewedScan,
@@ -68,7 +83,6 @@ def adapt(
     lesson: Lesson,
     *,
     seconds: float,
-    absent: Sequence[int] = (),
     progress: Progress | None = None,
     after_step: Callable[[Progress], bool] = lambda _: True,
     clock: Callable[[], float] = time.monotonic,
@@ -78,12 +92,12 @@ def adapt(
     """Adapt a network in place.
 
     Args:
-        network: From ``(1, *grid, 1)`` images to logits.
+        network: What ``prepare`` was given.
         scan: The scan.
         box: The box around the heart.
         lesson: What is learned.
-        seconds: Time that all steps together may take.
-        absent: Label values that never occur.
+        seconds: Time that all steps together may take; the first one, in which the network is
+            compiled, does not count.
         progress: Where to go on; None: at the beginning.
         after_step: Called after each step; training ends where it returns False.
         clock: What measures the time of the steps.
@@ -96,21 +110,19 @@ def adapt(
     done = progress or Progress()
     if done.weights:
         network.set_weights(done.weights)
-    optimizer = keras.optimizers.Adam(RATE, beta_2=0.99, clipnorm=1.0)
-    loss = AdaptationLoss(scan.num_classes, absent=absent, keep=KEEP)
-    network.compile(optimizer=optimizer, loss=loss, jit_compile=False)
     warm_from = done.steps
     while done.seconds < seconds:
         begun = clock()
         part = min(1.0, done.seconds / seconds)
         fading = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + np.cos(np.pi * part))
         rising = min(1.0, (done.steps - warm_from + 1) / WARM_UP)
-        optimizer.learning_rate = RATE * fading * rising
+        network.optimizer.learning_rate = RATE * fading * rising
         network.train_on_batch(*_make_sample(scan, box, lesson, seed=done.steps))
+        is_first = done.steps == warm_from
         done.steps += 1
         done.weights = network.get_weights()
         done.average = _average(done.average, done.weights, done.steps)
-        done.seconds += clock() - begun
+        done.seconds += 0 if is_first else clock() - begun
         report(round(min(done.seconds, seconds)), round(seconds), what)
         if not after_step(done):
             break

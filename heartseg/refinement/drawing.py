@@ -12,10 +12,12 @@ from heartseg.plurals import counted
 from heartseg.scans.volume import UNLABELLED
 
 EmptySlices = Literal["unknown", "background"]
-LEAST_VOXELS = 20
+LEAST_VOXELS = 10
 """Fewer drawn voxels of all structures together say nothing about a shape."""
 MOST_DRAWN = 0.9
-"""Where more of the slices along an axis are drawn, nothing is left to refine."""
+"""Where more of the box around all structures is drawn, nothing is left to refine ..."""
+LEAST_SIDE = 0.2
+"""... unless the box is thinner than this part of the scan: some slices side by side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +78,7 @@ def understand_drawing(
         emptied = sum(labels.shape) - sum(map(len, cover))
         what = f"{_name_slices(cover)}, whole"
     slices = _find_whole_slices(result)
-    if (result != UNLABELLED).mean() > MOST_DRAWN or max(
-        len(found) / side for found, side in zip(slices, labels.shape, strict=True)
-    ) > MOST_DRAWN:
+    if _is_complete(result):
         raise DataError(
             f"{source}: everything is drawn, so nothing is left to refine; mark what is unknown "
             f"with {UNLABELLED}, or leave --empty-slices at unknown. To learn from whole label "
@@ -116,6 +116,16 @@ def _check_structures(
             f"{source}: {', '.join(wrong)} is drawn and was declared absent; leave it out of "
             "--absent, or erase it"
         )
+
+
+def _is_complete(labels: NDArray[np.uint8]) -> bool:
+    drawn = (labels != 0) & (labels != UNLABELLED)
+    box = tuple(slice(int(places.min()), int(places.max()) + 1) for places in np.nonzero(drawn))
+    sides = [part.stop - part.start for part in box]
+    is_thick = all(
+        side > LEAST_SIDE * whole for side, whole in zip(sides, labels.shape, strict=True)
+    )
+    return is_thick and bool((labels[box] != UNLABELLED).mean() > MOST_DRAWN)
 
 
 def _forget_empty_slices(labels: NDArray[np.uint8]) -> int:

@@ -18,16 +18,16 @@ from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.views import FINE_GRID, View, average_views
 from heartseg.inference.whole_heart import SeenHeart
 from heartseg.progress import Report, silent
-from heartseg.refinement.adaptation import Lesson, Progress, adapt
+from heartseg.refinement.adaptation import Lesson, Progress, adapt, prepare
 from heartseg.refinement.drawing import hold_out
 from heartseg.refinement.shapes import correct_shapes, distance_to_drawn
 from heartseg.scans.axes import to_trained_axes
 from heartseg.scans.resampling import resample, sampling_matrix
 from heartseg.scans.volume import UNLABELLED
 
-REHEARSAL = 0.35
+REHEARSAL = 0.3
 """Part of the time in which the network adapts without the held-out part."""
-CHECKS = 3
+CHECKS = 2
 """How often the held-out part is looked at meanwhile."""
 NEAR = 3.0
 """Voxels from a drawn one at which the drawn shapes count a third."""
@@ -180,6 +180,7 @@ def refine_heart(
     """
     work, stage = _Refinement(network, heart, drawn, absent), stage or Stage.new()
     initial = network.get_weights()
+    prepare(network, work.num_classes, absent)
     if not stage.is_rehearsed:
         _rehearse(work, stage, seconds * REHEARSAL, keep, clock, report)
     left = _scaled(report, seconds * REHEARSAL, seconds)
@@ -203,8 +204,7 @@ def refine_heart(
         work.scan,
         work.view,
         work.make_lesson(work.lit, corrected),
-        seconds=stage.best_seconds if stage.is_stopped else seconds * (1 - REHEARSAL),
-        absent=absent,
+        seconds=seconds * (1 - REHEARSAL) * (1 / CHECKS if stage.is_stopped else 1),
         progress=stage.final,
         after_step=go_on,
         clock=clock,
@@ -250,7 +250,7 @@ def _rehearse(
         work.network.set_weights(progress.average)
         score = judge(work.blend(work.predict()[0], fine_shown))
         work.network.set_weights(progress.weights)
-        worse = score < stage.scores.get("adapted", 0.0)
+        worse = score < stage.scores.get("adapted", 0.0) - MARGIN
         stage.is_stopped = worse
         if not worse:
             stage.scores["adapted"], stage.best_seconds = score, progress.seconds
@@ -262,7 +262,6 @@ def _rehearse(
         work.view,
         lesson,
         seconds=seconds,
-        absent=work.absent,
         progress=stage.rehearsal,
         after_step=check,
         clock=clock,
