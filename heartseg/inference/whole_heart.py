@@ -44,6 +44,8 @@ MOST_OBLIQUE_DEG = 20.0
 """Training turned hearts by less; a scan that is turned further is resampled straight first."""
 STARTS = (0.65, 0.45)
 """Fractions of the scan's middle where the search starts again if nothing sure was found."""
+DRAWN_MARGIN = 0.05
+"""What the box shows beyond drawn structures, as a part of their extent."""
 _CHUNK_VOXELS = 1 << 21
 
 
@@ -145,6 +147,7 @@ def see_heart(
     model: ModelDescription,
     *,
     views: Sequence[View] = VIEWS,
+    drawn: NDArray[np.bool_] | None = None,
     report: Report = silent,
 ) -> SeenHeart:
     """Find the box around the heart and average views of it.
@@ -154,17 +157,43 @@ def see_heart(
         image: The scan, along the patient's axes or nearly so.
         model: What the network was trained for.
         views: The views that are averaged.
+        drawn: ``(X, Y, Z)``, where a person drew structures: the box holds them, and where the
+            network finds no heart, it lies around them.
         report: Called after each view.
 
     Raises:
         DataError: If there is no heart.
     """
     turned = to_trained_axes(image.voxels, image.affine)
+    places = None if drawn is None else to_trained_axes(drawn, image.affine)
     lit = trim_air(turned)
+    if places is not None and np.count_nonzero(places[lit]) < np.count_nonzero(places):
+        lit = (slice(None), slice(None), slice(None))
     scan = ViewedScan(predict, turned[lit], model.grid, model.table.num_classes)
-    view, probabilities, stability = _find_and_average(scan, views, model.calibration, report)
+    if places is None:
+        view, probabilities, stability = _find_and_average(scan, views, model.calibration, report)
+    else:
+        view = _find_box_with(scan, places[lit], report)
+        probabilities, stability = average_views(scan, view, views, report=report)
     shape = (turned.shape[0], turned.shape[1], turned.shape[2])
     return SeenHeart(scan, lit, shape, image.affine, view, probabilities, stability)
+
+
+def _find_box_with(scan: ViewedScan, drawn: NDArray[np.bool_], report: Report) -> View:
+    """Return the box around the heart and all that is drawn of it."""
+    found = find_box(scan, report=report)
+    zooms, shifts = [], []
+    for axis, side in enumerate(drawn.shape):
+        planes = np.flatnonzero(drawn.any(axis=tuple(a for a in range(3) if a != axis)))
+        margin = DRAWN_MARGIN * (planes[-1] + 1 - planes[0])
+        low, high = (planes[0] - margin) / side, (planes[-1] + 1 + margin) / side
+        if found is not None:
+            middle, half = 0.5 + found.shift[axis], found.zoom[axis] / 2
+            low, high = min(low, middle - half), max(high, middle + half)
+        low, high = max(0.0, low), min(1.0, high)
+        zooms.append(float(high - low))
+        shifts.append(float((low + high) / 2 - 0.5))
+    return View((zooms[0], zooms[1], zooms[2]), (shifts[0], shifts[1], shifts[2]))
 
 
 def _find_and_average(

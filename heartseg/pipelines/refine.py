@@ -232,7 +232,10 @@ class _Job:
         report(0, round(self.seconds), "loading the model")
         network = load_packaged() if self.model_file is None else load_model(self.model_file)
         hinted = HintedNetwork(compile_volume_predict(network), self.values)
-        heart = see_heart(hinted, self.scan, self.model, report=_without_total(report))
+        structures = self.drawing.known & (self.drawing.labels > 0)
+        heart = see_heart(
+            hinted, self.scan, self.model, drawn=structures, report=_without_total(report)
+        )
         doubts = describe_doubt(hinted.measure_doubt(len(VIEWS)), self.model.table)
         notices = [*doubts, *self._compare_with_drawing(heart)]
         key = self._fingerprint()

@@ -91,10 +91,17 @@ def signed_distances(
         if not mask.any() or mask.all():
             found[row] = REACH if mask.any() else -REACH
             continue
-        inside = ndimage.distance_transform_edt(mask, sampling=steps)
-        outside = ndimage.distance_transform_edt(~mask, sampling=steps)
+        # Further away than the reach every distance is cut, so only a box around is measured.
+        box = tuple(
+            slice(max(0, part.start - int(REACH)), part.stop + int(REACH))
+            for part in ndimage.find_objects(mask.astype(np.uint8))[0]
+        )
+        inside = ndimage.distance_transform_edt(mask[box], sampling=steps)
+        outside = ndimage.distance_transform_edt(~mask[box], sampling=steps)
         # Borders run between voxels: the first voxel inside is half a voxel deep.
-        found[row] = np.clip(inside - outside - 0.5 * np.sign(inside - outside), -REACH, REACH)
+        found[row] = -REACH
+        signed = inside - outside
+        found[row][box] = np.clip(signed - 0.5 * np.sign(signed), -REACH, REACH)
     return found
 
 

@@ -12,7 +12,7 @@ X, Y, Z = np.meshgrid(*(np.arange(side) for side in SHAPE), indexing="ij")
 
 def tube(radius):
     """A tube along the third axis whose radius may change along it."""
-    return ((X - 11.5) ** 2 + (Y - 11.5) ** 2 <= np.asarray(radius) ** 2).astype(np.uint8)
+    return (np.asarray(radius) ** 2 >= (X - 11.5) ** 2 + (Y - 11.5) ** 2).astype(np.uint8)
 
 
 CONE = tube(3 + Z / 4)
