@@ -4,11 +4,12 @@ From Python::
 
     import heartseg
 
-    result = heartseg.segment("scan.nii.gz")  # also a nibabel image, or (array, affine)
+    result = heartseg.segment("scan.nii.gz")  # also DICOM, a nibabel image, or (array, affine)
     result.labels      # (X, Y, Z) uint8 on the scan's own grid; result.image for nibabel
     result.volumes_ml  # {"LV": 32.8, ...}
     result.save("results")
 
+    image = heartseg.read_scan("exam", series=7)  # nibabel, of any format that heartseg reads
     segmenter = heartseg.load_segmenter("runs/whole_heart")  # for many scans
     scores = heartseg.score("results/pat4_seg.nii.gz", "pat4_cropped_seg.nii.gz")
     [(structure.value, structure.name) for structure in heartseg.LABELS]
@@ -32,6 +33,7 @@ __all__ = [
     "Segmenter",
     "__version__",
     "load_segmenter",
+    "read_scan",
     "score",
     "segment",
 ]
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from heartseg.errors import HeartsegError
     from heartseg.inference.segmenter import Segmenter
     from heartseg.labels import HVSMR as LABELS
+    from heartseg.scans.reading import read_scan_image as read_scan
 else:
     # Loaded when first used (PEP 562), so that `import heartseg` takes no time.
     _HOMES = {
@@ -51,6 +54,7 @@ else:
         "Segmentation": ("heartseg.api.segmentation", "Segmentation"),
         "Segmenter": ("heartseg.inference.segmenter", "Segmenter"),
         "load_segmenter": ("heartseg.api.segmentation", "load_segmenter"),
+        "read_scan": ("heartseg.scans.reading", "read_scan_image"),
         "score": ("heartseg.api.scoring", "score"),
         "segment": ("heartseg.api.segmentation", "segment"),
     }

@@ -1,6 +1,6 @@
 """The structures of the heart: their values, names and colours, and colour <-> label."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -40,14 +40,22 @@ class Structure:
         color: Red, green, blue, each 0 to 255, in masks on disk.
         display_color: Red, green, blue in previews, pages and overlays; None: chosen by the table,
             see ``LabelTable.display_palette``.
+        source_values: Values in the label maps of a data set that numbers its structures otherwise,
+            none if it lacks the structure; None: ``value``.
     """
 
     value: int
     key: str
     name: str
     color: tuple[int, int, int]
-    # How a structure is shown is no part of what it is: tables that differ in it are equal.
+    # How a structure is shown or stored is no part of what it is: such tables are equal.
     display_color: tuple[int, int, int] | None = field(default=None, compare=False)
+    source_values: tuple[int, ...] | None = field(default=None, compare=False)
+
+    @property
+    def stored_values(self) -> tuple[int, ...]:
+        """Values in the label maps of the data set."""
+        return (self.value,) if self.source_values is None else self.source_values
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class LabelTable:
         structures: One entry per value, in ascending order from 0 without gaps.
 
     Raises:
-        ConfigError: If values are not 0, 1, 2, ... or a key or colour occurs twice.
+        ConfigError: If values are not 0, 1, 2, ... or a key, colour or source value occurs twice.
     """
 
     structures: tuple[Structure, ...]
@@ -76,6 +84,13 @@ class LabelTable:
             twice = sorted({str(entry) for entry in seen if seen.count(entry) > 1})
             if twice:
                 raise ConfigError(f"labels: the {what} {', '.join(twice)} is used more than once")
+        stored = [value for structure in self.structures for value in structure.stored_values]
+        again = sorted({value for value in stored if stored.count(value) > 1})
+        if again:
+            raise ConfigError(
+                f"labels: the source value {', '.join(map(str, again))} stands for more than one "
+                "structure; one without source_values is stored as its value"
+            )
 
     def __iter__(self) -> Iterator[Structure]:
         """Iterate over the structures, background first."""
@@ -132,6 +147,17 @@ class LabelTable:
             {"value": s.value, "key": s.key, "name": s.name, "color": s.color}
             for s in self.structures
         ]
+
+    @cached_property
+    def source_labels(self) -> Mapping[int, int]:
+        """Label by value in the label maps of the data set."""
+        return {value: s.value for s in self.structures for value in s.stored_values}
+
+    def stored_as(self, values: Mapping[str, Sequence[int]]) -> "LabelTable":
+        """Return this table with the source values of a data set, by key; it lacks other keys."""
+        return LabelTable(
+            tuple(replace(s, source_values=tuple(values.get(s.key, ()))) for s in self.structures)
+        )
 
     def displayed_as(self, other: "LabelTable") -> "LabelTable":
         """Return this table with the display colours that another gives the same keys."""

@@ -196,7 +196,7 @@ def _installed_version() -> str:
 def _attempt_here(
     work: Callable[[Item], Result], position: int, item: Item, parent: int
 ) -> tuple[int, Outcome[Item, Result]]:
-    _end_with(parent)
+    end_with(parent)
     return _attempt(work, position, item)
 
 
@@ -210,11 +210,14 @@ def _attempt(
 
 
 @cache
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Let this worker process end soon after the process that started it.
 
     Otherwise the workers of a killed command would finish the queue, and write into the folder of
     the next run.
+
+    Args:
+        parent: The id of that process.
     """
     if os.getpid() == parent:
         # The worker is a thread of that process.

@@ -50,6 +50,7 @@ def check_content(wheel, sdist):
         for file in (REPOSITORY / "heartseg").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
+    wanted |= {f"heartseg/configs/{file.name}" for file in (REPOSITORY / "configs").glob("*.yaml")}
     if wanted - names:
         sys.exit(f"{wheel.name} lacks {sorted(wanted - names)}")
     other = {name for name in names if not name.startswith(("heartseg/", "heartseg-"))}
@@ -89,6 +90,7 @@ def use(folder, wheel):
     call(*offline, fresh / "python", "-c", where, cwd=work)
     heartseg = (*offline, fresh / "heartseg")
     call(*heartseg, "--version", cwd=work)
+    call(*heartseg, "config", "recommended", cwd=work)
     call(*heartseg, "synth", "volumes", "--patients", "1", "--size", "32", cwd=work)
     call(*heartseg, "infer", "volumes", "--output", "found", cwd=work)
     scored = ("--predictions", "found", "--references", "volumes", "--output", "scores")

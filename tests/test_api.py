@@ -165,6 +165,10 @@ def test_saving_keeps_what_is_there(segmenter, scan_file, tmp_path):
         result.save(folder)
     result.save(folder, overwrite=True)
     heartseg.segment(scan_file, model=segmenter).save(folder)
+    (folder / "drawn_seg.nii.gz").write_bytes(b"by hand")
+    with pytest.raises(DataError, match=r"no record that `heartseg infer` made this file"):
+        result.save(folder, name="drawn", overwrite=True)
+    assert (folder / "drawn_seg.nii.gz").read_bytes() == b"by hand"
     result.save(folder, name="other", formats=["preview"])
 
     with (folder / "volumes.csv").open(newline="") as stream:

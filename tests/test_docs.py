@@ -13,6 +13,7 @@ import typer
 import heartseg
 from heartseg.cli.app import app
 from heartseg.config.loading import load_config
+from heartseg.config.shipped import list_shipped
 from heartseg.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -81,13 +82,19 @@ def rejection(arguments):
     if name not in group.commands:
         return f"no command {name}"
     command = group.commands[name]
+    if hasattr(command, "commands"):
+        name, *rest = rest
+        if name not in command.commands:
+            return f"no command {name}"
+        command = command.commands[name]
     known = {option for parameter in command.params for option in parameter.opts}
     # --help is there for every command.
     unknown = [word for word in rest if word.startswith("-") and word not in {*known, "--help"}]
     if unknown:
         return f"{name} has no option {unknown[0]}"
     overrides = [after for word, after in pairwise(rest) if word == "--set"]
-    config = next((ROOT / word for word in rest if re.fullmatch(r"configs/\w+\.yaml", word)), None)
+    named = [word.removeprefix("configs/").removesuffix(".yaml") for word in rest[:1]]
+    config = next((ROOT / f"configs/{name}.yaml" for name in named if name in list_shipped()), None)
     try:
         load_config(config, [value.replace("$", "") for value in overrides])
     except ConfigError as error:
@@ -162,6 +169,8 @@ def test_a_broken_link_a_lost_file_and_a_wrong_command_would_be_noticed():
     assert missing_files("`scans/volume.py` and `scans/none.py`") == ["scans/none.py"]
     (command,) = commands_of("    heartseg train configs/smoke.yaml --set train.epoch=3\n")
     assert "unknown key" in rejection(command)
+    (command,) = commands_of("    heartseg train smoke --set model.grid=3\n")
+    assert "belongs to model.kind: whole_heart" in rejection(command)
     assert rejection(["train", "--fast"]) == "train has no option --fast"
     assert rejection(["fit"]) == "no command fit"
     assert not is_printed("expected label values ... of another kind")

@@ -22,7 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from heartseg.cohort.cases import find_cases
+from heartseg.cohort.cases import Place, find_cases
 from heartseg.cohort.training_record import TrainingRecord, find_learned, record_to_json
 from heartseg.config.loading import load_config
 from heartseg.config.schema import DataConfig
@@ -187,7 +187,7 @@ def _measure(scans_dir: Path, folder: Path, packaged: PackagedModel) -> list[dic
     scores = []
     data = DataConfig()
     cases, problems = find_cases(
-        scans_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+        Place(scans_dir, data.image_suffix), Place(scans_dir, data.label_suffix)
     )
     for problem in problems:
         logger.warning("%s", problem)

@@ -13,8 +13,12 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import ArrayLike, NDArray
 
 from heartseg.errors import DataError
+from heartseg.exchange.label_maps import read_labels
+from heartseg.files import image_stem
+from heartseg.inference.tasks import name_case
 from heartseg.labels import LabelTable
-from heartseg.scans.reading import read_scan
+from heartseg.scans.dicom_series import Series
+from heartseg.scans.reading import ScanSource, find_scan
 from heartseg.scans.volume import (
     MAX_BYTES,
     Volume,
@@ -22,7 +26,6 @@ from heartseg.scans.volume import (
     build_volume,
     check_affine,
     check_grid,
-    read_label_map,
     reason_of,
     zero_non_finite,
 )
@@ -43,12 +46,14 @@ class NamedScan:
     Attributes:
         volume: The scan.
         source: What errors call it.
-        file: Its file; None if it has none.
+        name: What its results are called; None if it has no file.
+        series: The DICOM series that it was read from; None in other formats.
     """
 
     volume: Volume
     source: str
-    file: Path | None
+    name: str | None
+    series: Series | None = None
 
 
 @dataclass(frozen=True)
@@ -68,19 +73,31 @@ class NamedLabelMap:
     file: Path | None
 
 
-def take_scan(scan: ScanLike) -> NamedScan:
+def take_scan(scan: ScanLike, *, series: int | None = None, image_suffix: str = "") -> NamedScan:
     """Read or convert a scan; what is given is not changed.
+
+    Args:
+        scan: The scan.
+        series: Number of the DICOM series; None if there is only one, and in other formats.
+        image_suffix: What a data set puts behind the name of a case; it is left out of the name.
 
     Raises:
         DataError: If it is of another type, missing, broken, not 3D, or not of real numbers.
     """
     if isinstance(scan, (str, os.PathLike)):
-        file = Path(scan)
-        return NamedScan(read_scan(file), str(file), file)
+        found = find_scan(Path(scan), series=series)
+        name = name_case(found, image_suffix=image_suffix)
+        return NamedScan(found.read(), str(found.path), name, found.series)
+    if series is not None:
+        raise DataError("series: can be chosen in DICOM only; expected a path as the scan")
     if isinstance(scan, SpatialImage):
         image_file = _file_of(scan)
         source = str(image_file or _SCAN)
-        return NamedScan(_image_to_volume(scan, np.float32, source=source), source, image_file)
+        named = None
+        if image_file is not None:
+            stem = image_stem(image_file)
+            named = name_case(ScanSource(image_file, stem), image_suffix=image_suffix)
+        return NamedScan(_image_to_volume(scan, np.float32, source=source), source, named)
     if isinstance(scan, tuple) and len(scan) == 2:
         voxels = _check_array(scan[0], source=_SCAN)
         affine = _check_affine_array(scan[1])
@@ -107,7 +124,7 @@ def take_label_map(labels: LabelMapLike, table: LabelTable, *, name: str) -> Nam
     """
     if isinstance(labels, (str, os.PathLike)):
         file = Path(labels)
-        volume = read_label_map(file, table)
+        volume = read_labels(file, table)
         return NamedLabelMap(volume.voxels, volume, str(file), file)
     if isinstance(labels, SpatialImage):
         image_file = _file_of(labels)

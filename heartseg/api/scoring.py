@@ -1,6 +1,6 @@
 """``heartseg.score``: how well a predicted label map agrees with the reference."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from heartseg.errors import DataError, MissingPackageError
 from heartseg.evaluation.label_pair import LabelPair
 from heartseg.evaluation.scores import COLUMNS, CaseScores
 from heartseg.evaluation.scoring import score_case
+from heartseg.exchange.grids import share_grid
+from heartseg.exchange.label_maps import may_be_cut
 from heartseg.files import image_stem
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.scans.volume import check_same_grid, sheared_axes_mm
@@ -67,8 +69,8 @@ def score(
 ) -> ScoreTable:
     """Score a predicted label map against the reference, in mm and mL.
 
-    Each of the three label maps is a path of a NIfTI file, a nibabel image, or an ``(X, Y, Z)``
-    array of whole numbers; they may be mixed.
+    Each of the three label maps is a path (NIfTI, NRRD, MetaImage, MGH, DICOM SEG), a nibabel
+    image, or an ``(X, Y, Z)`` array of whole numbers; they may be mixed.
 
     Args:
         prediction: The predicted label map.
@@ -100,36 +102,46 @@ def score(
         >>> row["structure"], row["dice"], row["volume_reference_ml"]
         ('LV', 0.5, 0.096)
     """
-    true = take_label_map(reference, table, name="reference")
-    found = take_label_map(prediction, table, name="prediction")
-    zones = None if endpoints is None else take_label_map(endpoints, table, name="endpoints")
-    for other in (found, zones):
-        if other is not None:
-            _check_grids(other, true)
+    given = [take_label_map(reference, table, name="reference")]
+    given.append(take_label_map(prediction, table, name="prediction"))
+    if endpoints is not None:
+        given.append(take_label_map(endpoints, table, name="endpoints"))
+    true, found, *zones = given = _align(given)
     if not tolerance_mm > 0:
         raise DataError(f"tolerance_mm: expected a positive number, found {tolerance_mm}")
     if case is None:
         case = "case" if true.file is None else image_stem(true.file)
-    given = [label_map for label_map in (true, found, zones) if label_map is not None]
     pair = LabelPair(
         case,
         found.labels,
         true.labels,
         _find_spacing(given, spacing_mm),
-        None if zones is None else zones.labels,
+        zones[0].labels if zones else None,
         None if true.volume is None else sheared_axes_mm(true.volume.affine),
     )
     return ScoreTable(score_case(pair, table, tolerance_mm=tolerance_mm))
 
 
-def _check_grids(other: NamedLabelMap, reference: NamedLabelMap) -> None:
-    if other.volume is not None and reference.volume is not None:
-        check_same_grid(other.volume, reference.volume, names=(other.source, reference.source))
-    elif other.labels.shape != reference.labels.shape:
-        raise DataError(
-            f"{other.source}: shape {other.labels.shape} differs from the shape "
-            f"{reference.labels.shape} of {reference.source}"
-        )
+def _align(label_maps: list[NamedLabelMap]) -> list[NamedLabelMap]:
+    """Make sure that all lie on the grid of the first, and bring those there that are cut."""
+    reference = label_maps[0]
+    volumes = [m.volume for m in label_maps if m.volume is not None]
+    is_cut = any(m.file is not None and may_be_cut(m.file) for m in label_maps)
+    if is_cut and len(volumes) == len(label_maps):
+        shared = share_grid(volumes, sources=[m.source for m in label_maps])
+        return [
+            replace(label_map, labels=volume.voxels, volume=volume)
+            for label_map, volume in zip(label_maps, shared, strict=True)
+        ]
+    for other in label_maps[1:]:
+        if other.volume is not None and reference.volume is not None:
+            check_same_grid(other.volume, reference.volume, names=(other.source, reference.source))
+        elif other.labels.shape != reference.labels.shape:
+            raise DataError(
+                f"{other.source}: shape {other.labels.shape} differs from the shape "
+                f"{reference.labels.shape} of {reference.source}"
+            )
+    return label_maps
 
 
 def _find_spacing(

@@ -21,19 +21,21 @@ from heartseg.inference.hints import check_absent
 from heartseg.inference.outputs.registry import (
     DEFAULT_SCAN_FORMATS,
     SCAN_FORMATS,
+    check_source,
     name_files,
     write_files,
 )
 from heartseg.inference.results import SegmentedScan, segment_scan
 from heartseg.inference.segmenter import Segmenter
-from heartseg.inference.tasks import COMMAND, name_case
+from heartseg.inference.tasks import COMMAND
 from heartseg.inference.volumetry import VOLUMES, merge_volumes, read_volumes, write_volumes
 from heartseg.lock import locked
 from heartseg.native_notes import ask_for_errors_only, native_notes_hidden
-from heartseg.ownership import add_to_record
+from heartseg.ownership import add_to_record, check_own
 from heartseg.progress import Report, silent
 from heartseg.runs import trained
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.study_layout import find_model
 from heartseg.scans.volume import build_label_image
 from heartseg.surroundings import check_backend
 
@@ -82,22 +84,25 @@ class Segmentation:
         Args:
             folder: Where to; made if missing.
             formats: Names of output formats: ``label_map``, ``preview``, ``report``,
-                ``movie_webm``, ``movie_gif``, ``movie_mp4``, ``slicer``, ``split``.
+                ``movie_webm``, ``movie_gif``, ``movie_mp4``, ``slicer``, ``split``, ``dicom_seg``.
             name: Name of the case; by default that of the scan's file, or ``scan``.
-            overwrite: Replace files that are there.
+            overwrite: Replace files of an earlier call; files that heartseg did not write stay.
 
         Returns:
             The files, without ``volumes.csv``.
 
         Raises:
             ConfigError: If a format is unknown.
-            DataError: If a file exists and ``overwrite`` is not set, or cannot be written.
+            DataError: If a file exists and heartseg did not write it or ``overwrite`` is not set;
+                if one cannot be written; if a ``dicom_seg`` is wanted of a scan that was not read
+                from DICOM.
         """
         folder = Path(folder)
         result = self._result if name is None else replace(self._result, case=_check_name(name))
         files = name_files(
             SCAN_FORMATS, formats, folder=folder, case=result.case, table=result.table
         )
+        check_source(formats, result.series, source=result.case)
         written = tuple(file for several in files.values() for file in several)
         # Two calls at once would lose each other's rows of the table.
         with locked(folder):
@@ -108,6 +113,7 @@ class Segmentation:
                         f"{file}: already exists; pass overwrite=True to replace it, or choose "
                         "another folder or name"
                     )
+                check_own(file, COMMAND)
             write_files(SCAN_FORMATS, files, result)
             add_to_record(folder, COMMAND, written)
             write_volumes(folder / VOLUMES, merge_volumes(rows, result.rows))
@@ -119,18 +125,21 @@ def segment(
     *,
     model: str | os.PathLike[str] | Segmenter = PACKAGED,
     absent: Sequence[str] = (),
+    series: int | None = None,
     report: Report = silent,
 ) -> Segmentation:
     """Segment the heart in a scan.
 
     Args:
-        scan: Path of a NIfTI file, a nibabel image, or ``(array, affine)``: an ``(X, Y, Z)`` array
-            of intensities and the ``(4, 4)`` affine from voxel indices to millimetres, axes right,
-            anterior, superior, as nibabel has it. Any orientation and spacing. It is not changed.
+        scan: Path of anything that ``read_scan`` reads, a nibabel image, or ``(array, affine)``:
+            an ``(X, Y, Z)`` array of intensities and the ``(4, 4)`` affine from voxel indices to
+            millimetres, axes right, anterior, superior, as nibabel has it. Any orientation and
+            spacing. It is not changed.
         model: ``"packaged"``, or what ``load_segmenter`` takes or returns. Load a segmenter once to
             segment many scans; the packaged model stays loaded anyway.
         absent: Keys of structures that the patient does not have, such as ``["RV", "RA"]``; they
             are never predicted. A notice says so where the scan contradicts.
+        series: Number of the DICOM series of a path; None if there is only one.
         report: Called with (units done, units, what was done) while the scan is segmented.
 
     Returns:
@@ -139,7 +148,8 @@ def segment(
     Raises:
         ConfigError: If the model knows no structure that ``absent`` names.
         DataError: If the scan is missing, broken, not 3D, or not one that the model knows, such as
-            a CT.
+            a CT, or a DICOM series is to be chosen.
+        MissingPackageError: If DICOM needs a package that is not installed.
         ModelError: If the model is missing, damaged or none of heartseg.
 
     Example:
@@ -150,7 +160,7 @@ def segment(
         >>> result.save("results")  # doctest: +SKIP
     """
     with _logged_warnings() as warnings:
-        named = take_scan(scan)
+        named = take_scan(scan, series=series, image_suffix=DataConfig().image_suffix)
     if isinstance(model, (str, os.PathLike)):
         report(0, 1, "loading the model")
         segmenter = load_segmenter(model)
@@ -159,7 +169,12 @@ def segment(
     hints = check_absent(absent, segmenter.model.table, source="absent") if absent else ()
     try:
         result = segment_scan(
-            _name_case(named.file), named.volume, segmenter, absent=hints, report=report
+            named.name or UNNAMED,
+            named.volume,
+            segmenter,
+            absent=hints,
+            series=named.series,
+            report=report,
         )
     except DataError as error:
         raise DataError(f"{named.source}: {error}") from error
@@ -183,8 +198,9 @@ def load_segmenter(source: str | os.PathLike[str] = PACKAGED) -> Segmenter:
 
     Args:
         source: ``"packaged"``; the folder of a run (its best model, applied as the section
-            ``infer`` of its ``config.yaml`` says); or a ``.keras`` file that heartseg wrote. A
-            folder that is itself called ``packaged`` is ``"./packaged"``.
+            ``infer`` of its ``config.yaml`` says) or of a study (the models of its folds,
+            averaged); or a ``.keras`` file that heartseg wrote. A folder that is itself called
+            ``packaged`` is ``"./packaged"``.
 
     Returns:
         The segmenter; ``segmenter.model`` says what it was trained for.
@@ -208,7 +224,7 @@ def load_segmenter(source: str | os.PathLike[str] = PACKAGED) -> Segmenter:
     if not path.is_dir():
         return _load(path, Config())
     layout = RunLayout(path)
-    model_file = layout.require_best()
+    model_file = find_model(path)
     return _load(model_file, load_config(layout.config if layout.config.is_file() else None))
 
 
@@ -229,10 +245,6 @@ def _check_segmenter(model: Segmenter) -> Segmenter:
             f"load_segmenter returns, found {type(model).__module__}.{type(model).__qualname__}"
         )
     return model
-
-
-def _name_case(file: Path | None) -> str:
-    return UNNAMED if file is None else name_case(file, image_suffix=DataConfig().image_suffix)
 
 
 def _check_name(name: str) -> str:

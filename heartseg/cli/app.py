@@ -16,8 +16,11 @@ from typer.core import TyperGroup
 
 from heartseg import __version__
 from heartseg.cli import data_commands, model_commands
+from heartseg.cli.config_command import config
+from heartseg.cli.dataset_command import dataset
 from heartseg.cli.evaluate_command import evaluate
 from heartseg.cli.refine_command import refine, suggest
+from heartseg.cli.study_command import study
 from heartseg.cli.surfaces_command import surfaces
 from heartseg.cli.view_command import view
 from heartseg.errors import HeartsegError
@@ -108,16 +111,19 @@ for command in (
     data_commands.split,
     model_commands.train,
     evaluate,
+    study,
     model_commands.infer,
     refine,
     suggest,
     data_commands.colorize,
     surfaces,
     view,
+    config,
     model_commands.inspect,
     model_commands.info,
 ):
     app.command()(command)
+app.add_typer(dataset, name="dataset")
 
 
 def _print_version(wanted: bool) -> None:

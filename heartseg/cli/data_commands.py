@@ -10,6 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from heartseg.cli.options import (
+    CONFIG_SUFFIXES,
     ConfigFile,
     LogFile,
     OutputDir,
@@ -29,19 +30,38 @@ def synth(
     patients: Annotated[int, typer.Option(min=1, help="Number of phantom patients.")] = 12,
     size: Annotated[int, typer.Option(min=32, max=512, help="Voxels along the longest axis.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same volumes.")] = 0,
+    labels: Annotated[
+        str,
+        typer.Option(
+            metavar="TABLE",
+            help="What is labelled, in the values of that data set: hvsmr, mmwhs, acdc, mnms, or a "
+            "configuration (*.yaml) with a section labels.",
+        ),
+    ] = "hvsmr",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
     """Make phantom hearts in the layout of HVSMR-2.0, to try heartseg without data."""
+    is_config = labels.lower().endswith(CONFIG_SUFFIXES)
+    config = begin(
+        Path(labels) if is_config else None,
+        None if is_config else [f"labels={labels}"],
+        quiet,
+        log_file,
+    )
     from heartseg.cli import console
-
-    console.configure(quiet=quiet, log_file=log_file)
     from heartseg.pipelines.synth import run_synth
 
     with console.progress("synth") as report:
         run_synth(
-            output_dir, patients=patients, size=size, seed=seed, overwrite=overwrite, report=report
+            output_dir,
+            patients=patients,
+            size=size,
+            seed=seed,
+            overwrite=overwrite,
+            table=config.label_table,
+            report=report,
         )
     console.say(f"{counted(patients, 'phantom patient')} in {output_dir}")
 
@@ -91,9 +111,10 @@ def colorize(
         list[Path],
         path_argument(
             metavar="[CONFIG] INPUT...",
-            help="Label maps (NIfTI, or pictures of label values) or folders of them; colour masks "
-            "with --decode. A first argument that ends in .yaml is a configuration, whose section "
-            "labels defines the colours.",
+            help="Label maps (NIfTI, NRRD, MetaImage, MGH, DICOM SEG, or pictures of label values) "
+            "or folders of them; colour masks with --decode. A first argument that is a CONFIG (a "
+            "YAML file, the folder of a run, a name that ships with heartseg) defines the colours "
+            "in its section labels.",
         ),
     ],
     output_dir: OutputDir = None,

@@ -4,6 +4,7 @@ Modules that take long to import are imported inside a command, after its config
 be valid.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -18,6 +19,7 @@ from heartseg.cli.options import (
     Overrides,
     Overwrite,
     Quiet,
+    SeriesNumber,
     as_overrides,
     begin,
     path_argument,
@@ -29,6 +31,7 @@ from heartseg.native_notes import native_notes_hidden
 from heartseg.plurals import counted
 
 if TYPE_CHECKING:
+    from heartseg.inference.volumetry import VolumeRow
     from heartseg.pipelines.infer import InferResult
 
 PACKAGED_SECTIONS = ("infer", "data", "parallel", "run_dir")
@@ -84,12 +87,14 @@ def infer(
         Optional[list[Path]],  # noqa: UP045
         path_argument(
             metavar="[CONFIG] [INPUT]...",
-            help="Pictures, NIfTI volumes, or folders of them. A first argument that ends in .yaml "
-            "is the configuration of a trained run. Without one, heartseg uses the packaged model, "
-            "which takes volumes only and writes to ./heartseg_output.",
+            help="Scans (NIfTI, a DICOM folder or .zip, NRRD, MetaImage, MGH), pictures, or "
+            "folders of them. A first argument that is a CONFIG (the folder of a trained run or "
+            "study, or a YAML file) names the model. Without one, heartseg uses the packaged "
+            "model, which takes scans only and writes to ./heartseg_output.",
         ),
     ] = None,
     output_dir: OutputDir = None,
+    series: SeriesNumber = None,
     absent: Absent = None,
     diagnosis: Diagnosis = None,
     hints: Annotated[
@@ -105,12 +110,18 @@ def infer(
             "--suggest", help="Also write which slices to correct first, for heartseg refine."
         ),
     ] = False,
+    dicom_seg: Annotated[
+        bool,
+        typer.Option(
+            "--dicom-seg", help="Also write NAME.seg.dcm, which refers to the DICOM series."
+        ),
+    ] = False,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     log_file: LogFile = None,
 ) -> None:
-    """Segment slices, folders of slices and NIfTI volumes."""
+    """Segment scans of any format, slices, and folders of them."""
     config_file, files = split_config(inputs or [])
     overrides = [*(overrides or ()), *as_overrides(absent, diagnosis, hints, suggest=suggest)]
     config = begin(config_file, overrides, quiet, log_file)
@@ -130,6 +141,8 @@ def infer(
             config,
             files,
             output_dir=output_dir,
+            series=series,
+            formats=["dicom_seg"] if dicom_seg else [],
             packaged=packaged,
             overwrite=overwrite,
             report=report,
@@ -149,12 +162,24 @@ def _show_volumes(result: "InferResult") -> None:
     for case, files in result.files.items():
         rows = [row for row in result.volumes if row.case == case]
         found = [f"{row.structure} {row.volume_ml:.1f}" for row in rows if row.voxels]
-        flags = [f"{row.structure} {row.flags.replace(';', ', ')}" for row in rows if row.flags]
+        flags = _gather_flags(rows)
         parts = [f"{', '.join(found)} mL"] if found else []
-        parts += [f"flags: {'; '.join(flags)}"] if flags else []
+        parts += [f"flags: {flags}"] if flags else []
         parts += [", ".join(file.name for file in files)] if files else []
         if parts:
             console.say(f"{case}: {' | '.join(parts)}")
+
+
+def _gather_flags(rows: Sequence["VolumeRow"]) -> str:
+    """Return each flag with the structures that have it, such as ``truncated AO, IVC``."""
+    marked: dict[str, list[str]] = {}
+    for row in rows:
+        for flag in filter(None, row.flags.split(";")):
+            marked.setdefault(flag, []).append(row.structure)
+    return "; ".join(
+        f"{flag} {'all' if len(names) == len(rows) else ', '.join(names)}"
+        for flag, names in marked.items()
+    )
 
 
 def inspect(

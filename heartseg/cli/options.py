@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from heartseg.config.shipped import is_config
+
 if TYPE_CHECKING:
     from heartseg.config.schema import Config
 
 CONFIG_SUFFIXES = (".yaml", ".yml")
 NO_INPUT_SUFFIXES = (*CONFIG_SUFFIXES, ".json")
-FILE_ENDINGS = (".nii", ".nii.gz", ".png", ".jpg", ".jpeg", ".csv", ".json", ".keras", ".zip")
+FILE_ENDINGS = (
+    *(".nii", ".nii.gz", ".nrrd", ".mha", ".mgz", ".dcm", ".png", ".jpg", ".jpeg"),
+    *(".csv", ".json", ".keras", ".zip"),
+)
 """How names of files end that people give to --output, which takes a folder."""
 
 
@@ -44,10 +49,14 @@ path_argument = partial(typer.Argument, readable=False, callback=_expand_home)
 path_option = partial(typer.Option, readable=False, callback=_expand_home)
 
 # `Optional[...]` and `list[...]`: Typer reads these annotations when the program runs.
-ConfigFile = Annotated[Path, path_argument(metavar="CONFIG", help="YAML configuration file.")]
+CONFIG_HELP = (
+    "A YAML file, the folder of a run, or the name of a configuration that ships with heartseg "
+    "(see heartseg config)."
+)
+ConfigFile = Annotated[Path, path_argument(metavar="CONFIG", help=CONFIG_HELP)]
 OptionalConfigFile = Annotated[
     Optional[Path],  # noqa: UP045
-    path_argument(metavar="[CONFIG]", help="YAML configuration file."),
+    path_argument(metavar="[CONFIG]", help=CONFIG_HELP),
 ]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -58,6 +67,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings 
 LogFile = Annotated[
     Optional[Path],  # noqa: UP045
     path_option("--log-file", metavar="FILE", help="Also write all messages to FILE."),
+]
+SeriesNumber = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--series", min=0, metavar="N", help="Number of the DICOM series of the scan."),
 ]
 OutputDir = Annotated[
     Optional[Path],  # noqa: UP045
@@ -127,11 +140,13 @@ def begin(
 def split_config(arguments: list[Path]) -> tuple[Path | None, list[Path]]:
     """Separate the configuration, if the first argument is one, from the inputs.
 
+    It is a YAML file, the folder of a run, or a name that ships with heartseg and is no file.
+
     Raises:
         BadParameter: If a later argument looks like a configuration, or it is of another format.
     """
     config_file = None
-    if arguments and arguments[0].suffix.lower() in CONFIG_SUFFIXES:
+    if arguments and (arguments[0].suffix.lower() in CONFIG_SUFFIXES or is_config(arguments[0])):
         config_file, arguments = arguments[0], arguments[1:]
     for argument in arguments:
         if argument.suffix.lower() in NO_INPUT_SUFFIXES and not argument.is_dir():

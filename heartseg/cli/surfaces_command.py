@@ -35,8 +35,8 @@ def surfaces(
         path_argument(
             metavar="[CONFIG] LABELMAP...",
             help="Label maps of any tool (NIfTI, NRRD, DICOM SEG, ...) or folders of them. A first "
-            "argument that ends in .yaml is a configuration, whose section labels defines the "
-            "structures and their colours.",
+            "argument that is a CONFIG (a YAML file, the folder of a run, a name that ships with "
+            "heartseg) defines structures and colours in its section labels.",
         ),
     ],
     output_dir: OutputDir = None,

@@ -10,6 +10,7 @@ from heartseg.cli.options import (
     Overrides,
     Overwrite,
     Quiet,
+    SeriesNumber,
     begin,
     path_argument,
     path_option,
@@ -32,10 +33,7 @@ def view(
             "--output", "-o", metavar="FILE", help="The page; the default is NAME_report.html."
         ),
     ] = None,
-    series: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=0, metavar="N", help="Number of the DICOM series of the scan."),
-    ] = None,
+    series: SeriesNumber = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

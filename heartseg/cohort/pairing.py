@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from heartseg.cohort.inputs import find_copies, split_dicom
 from heartseg.errors import DataError
 from heartseg.files import image_stem, list_files, natural_key
-from heartseg.scans.volume import NIFTI_SUFFIXES
+from heartseg.scans.reading import LABEL_MAP_SUFFIXES
 
 ENDPOINTS = "_endpoints"
 LABELS = "_seg"
-TOOL_SUFFIXES = (ENDPOINTS, LABELS, "_0000", "_cropped", "_norm")
+SEGMENTATION = ".seg"
+"""Before the ending of a segmentation: ``pat4.seg.nrrd`` of 3D Slicer, ``pat4.seg.dcm``."""
+TOOL_SUFFIXES = (ENDPOINTS, LABELS, SEGMENTATION, "_0000", "_cropped", "_norm")
 """What tools put behind a case name, beside the suffixes of the configuration."""
+_NO_MAPS = f"expected label maps ({', '.join(LABEL_MAP_SUFFIXES)}), found none"
 
 
 @dataclass(frozen=True)
@@ -162,14 +166,18 @@ def _choose(folder: Path, suffixes: Suffixes) -> _Chosen:
     """
     endpoints = (suffixes.endpoints or ENDPOINTS, ENDPOINTS)
     ranked: dict[str, dict[int, list[Path]]] = {}
-    for file in _list_maps(folder):
+    files = _list_maps(folder)
+    copies = find_copies(files)
+    for file in files:
+        if file in copies:
+            continue
         stem = image_stem(file)
         if _ends(stem, *endpoints):
             continue
-        rank = 0 if _ends(stem, suffixes.labels or LABELS, LABELS) else 1
+        rank = 0 if _ends(stem, suffixes.labels or LABELS, LABELS, SEGMENTATION) else 1
         rank = 2 if rank and suffixes.image and _ends(stem, suffixes.image) else rank
         ranked.setdefault(case_name(file, suffixes.all), {}).setdefault(rank, []).append(file)
-    chosen = _Chosen({})
+    chosen = _Chosen({}, left_out=copies)
     for case in sorted(ranked, key=natural_key):
         best, *others = (files for _, files in sorted(ranked[case].items()))
         rest = [file for files in others for file in files]
@@ -182,7 +190,7 @@ def _choose(folder: Path, suffixes: Suffixes) -> _Chosen:
             chosen.images[case] = rest[0]
         chosen.left_out += rest
     if not chosen.files and not chosen.ambiguous:
-        raise DataError(f"{folder}: expected label maps (.nii or .nii.gz), found none")
+        raise DataError(f"{folder}: {_NO_MAPS}")
     return chosen
 
 
@@ -203,9 +211,9 @@ def _choose_endpoints(folder: Path, suffixes: Suffixes) -> _Chosen:
 
 
 def _list_maps(folder: Path) -> list[Path]:
-    files = list_files(folder, NIFTI_SUFFIXES)
+    files, _images = split_dicom(list_files(folder, LABEL_MAP_SUFFIXES))
     if not files:
-        raise DataError(f"{folder}: expected label maps (.nii or .nii.gz), found none")
+        raise DataError(f"{folder}: {_NO_MAPS}")
     return files
 
 

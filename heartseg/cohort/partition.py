@@ -20,11 +20,13 @@ class Partition:
         train: Names of what the network is fitted to.
         valid: Names of what decides when training stops and which checkpoint is kept.
         test: Names of what is kept for the final score.
+        stratified: Whether the categories of the names were spread evenly over all parts.
     """
 
     train: tuple[str, ...]
     valid: tuple[str, ...]
     test: tuple[str, ...]
+    stratified: bool = False
 
     def parts(self) -> dict[str, tuple[str, ...]]:
         """Return the names by part."""
@@ -60,9 +62,9 @@ def draw_partition(
     if total < 2:
         raise DataError(f"a split needs at least 2 cases, found {total}")
     valid, test = _part_sizes(total, train_fraction, valid_fraction)
-    rest, test_names = _divide(names, test, seed=seed, strata=strata)
-    train_names, valid_names = _divide(rest, valid, seed=seed, strata=strata)
-    return _in_order(names, train_names, valid_names, test_names)
+    rest, test_names, evenly = _divide(names, test, seed=seed, strata=strata)
+    train_names, valid_names, also = _divide(rest, valid, seed=seed, strata=strata)
+    return _in_order(names, train_names, valid_names, test_names, stratified=evenly and also)
 
 
 def draw_folds(
@@ -91,13 +93,14 @@ def draw_folds(
     if len(names) < folds:
         raise DataError(f"{folds} folds need at least {folds} cases, found {len(names)}")
     partitions = []
-    for rest, test in _draw_test_parts(names, folds, seed=seed, strata=strata):
+    for rest, test, evenly in _draw_test_parts(names, folds, seed=seed, strata=strata):
         # At least one name stays in the training part.
         valid = min(max(1, int(valid_fraction * len(names))), len(rest) - 1)
-        train_names, valid_names = _divide(
+        train_names, valid_names, also = _divide(
             rest, valid if valid_fraction > 0 else 0, seed=seed, strata=strata
         )
-        partitions.append(_in_order(names, train_names, valid_names, test))
+        stratified = evenly and also
+        partitions.append(_in_order(names, train_names, valid_names, test, stratified=stratified))
     return partitions
 
 
@@ -131,8 +134,8 @@ def check_disjoint(partition: Partition, *, hashes: Mapping[str, str]) -> None:
 
 def _draw_test_parts(
     names: Sequence[str], folds: int, *, seed: int, strata: Mapping[str, str] | None
-) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield for each fold the names outside its test part and the names in it."""
+) -> Iterator[tuple[list[str], list[str], bool]]:
+    """Yield for each fold the names outside its test part, those in it, and if evenly drawn."""
     classes = _classes(names, strata)
     if classes is not None and min(Counter(classes).values()) < folds:
         logger.warning(
@@ -142,7 +145,7 @@ def _draw_test_parts(
     kind = KFold if classes is None else StratifiedKFold
     splitter = kind(n_splits=folds, shuffle=True, random_state=seed)
     for rest, test in splitter.split(names, classes):
-        yield [names[i] for i in rest], [names[i] for i in test]
+        yield [names[i] for i in rest], [names[i] for i in test], classes is not None
 
 
 def _part_sizes(total: int, train_fraction: float, valid_fraction: float) -> tuple[int, int]:
@@ -165,10 +168,10 @@ def _part_sizes(total: int, train_fraction: float, valid_fraction: float) -> tup
 
 def _divide(
     names: Sequence[str], second: int, *, seed: int, strata: Mapping[str, str] | None
-) -> tuple[list[str], list[str]]:
-    """Draw ``second`` of the names; return the rest and what was drawn."""
+) -> tuple[list[str], list[str], bool]:
+    """Draw ``second`` of the names; return the rest, what was drawn, and whether evenly."""
     if second == 0:
-        return list(names), []
+        return list(names), [], _classes(names, strata) is not None
     classes = _classes(names, strata)
     if classes is not None:
         counts = Counter(classes)
@@ -178,7 +181,7 @@ def _divide(
     kept, drawn = train_test_split(
         list(names), test_size=second, random_state=seed, shuffle=True, stratify=classes
     )
-    return kept, drawn
+    return kept, drawn, classes is not None
 
 
 def _classes(names: Sequence[str], strata: Mapping[str, str] | None) -> list[str] | None:
@@ -189,7 +192,7 @@ def _classes(names: Sequence[str], strata: Mapping[str, str] | None) -> list[str
     return [strata.get(name, largest) for name in names]
 
 
-def _in_order(names: Sequence[str], *parts: Sequence[str]) -> Partition:
+def _in_order(names: Sequence[str], *parts: Sequence[str], stratified: bool) -> Partition:
     position = {name: index for index, name in enumerate(names)}
     train, valid, test = (tuple(sorted(part, key=position.__getitem__)) for part in parts)
-    return Partition(train, valid, test)
+    return Partition(train, valid, test, stratified)

@@ -4,8 +4,8 @@ The record travels in the model file. It holds hashes, never images or names of 
 names are those of the files that the user gave.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from heartseg.cohort.leakage import SLICE_SPLIT, PartContents, find_leaks
@@ -43,6 +43,25 @@ class TrainingRecord:
     def has_unknown_ancestor(self) -> bool:
         """Whether the weights started from a model that does not say what it learned from."""
         return any(record.origin and record.ancestor is None for _, record in self.lineage())
+
+
+def join_records(records: Sequence[TrainingRecord]) -> TrainingRecord:
+    """Return what an ensemble learned from: all that any of its models did.
+
+    Args:
+        records: One per model, at least one; all started from the same weights.
+    """
+    train, valid = (
+        PartContents(
+            tuple(dict.fromkeys(case for part in parts for case in part.cases)),
+            {case: digest for part in parts for case, digest in part.case_hashes.items()},
+            {name: digest for part in parts for name, digest in part.slice_hashes.items()},
+            {case: digest for part in parts for case, digest in part.image_hashes.items()},
+        )
+        for parts in ([r.train for r in records], [r.valid for r in records])
+    )
+    by_slice = any(record.by_slice for record in records)
+    return replace(records[0], train=train, valid=valid, by_slice=by_slice)
 
 
 def audit_scores(record: TrainingRecord, test: PartContents) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from heartseg.config.model_sections import MODEL_SECTIONS, SLICES, WHOLE_HEART
 from heartseg.config.schema import Config
+from heartseg.config.shipped import find_config
 from heartseg.errors import ConfigError
 from heartseg.files import replacing
 from heartseg.plurals import counted
@@ -24,7 +25,8 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read and check a configuration.
 
     Args:
-        file: A YAML file; None takes the defaults (the published recipe).
+        file: A YAML file, the folder of a run (which becomes ``run_dir``), or the name of a
+            configuration that ships with heartseg; None takes the defaults (the published recipe).
         overrides: ``section.key=value`` settings that win over the file. Where the key takes a text
             or a path, the value is that text as it stands; otherwise it is YAML.
 
@@ -35,7 +37,13 @@ def load_config(file: Path | None, overrides: Sequence[str] = ()) -> Config:
         ConfigError: If the file cannot be read, or any key or value does not fit; all problems
             are named at once.
     """
-    values = {} if file is None else _read_mapping(file)
+    values: dict[str, Any] = {}
+    if file is not None:
+        source = find_config(file)
+        file, values = source.file, _read_mapping(source.file)
+        if source.run_dir is not None:
+            # Wherever it was when it was trained.
+            values["run_dir"] = str(source.run_dir)
     settings = [_apply_override(values, override) for override in overrides]
     try:
         return Config.model_validate(values)

@@ -31,6 +31,10 @@ class SliceModelConfig(Section):
     """Normalisation after each convolution."""
     activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu"] = "relu"
     """Activation of the hidden layers."""
+    attention: bool = False
+    """Whether attention gates weight the skip connections."""
+    block: Literal["plain", "residual"] = "plain"
+    """plain: two convolutions, as published. residual: their input is added to their result."""
 
     @property
     def architecture(self) -> dict[str, Any]:

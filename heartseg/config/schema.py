@@ -28,9 +28,11 @@ from heartseg.config.section import (
     Section,
     Seed,
     SheetTiles,
+    SourceValue,
     expand_home,
 )
 from heartseg.errors import ConfigError
+from heartseg.label_tables import LABEL_TABLES
 from heartseg.labels import HVSMR, LabelTable, Structure
 from heartseg.training.losses import LOSSES
 
@@ -39,6 +41,18 @@ if TYPE_CHECKING:
 else:
     LossName = Literal[LOSSES]
 
+MeasureName = Literal[
+    "dice",
+    "iou",
+    "hd95_mm",
+    "assd_mm",
+    "nsd",
+    "precision",
+    "recall",
+    "volume_prediction_ml",
+    "volume_reference_ml",
+    "volume_difference_ml",
+]
 PACKAGED = "packaged"
 """What `train.init` calls the weights that come with the package."""
 DEFAULT_PERCENTILES = (0.5, 99.5)
@@ -61,11 +75,17 @@ class DataConfig(Section):
     """Where the data lies. Relative paths start at the working directory."""
 
     source_dir: Path = Path("data/cropped_norm")
-    """Folder of the NIfTI volumes: an image and a label map a case."""
+    """Folder of the NIfTI volumes: an image and a label map per case."""
     master_dir: Path = Path("data/master")
     """Folder of the prepared slices of all cases."""
     dataset_dir: Path = Path("data/dataset")
     """Folder of the slices by part: train, valid, test."""
+    layout: Literal["hvsmr", "nnunet", "msd", "folders"] = "hvsmr"
+    """hvsmr: names by suffix. nnunet, msd: imagesTr, labelsTr, dataset.json. folders: two."""
+    image_folder: str = "images"
+    """Folder of the images below source_dir, for layout: folders."""
+    label_folder: str = "labels"
+    """Folder of the label maps below source_dir, with names equal to those of the images."""
     image_suffix: str = "_cropped_norm"
     """What follows the case name in the file name of an image, before .nii or .nii.gz."""
     label_suffix: str = "_cropped_seg"
@@ -276,6 +296,15 @@ class EvaluateConfig(Section):
     """Distance within which surfaces count as equal (normalised surface Dice)."""
     seed: Seed = 137
     """Seed of the bootstrap."""
+    table_measures: Annotated[tuple[MeasureName, ...], Field(min_length=1)] = (
+        "dice",
+        "hd95_mm",
+        "assd_mm",
+        "nsd",
+    )
+    """Measures in table.md and table.tex, in this order; summary.csv has all."""
+    figures: Literal["none", "svg", "pdf"] = "none"
+    """Whether the figures of the report are also written as files, for print."""
 
 
 class InferConfig(Section):
@@ -289,7 +318,7 @@ class InferConfig(Section):
     """Slices predicted at once."""
     outputs: tuple[str, ...] = ("label_map", "preview")
     """Files that are written for a volume: label_map, preview, report, movie_webm, movie_gif,
-    movie_mp4, slicer, split, suggestion."""
+    movie_mp4, slicer, split, suggestion, dicom_seg (of DICOM only)."""
     suggest: bool = False
     """Whether the slices to correct first are written too: a list, and a label map to correct."""
     overlay: bool = False
@@ -320,6 +349,8 @@ class ParallelConfig(Section):
     """Backend of joblib for work on cases; dask: the workers of a cluster."""
     address: str | None = None
     """Where the scheduler of the Dask cluster listens: HOST:PORT, for backend: dask."""
+    folds: PositiveInt | None = None
+    """Folds of a study that train at once on this machine; none: one per GPU, else one."""
     num_processes: PositiveInt = 1
     """Processes that train one network together, as a rule one a host; several need JAX."""
     process_index: Annotated[int, Field(ge=0)] = 0
@@ -362,12 +393,16 @@ class StructureConfig(Section):
     """Red, green, blue in masks on disk."""
     display_color: tuple[Byte, Byte, Byte] | None = None
     """Red, green, blue in previews, pages and overlays; none: chosen for the colour-blind too."""
+    source_values: tuple[SourceValue, ...] | None = None
+    """Values in the label maps of data.source_dir, where they are not the value above."""
 
 
-def _hvsmr_structures() -> tuple[StructureConfig, ...]:
+def _structures_of(table: LabelTable) -> tuple[StructureConfig, ...]:
     return tuple(
-        StructureConfig(value=s.value, key=s.key, name=s.name, color=s.color)
-        for s in HVSMR.structures
+        StructureConfig(
+            value=s.value, key=s.key, name=s.name, color=s.color, source_values=s.source_values
+        )
+        for s in table.structures
     )
 
 
@@ -392,8 +427,8 @@ class Config(Section):
     """What is predicted, and what is written beside it."""
     parallel: ParallelConfig = ParallelConfig()
     """How work is spread over processes and machines."""
-    labels: tuple[StructureConfig, ...] = Field(default_factory=_hvsmr_structures)
-    """The classes of the label map, background first."""
+    labels: tuple[StructureConfig, ...] = Field(default_factory=lambda: _structures_of(HVSMR))
+    """The classes of the label map, background first; or a name: hvsmr, mmwhs, acdc, mnms."""
 
     synthesis: SynthesisConfig = SynthesisConfig()
     """How images are made from label maps."""
@@ -415,10 +450,19 @@ class Config(Section):
         """The label map that the `labels` section describes."""
         return LabelTable(
             tuple(
-                Structure(entry.value, entry.key, entry.name, entry.color, entry.display_color)
+                Structure(**entry.model_dump())
                 for entry in sorted(self.labels, key=lambda entry: entry.value)
             )
         )
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_may_be_a_name(cls, value: Any) -> Any:  # noqa: ANN401 - before types
+        if not isinstance(value, str):
+            return value
+        if value not in LABEL_TABLES:
+            raise ValueError(f"expected a list of structures or one of {', '.join(LABEL_TABLES)}")
+        return _structures_of(LABEL_TABLES[value])
 
     @model_validator(mode="after")
     def _labels_fit_together(self) -> "Config":

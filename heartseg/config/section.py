@@ -16,6 +16,7 @@ CaseName = Annotated[str, Field(min_length=1)]
 ImageSide = Annotated[int, Field(ge=1, le=8192)]
 GridSide = Annotated[int, Field(ge=2, le=512)]
 FilterCount = Annotated[int, Field(ge=8, le=2048, multiple_of=8)]
+SourceValue = Annotated[int, Field(ge=0, lt=2**31)]
 SheetTiles = Annotated[int, Field(ge=1, le=600)]
 
 

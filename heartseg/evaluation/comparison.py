@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from heartseg.errors import DataError
-from heartseg.evaluation.scores import WHOLE_HEART
+from heartseg.evaluation.scores import MACRO, WHOLE_HEART
 from heartseg.evaluation.statistics import PairedTest, compare_paired, correct_by_holm
 from heartseg.evaluation.summary import finite
 from heartseg.files import natural_key, replacing, write_json
@@ -18,8 +18,6 @@ from heartseg.files import natural_key, replacing, write_json
 COMPARED = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
 REFERENCE = "volume_reference_ml"
 SMALLER_IS_BETTER = ("hd95_mm", "assd_mm")
-MACRO = "macro"
-"""Structure of the rows of macro averages, in files."""
 SIGNIFICANCE = 0.05
 MIN_PATIENTS = 6
 """With fewer, the smallest possible p of Wilcoxon's test is above ``SIGNIFICANCE``."""

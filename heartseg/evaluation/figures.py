@@ -111,7 +111,7 @@ def _add_agreement(
         marker=_marker(color),
         **panel,
     )
-    for level, dash in _agreement_lines(differences):
+    for level, dash in agreement_lines(differences):
         figure.add_scatter(
             x=[min(means), max(means)],
             y=[level, level],
@@ -122,7 +122,7 @@ def _add_agreement(
         )
 
 
-def _agreement_lines(differences: NDArray[np.float64]) -> list[tuple[float, str]]:
+def agreement_lines(differences: NDArray[np.float64]) -> list[tuple[float, str]]:
     """Return the mean difference and, for two patients or more, the limits of agreement."""
     if not differences.size:
         return []
@@ -135,14 +135,9 @@ def _agreement_lines(differences: NDArray[np.float64]) -> list[tuple[float, str]
 
 def confusion(scores: Scores) -> go.Figure:
     """Draw how the voxels of each reference structure are labelled, in percent of its voxels."""
-    counts = np.zeros((scores.table.num_classes,) * 2)
-    for case in scores.cases:
-        counts += case.confusion
-    totals = counts.sum(axis=1, keepdims=True)
-    percent = np.divide(100 * counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    percent = confusion_percent(scores)
     names = [structure.key for structure in scores.table.structures]
-    # Without the row of the background, which is close to 100 % background in any case.
-    percent, rows = percent[1:], names[1:]
+    rows = names[1:]
     figure = go.Figure(
         go.Heatmap(
             z=percent[::-1],
@@ -161,6 +156,22 @@ def confusion(scores: Scores) -> go.Figure:
     figure.update_xaxes(title="predicted as")
     figure.update_yaxes(title="reference")
     return _finish(figure, height=420)
+
+
+def confusion_percent(scores: Scores) -> NDArray[np.float64]:
+    """Return how the voxels of each reference structure are labelled, all patients together.
+
+    Returns:
+        ``(num_classes - 1, num_classes)`` percent of the voxels of each foreground structure; 0
+        where no reference holds it. The row of the background, which is close to 100 % background
+        in any case, is left out.
+    """
+    counts = np.zeros((scores.table.num_classes,) * 2)
+    for case in scores.cases:
+        counts += case.confusion
+    totals = counts.sum(axis=1, keepdims=True)
+    percent = np.divide(100 * counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    return np.asarray(percent[1:])
 
 
 def training_curves(curves: Mapping[str, Sequence[float]]) -> go.Figure:

@@ -1,4 +1,4 @@
-"""The files of an evaluation: ``cases.csv``, ``summary.json`` and ``report.html``."""
+"""The files of an evaluation: scores, their summary, tables and figures for papers, the report."""
 
 import csv
 import json
@@ -16,10 +16,13 @@ from markupsafe import Markup
 
 from heartseg import __version__
 from heartseg.evaluation import figures
+from heartseg.evaluation.paper_tables import TABLE_FILES, write_tables
+from heartseg.evaluation.printed_figures import FIGURES_DIR, draw_figures
 from heartseg.evaluation.scores import (
     COLUMNS,
     FULL,
     MACRO_AVERAGE_NAME,
+    MEASURE_STYLES,
     WHOLE_HEART,
     WHOLE_HEART_NAME,
     Scores,
@@ -32,14 +35,33 @@ from heartseg.pictures.case_pictures import OrientedCase, Picture, draw_case
 
 NUM_SHOWN = 3
 """Number of worst and of best cases in the report."""
-SUMMARY_COLUMNS = (
-    ("dice", "Dice", 3),
-    ("iou", "IoU", 3),
-    ("hd95_mm", "HD95 (mm)", 1),
-    ("assd_mm", "ASSD (mm)", 2),
-    ("nsd", "NSD", 3),
+SUMMARY_COLUMNS = tuple(
+    (name, MEASURE_STYLES[name].title, MEASURE_STYLES[name].digits)
+    for name in ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
 )
 """Measures in the summary of the page; the others are in ``summary.json``."""
+EVALUATION_FILES = (
+    "cases.csv",
+    "confusion.csv",
+    "summary.json",
+    "report.html",
+    *TABLE_FILES,
+    f"{FIGURES_DIR}/*",
+)
+"""How the files of an evaluation are named, below its folder."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is written for papers.
+
+    Attributes:
+        measures: Measures of ``table.md`` and ``table.tex``, in their order.
+        figures: Format of the figures: ``svg``, ``pdf``, or ``none`` for no files.
+    """
+
+    measures: tuple[str, ...] = ("dice", "hd95_mm", "assd_mm", "nsd")
+    figures: str = "none"
 
 
 @dataclass(frozen=True)
@@ -76,15 +98,21 @@ class _ShownCase:
 
 
 def write_evaluation(
-    output_dir: Path, scores: Scores, context: Context, material: Material | None = None
+    output_dir: Path,
+    scores: Scores,
+    context: Context,
+    material: Material | None = None,
+    *,
+    paper: Paper | None = None,
 ) -> dict[str, Any]:
-    """Write the scores of an evaluation and their report.
+    """Write the scores of an evaluation, their summary, tables and figures, and their report.
 
     Args:
         output_dir: Folder of the files; made if missing.
         scores: The scores of all cases.
         context: What the summary holds in addition to the scores.
         material: What the report shows in addition to the scores.
+        paper: What is written for papers.
 
     Returns:
         The summary, the content of ``summary.json``.
@@ -93,9 +121,14 @@ def write_evaluation(
         DataError: If a file cannot be written.
     """
     summary = build_summary(scores, context)
+    material, paper = material or Material(), paper or Paper()
     write_cases(output_dir / "cases.csv", scores.rows)
+    write_confusion(output_dir / "confusion.csv", scores)
     write_json(output_dir / "summary.json", summary)
-    page = render_report(scores, summary, material or Material())
+    write_tables(output_dir, summary, scores.table, paper.measures)
+    if paper.figures != "none":
+        draw_figures(output_dir / FIGURES_DIR, scores, material.training, paper.figures)
+    page = render_report(scores, summary, material)
     with replacing(output_dir / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     return summary
@@ -111,6 +144,21 @@ def write_cases(file: Path, rows: Sequence[StructureScore]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows([_cell(getattr(row, column)) for column in COLUMNS] for row in rows)
+
+
+def write_confusion(file: Path, scores: Scores) -> None:
+    """Write how many voxels of each reference label have which predicted label, case by case.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    keys = [structure.key for structure in scores.table.structures]
+    with replacing(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["case", "reference", *keys])
+        for case in scores.cases:
+            for key, counts in zip(keys, case.confusion.tolist(), strict=True):
+                writer.writerow([case.case, key, *counts])
 
 
 def render_report(scores: Scores, summary: Mapping[str, Any], material: Material) -> str:

@@ -14,7 +14,7 @@ FULL = "full"
 REQUIRED = "required"
 SCOPES = (FULL, REQUIRED)
 WHOLE_HEART = "whole_heart"
-"""Structure of the rows in which all structures count as one, in files."""
+"""Name, in files, of the rows about the whole heart: all structures taken together."""
 WHOLE_HEART_NAME = "whole heart"
 MACRO_AVERAGE_NAME = "macro average"
 """What both are called where people read them."""
@@ -23,7 +23,38 @@ ABSENT = "absent"
 MISSED = "missed"
 FALSE_ALARM = "false_alarm"
 
+MACRO = "macro"
+"""Structure of the rows of macro averages, in files."""
+
 MEASURES = ("dice", "iou", "hd95_mm", "assd_mm", "nsd", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class MeasureStyle:
+    """How a measure is shown to people.
+
+    Attributes:
+        title: Its name, with the unit.
+        digits: Decimals of its values.
+    """
+
+    title: str
+    digits: int
+
+
+MEASURE_STYLES = {
+    "dice": MeasureStyle("Dice", 3),
+    "iou": MeasureStyle("IoU", 3),
+    "hd95_mm": MeasureStyle("HD95 (mm)", 1),
+    "assd_mm": MeasureStyle("ASSD (mm)", 2),
+    "nsd": MeasureStyle("NSD", 3),
+    "precision": MeasureStyle("precision", 3),
+    "recall": MeasureStyle("recall", 3),
+    "volume_prediction_ml": MeasureStyle("volume, predicted (mL)", 1),
+    "volume_reference_ml": MeasureStyle("volume, reference (mL)", 1),
+    "volume_difference_ml": MeasureStyle("volume difference (mL)", 1),
+}
+"""All that is summarised over patients: measures and volumes."""
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,20 @@ class Summary:
     Attributes:
         n: Patients with a value.
         mean: Their mean; NaN without any.
+        sd: Their standard deviation, with n - 1; NaN for fewer than two patients.
         median: Their median; NaN without any.
+        q1: Their first quartile, between the two nearest values where none is at it.
+        q3: Their third quartile.
         ci95_low: Lower end of the bootstrap interval of the mean; NaN for fewer than two patients.
         ci95_high: Upper end of the interval.
     """
 
     n: int
     mean: float
+    sd: float
     median: float
+    q1: float
+    q3: float
     ci95_low: float
     ci95_high: float
 
@@ -74,9 +80,11 @@ def summarize(values: ArrayLike, *, num_resamples: int = 2000, seed: int = 137) 
     kept = np.asarray(values, np.float64)
     kept = kept[~np.isnan(kept)]
     if not kept.size:
-        return Summary(0, *(float("nan"),) * 4)
+        return Summary(0, *(float("nan"),) * 7)
     low, high = bootstrap_interval(kept, num_resamples=num_resamples, seed=seed)
-    return Summary(kept.size, float(kept.mean()), float(np.median(kept)), low, high)
+    sd = float(kept.std(ddof=1)) if kept.size > 1 else float("nan")
+    q1, median, q3 = (float(value) for value in np.quantile(kept, [0.25, 0.5, 0.75]))
+    return Summary(kept.size, float(kept.mean()), sd, median, q1, q3, low, high)
 
 
 def bootstrap_interval(

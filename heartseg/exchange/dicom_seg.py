@@ -31,7 +31,7 @@ from heartseg.scans.dicom_stack import Stack
 from heartseg.scans.optional import import_dicom_library
 from heartseg.scans.volume import Volume, build_volume, check_grid
 
-DICOM_SEG_SUFFIX = "_seg.dcm"
+DICOM_SEG_SUFFIX = ".seg.dcm"
 _SERIES_OFFSET = 1000
 """Added to the number of the source series, so that a viewer lists both."""
 _OPTIONAL_TEXTS = (

@@ -14,7 +14,7 @@ from heartseg.exchange.grids import place_labels
 from heartseg.exchange.terminology import find_structure
 from heartseg.labels import LabelTable
 from heartseg.scans.nrrd import NRRD_SUFFIXES, read_nrrd_with_fields
-from heartseg.scans.reading import SCAN_SUFFIXES, read_plain
+from heartseg.scans.reading import read_plain
 from heartseg.scans.volume import (
     UNLABELLED,
     Volume,
@@ -24,9 +24,8 @@ from heartseg.scans.volume import (
     read_label_map,
 )
 
-LABEL_MAP_SUFFIXES = tuple(suffix for suffix in SCAN_SUFFIXES if suffix not in (".zip", ".ima"))
-"""How the names of label maps end, in small letters."""
-_SEG_SUFFIXES = (".dcm", ".dicom")
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+_SLICER_SUFFIXES = tuple(f".seg{suffix}" for suffix in NRRD_SUFFIXES)
 _LABEL_VALUE = re.compile(r"Segment(\d{1,4})_LabelValue")
 _TERM = re.compile(r"TerminologyEntry:[^~|]*~[^~|]*~[^~|^]*\^([^~|^]*)\^([^~|^]*)")
 
@@ -74,7 +73,7 @@ def read_labels(
             is no label, or its voxels are not those of ``like``.
     """
     name = file.name.lower()
-    if name.endswith(_SEG_SUFFIXES):
+    if name.endswith(_DICOM_SUFFIXES):
         return read_dicom_seg(file, table, like=like)
     if is_nifti(file):
         volume = read_label_map(file, table, partial=partial, mapping=mapping)
@@ -98,6 +97,14 @@ def read_labels(
         volume.voxels, volume.affine, shape=shape, target=like.affine, source=str(file)
     )
     return Volume(placed, like.affine, like.header)
+
+
+def may_be_cut(file: Path) -> bool:
+    """Tell whether a label map may cover a part of its scan, outside of which nothing is labelled.
+
+    It may in DICOM SEG, which has no frames without labels, and in segmentations of 3D Slicer.
+    """
+    return file.name.lower().endswith((*_DICOM_SUFFIXES, *_SLICER_SUFFIXES))
 
 
 def _read_stored(file: Path) -> tuple[Volume, Mapping[int, _Segment]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
+from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.outputs.registry import PICTURE_FORMATS, SCAN_FORMATS, write_files
 from heartseg.inference.results import SegmentedPicture, segment_scan
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
@@ -20,8 +21,7 @@ from heartseg.inference.volumetry import VolumeRow
 from heartseg.labels import LabelTable
 from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels
-from heartseg.scans.reading import read_scan
-from heartseg.scans.volume import Volume, read_label_map
+from heartseg.scans.volume import Volume
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.slices.store import read_gray
 
@@ -112,6 +112,7 @@ def segment_to_files(
             segmenter,
             absent=task.absent,
             label_hash=label_hash,
+            series=None if task.source is None else task.source.series,
             report=report,
         )
     write_files(SCAN_FORMATS, task.files, result)
@@ -121,7 +122,7 @@ def segment_to_files(
 def _fingerprint(label_map: Path, table: LabelTable) -> str | None:
     """Return the fingerprint of a label map; None if it cannot be read: it is not needed here."""
     try:
-        return fingerprint_labels(read_label_map(label_map, table, partial=True))
+        return fingerprint_labels(read_labels(label_map, table, partial=True))
     except DataError:
         return None
 
@@ -135,17 +136,18 @@ def log_notices(written: WrittenScan) -> None:
 def read_ahead(tasks: Sequence[Task]) -> Iterator[Reading]:
     """Read each scan while the one before is segmented; never more than one ahead.
 
-    The first is read from this call on, while the model loads.
+    The first is read from this call on, while the model loads. Pictures are left out.
     """
+    scans = [(task, task.source) for task in tasks if task.source is not None]
     reader = ThreadPoolExecutor(max_workers=1)
-    upcoming = [reader.submit(read_scan, task.file) for task in tasks[:1]]
+    upcoming = [reader.submit(source.read) for _, source in scans[:1]]
 
     def readings() -> Iterator[Reading]:
         with reader:
-            for index, task in enumerate(tasks):
+            for index, (task, _) in enumerate(scans):
                 reading = upcoming.pop()
-                following = tasks[index + 1 : index + 2]
-                upcoming.extend(reader.submit(read_scan, later.file) for later in following)
+                following = scans[index + 1 : index + 2]
+                upcoming.extend(reader.submit(source.read) for _, source in following)
                 yield task, reading
 
     return readings()

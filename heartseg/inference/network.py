@@ -1,5 +1,7 @@
 """A Keras model as a compiled function from images to probabilities."""
 
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -7,8 +9,12 @@ from numpy.typing import NDArray
 from heartseg.errors import ModelError
 from heartseg.inference.slice_prediction import Predict
 from heartseg.inference.views import PredictVolume
+from heartseg.modelfile.keras_settings import own_settings
 from heartseg.native_notes import native_notes_hidden
 from heartseg.slices.recipe import SliceRecipe
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int) -> Predict:
@@ -50,9 +56,14 @@ def compile_volume_predict(model: keras.Model) -> PredictVolume:
 
     signature = [tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)]
     compiled = tf.function(
-        lambda images: model(images, training=False), input_signature=signature, autograph=False
+        lambda images: _call(model, images), input_signature=signature, autograph=False
     )
     return _quiet_at_first(lambda images: np.asarray(compiled(tf.constant(images)), np.float32))
+
+
+def _call(model: keras.Model, images: "tf.Tensor") -> "tf.Tensor":
+    with own_settings():
+        return model(images, training=False)
 
 
 def _quiet_at_first(predict: Predict) -> Predict:
@@ -77,7 +88,7 @@ def _compile_tensorflow(model: keras.Model, image_shape: tuple[int, int, int]) -
     # A free batch dimension: the last, smaller batch is not traced again.
     signature = [tf.TensorSpec((None, *image_shape), tf.float32)]
     compiled = tf.function(
-        lambda images: model(images, training=False), input_signature=signature, autograph=False
+        lambda images: _call(model, images), input_signature=signature, autograph=False
     )
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
+from heartseg.labels import HVSMR, LabelTable
 from heartseg.modelfile.description import Calibration
 from heartseg.scans.volume import Volume
 
@@ -14,7 +15,8 @@ LEAST_VOXELS = 8
 MOST_LABELS = 32
 """A scan has more intensities than this; a label map has fewer values."""
 PLAUSIBLE_ML = (20.0, 2500.0)
-"""All structures together: 48 to 1071 mL in 57 patients from newborn to adult, with a margin."""
+"""All structures of HVSMR-2.0 together: 48 to 1071 mL in 57 patients from newborn to adult, with a
+margin."""
 
 
 def check_scan(image: Volume) -> None:
@@ -53,6 +55,7 @@ def find_notices(
     stability: NDArray[np.float64],
     affine: NDArray[np.float64],
     calibration: Calibration | None,
+    table: LabelTable = HVSMR,
 ) -> Iterator[str]:
     """Yield what makes a segmentation doubtful, in words.
 
@@ -62,6 +65,7 @@ def find_notices(
             present.
         affine: ``(4, 4)`` from voxel indices to millimetres.
         calibration: What the stability means; None if that was not measured for the model.
+        table: The structures. How large a heart is, is known of those of HVSMR-2.0 only.
     """
     mean = mean_stability(stability)
     if calibration is not None and mean < calibration.sure:
@@ -70,6 +74,8 @@ def find_notices(
             "hearts of the kind that the model knows); it may show another body part, contrast or "
             "orientation. Check the result before using it"
         )
+    if not {structure.key for structure in HVSMR} <= {structure.key for structure in table}:
+        return
     volume_ml = np.count_nonzero(labels) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     low, high = PLAUSIBLE_ML
     if not low <= volume_ml <= high:

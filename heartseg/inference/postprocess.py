@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from heartseg.labels import LabelTable
+from heartseg.labels import HVSMR, LabelTable
 
-# There may be a superior vena cava on each side: its second component is no debris.
-_BILATERAL = {"SVC": 0.2}
+# There may be a superior vena cava on each side: its second component is no debris. Thin muscle may
+# be interrupted.
+_SEVERAL_COMPONENTS = {"SVC": 0.2, "MYO": 0.2}
 # Of 57 hearts 6 have no right ventricle and 10 no right atrium; where there is one, it takes less
 # of the heart in one of them only.
 _LEAST_FRACTION = {"RV": 0.02, "RA": 0.02}
@@ -20,6 +21,8 @@ TOUCHING = np.ones((3, 3, 3), bool)
 def clean_up(labels: NDArray[np.uint8], table: LabelTable) -> NDArray[np.uint8]:
     """Apply to a label map what is known of hearts; see ``keep_largest_components``.
 
+    Of structures that HVSMR-2.0 does not label nothing is known: they keep all their components.
+
     Args:
         labels: ``(X, Y, Z)`` label map.
         table: What its values mean.
@@ -27,10 +30,17 @@ def clean_up(labels: NDArray[np.uint8], table: LabelTable) -> NDArray[np.uint8]:
     Returns:
         A new label map of the same shape.
     """
-    keep, least = (
-        {s.value: known[s.key] for s in table.foreground if s.key in known}
-        for known in (_BILATERAL, _LEAST_FRACTION)
-    )
+    of_hvsmr = {structure.key for structure in HVSMR}
+    keep = {
+        s.value: _SEVERAL_COMPONENTS.get(s.key, 0.0)
+        for s in table.foreground
+        if s.key in _SEVERAL_COMPONENTS or s.key not in of_hvsmr
+    }
+    # The fractions are of all structures together.
+    complete = {s.key for s in table} >= of_hvsmr
+    least = {
+        s.value: _LEAST_FRACTION[s.key] for s in table if complete and s.key in _LEAST_FRACTION
+    }
     return keep_largest_components(labels, keep_fraction=keep, least_fraction=least)
 
 

@@ -15,6 +15,7 @@ from heartseg.inference.volumetry import VolumeRow, measure_volumes
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import ModelDescription
 from heartseg.progress import Report, silent
+from heartseg.scans.dicom_series import Series
 from heartseg.scans.fingerprint import fingerprint_scan
 from heartseg.scans.intensity import find_window
 from heartseg.scans.provenance import Provenance, abbreviate
@@ -35,6 +36,7 @@ class SegmentedScan:
         notices: What makes the segmentation doubtful, in words.
         model: What segmented it.
         learned: In what way the model has seen this scan in training; None if it has not.
+        series: The DICOM series that the scan was read from; None in other formats.
         absent: Keys of the structures that were declared absent.
         doubt: As in ``Prediction``.
         drawn: Indices of the slices along each axis that a person drew.
@@ -48,6 +50,7 @@ class SegmentedScan:
     notices: tuple[str, ...]
     model: ModelDescription
     learned: str | None = None
+    series: Series | None = None
     absent: tuple[str, ...] = ()
     doubt: tuple[NDArray[np.float64], ...] | None = None
     drawn: tuple[tuple[int, ...], ...] = ((), (), ())
@@ -124,6 +127,7 @@ def segment_scan(
     *,
     absent: Sequence[str] = (),
     label_hash: str | None = None,
+    series: Series | None = None,
     report: Report = silent,
 ) -> SegmentedScan:
     """Segment a scan, and notice the structures that are doubtful.
@@ -135,6 +139,7 @@ def segment_scan(
         absent: Keys of structures that the patient does not have; they are never predicted.
         label_hash: Fingerprint of the scan's own label map, where there is one, to find out
             whether the model learned from it.
+        series: The DICOM series that the scan was read from, if it was.
         report: As for ``Segmenter.segment``.
 
     Raises:
@@ -155,6 +160,7 @@ def segment_scan(
         found.notices,
         model,
         learned,
+        series,
         tuple(absent),
         found.doubt,
     )

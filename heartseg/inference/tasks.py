@@ -12,11 +12,13 @@ from heartseg.inference.outputs.registry import (
     PICTURE_FORMATS,
     SCAN_FORMATS,
     Files,
+    check_source,
     name_files,
 )
 from heartseg.labels import LabelTable
 from heartseg.ownership import RECORD, add_to_record, check_own
-from heartseg.scans.reading import is_dicom, is_scan, name_scan
+from heartseg.scans.reading import ScanSource, find_scan
+from heartseg.slices.store import IMAGE_SUFFIXES
 
 COMMAND = "infer"
 """The name under which results are recorded in their folder."""
@@ -30,6 +32,7 @@ class Task:
         file: The scan or picture.
         case: What the names of its results begin with.
         files: Its results by output format.
+        source: The scan, found and not read yet; None if the input is a picture.
         label_map: The label map beside a scan of the data set, if there is one.
         absent: Keys of structures that the patient does not have.
     """
@@ -37,13 +40,14 @@ class Task:
     file: Path
     case: str
     files: Files
+    source: ScanSource | None = None
     label_map: Path | None = None
     absent: tuple[str, ...] = ()
 
     @property
     def is_scan(self) -> bool:
         """Whether the input is a scan, not a picture."""
-        return is_scan(self.file)
+        return self.source is not None
 
     @property
     def outputs(self) -> list[Path]:
@@ -54,17 +58,20 @@ class Task:
         """Return the task with absolute paths, for a process with another working directory."""
         files = {name: tuple(f.absolute() for f in files) for name, files in self.files.items()}
         label_map = self.label_map and self.label_map.absolute()
-        return replace(self, file=self.file.absolute(), files=files, label_map=label_map)
+        source = self.source and self.source.absolute()
+        return replace(
+            self, file=self.file.absolute(), files=files, source=source, label_map=label_map
+        )
 
 
-def name_case(scan_file: Path, *, image_suffix: str = "") -> str:
+def name_case(scan: ScanSource, *, image_suffix: str = "") -> str:
     """Return the name of the case that a scan is of, so that results pair with references.
 
     Args:
-        scan_file: Path of the scan.
+        scan: The scan.
         image_suffix: What a data set puts behind the name of a case; it is left out.
     """
-    stem = name_scan(scan_file)
+    stem = scan.name
     if image_suffix and stem.lower().endswith(image_suffix.lower()):
         stem = stem[: -len(image_suffix)] or stem
     return stem
@@ -77,10 +84,11 @@ def plan_tasks(
     table: LabelTable,
     scan_formats: Sequence[str],
     picture_formats: Sequence[str],
+    series: int | None = None,
     image_suffix: str = "",
     label_suffix: str = "",
     formats_option: str = "formats",
-) -> list[Task]:
+) -> tuple[list[Task], list[str]]:
     """Name the results of every input.
 
     Args:
@@ -89,43 +97,52 @@ def plan_tasks(
         table: The structures.
         scan_formats: Output formats of a scan, by name.
         picture_formats: Output formats of a picture, by name.
+        series: Number of the DICOM series; None if there is only one.
         image_suffix: As for ``name_case``.
         label_suffix: What a data set puts behind the case name of a label map.
         formats_option: Where the names of the formats come from, for an error.
 
+    Returns:
+        The tasks, and one message per input that cannot be read.
+
     Raises:
         ConfigError: If there is no format of a name.
-        DataError: If two inputs would have the same results.
+        DataError: If two inputs would have the same results, or a format does not suit an input.
+        MissingPackageError: If DICOM needs a package that is not installed.
     """
-    tasks = []
-    label_map: Path | None
+    tasks: list[Task] = []
+    problems: list[str] = []
+    formats: Mapping[str, OutputFormat[Any]]
     for file in inputs:
-        formats: Mapping[str, OutputFormat[Any]]
-        if is_scan(file):
+        source, label_map, case = None, None, image_stem(file)
+        formats, chosen = PICTURE_FORMATS, picture_formats
+        if file.is_dir() or not file.name.lower().endswith(IMAGE_SUFFIXES):
             formats, chosen = SCAN_FORMATS, scan_formats
-            case = name_case(file, image_suffix=image_suffix)
-            label_map = _find_label_map(file, image_suffix, label_suffix)
-        else:
-            label_map = None
-            formats, chosen = PICTURE_FORMATS, picture_formats
-            case = image_stem(file)
+            try:
+                source = find_scan(file, series=series)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            case = name_case(source, image_suffix=image_suffix)
+            label_map = _find_label_map(source, image_suffix, label_suffix)
+            check_source(chosen, source.series, source=str(file))
+        elif series is not None:
+            problems.append(f"{file}: a series can be chosen in DICOM only")
+            continue
         files = name_files(
             formats, chosen, folder=output_dir, case=case, table=table, option=formats_option
         )
-        tasks.append(Task(file, case, files, label_map))
+        tasks.append(Task(file, case, files, source, label_map))
     _check_distinct(tasks)
-    return tasks
+    return tasks, problems
 
 
-def _find_label_map(scan_file: Path, image_suffix: str, label_suffix: str) -> Path | None:
+def _find_label_map(scan: ScanSource, image_suffix: str, label_suffix: str) -> Path | None:
     """Return the label map that a data set keeps beside a scan, if it is there."""
-    if is_dicom(scan_file):
+    case = name_case(scan, image_suffix=image_suffix)
+    if scan.series is not None or not label_suffix or case == scan.name:
         return None
-    stem = image_stem(scan_file)
-    case = name_case(scan_file, image_suffix=image_suffix)
-    if not label_suffix or case == stem:
-        return None
-    file = scan_file.with_name(f"{case}{label_suffix}{scan_file.name[len(stem) :]}")
+    file = scan.path.with_name(f"{case}{label_suffix}{scan.path.name[len(scan.name) :]}")
     return file if file.is_file() else None
 
 

@@ -91,7 +91,7 @@ class WholeHeartSegmenter:
         network = HintedNetwork(self.predict, absent_values(absent, table))
         heart = see_heart(network, image, self.model, views=self.views, report=report)
         labels = heart.label(heart.probabilities, table)
-        notices = find_notices(labels, heart.stability, image.affine, calibration)
+        notices = find_notices(labels, heart.stability, image.affine, calibration, table)
         doubts = describe_doubt(network.measure_doubt(len(self.views)), table)
         doubt = heart.measure_doubt(heart.probabilities)
         return Prediction(labels, heart.stability, (*notices, *doubts), doubt)

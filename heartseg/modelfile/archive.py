@@ -40,6 +40,7 @@ LAYERS = frozenset(
         "InputLayer",
         "LeakyReLU",
         "MaxPooling2D",
+        "Multiply",
         "Permute",
         "ReLU",
         "Rescaling",

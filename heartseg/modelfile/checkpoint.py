@@ -15,6 +15,7 @@ from heartseg.modelfile.archive import (
     open_archive,
     read_json,
 )
+from heartseg.modelfile.keras_settings import own_settings
 
 if TYPE_CHECKING:
     import keras
@@ -99,7 +100,8 @@ def load_model(file: Path, *, compiled: bool = False) -> "keras.Model":
     import keras
 
     try:
-        return keras.saving.load_model(file, compile=compiled, safe_mode=True)
+        with own_settings():
+            return keras.saving.load_model(file, compile=compiled, safe_mode=True)
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"{file}: cannot be loaded as a model ({reason[:300]})") from error

@@ -26,6 +26,7 @@ from heartseg.modelfile.description import (
     Calibration,
     ModelDescription,
 )
+from heartseg.modelfile.keras_settings import own_settings
 
 if TYPE_CHECKING:
     import keras
@@ -140,9 +141,10 @@ def load_packaged(folder: Path = PACKAGED_DIR) -> "keras.Model":
     from heartseg.networks.volume_unet import build_volume_unet
 
     try:
-        model = build_volume_unet(
-            grid=described.grid, filters=described.filters, num_classes=described.num_classes
-        )
+        with own_settings():
+            model = build_volume_unet(
+                grid=described.grid, filters=described.filters, num_classes=described.num_classes
+            )
         for variable in model.variables:
             variable.assign(weights.pop(variable.path).astype(np.float32))
     except (KeyError, ValueError) as error:

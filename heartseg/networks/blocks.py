@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from heartseg.networks.plan import CONVS_PER_LEVEL, Level
+from heartseg.networks.plan import CONVS_PER_LEVEL, Level, attention_filters
 
 NextSeed = Callable[[], int | None]
 """Returns a new seed for each layer, so that equal layers do not start with equal weights."""
@@ -36,6 +36,7 @@ def conv_block(
     activation: str,
     next_seed: NextSeed,
     name: str,
+    residual: bool = False,
 ) -> keras.KerasTensor:
     """Apply two convolutions with dropout between them, as every level of the network does.
 
@@ -46,10 +47,16 @@ def conv_block(
         activation: Name of a Keras activation, applied after the normalisation.
         next_seed: Source of seeds for initial weights and dropout.
         name: Prefix of the layers' names.
+        residual: Whether the input is added before the last activation; through a convolution of
+            one pixel where it has another number of channels.
 
     Returns:
         ``(B, H, W, level.filters)``.
+
+    References:
+        He et al. (2016). Deep residual learning. https://doi.org/10.1109/CVPR.2016.90
     """
+    inputs = features
     for step in range(1, CONVS_PER_LEVEL + 1):
         features = layers.Conv2D(
             level.filters,
@@ -62,12 +69,73 @@ def conv_block(
             name=f"{name}_conv_{step}",
         )(features)
         features = normalize(features, normalization, name=f"{name}_norm_{step}")
+        if residual and step == CONVS_PER_LEVEL:
+            shortcut = _match_channels(
+                inputs, level.filters, normalization=normalization, next_seed=next_seed, name=name
+            )
+            features = layers.Add(name=f"{name}_sum")([features, shortcut])
         features = layers.Activation(activation, name=f"{name}_{activation}_{step}")(features)
         if step < CONVS_PER_LEVEL and level.dropout > 0:
             features = layers.Dropout(level.dropout, seed=next_seed(), name=f"{name}_dropout")(
                 features
             )
     return features
+
+
+def _match_channels(
+    features: keras.KerasTensor,
+    filters: int,
+    *,
+    normalization: str,
+    next_seed: NextSeed,
+    name: str,
+) -> keras.KerasTensor:
+    """Return ``(B, H, W, filters)``: the features, or a projection of each pixel."""
+    if features.shape[-1] == filters:
+        return features
+    projected = layers.Conv2D(
+        filters,
+        1,
+        use_bias=normalization == "none",
+        kernel_initializer=keras.initializers.HeNormal(seed=next_seed()),
+        name=f"{name}_shortcut",
+    )(features)
+    return normalize(projected, normalization, name=f"{name}_shortcut_norm")
+
+
+def attend(
+    skip: keras.KerasTensor, gate: keras.KerasTensor, *, next_seed: NextSeed, name: str
+) -> keras.KerasTensor:
+    """Weight each pixel of a skip connection by how far it matters, given what lies below.
+
+    Args:
+        skip: ``(B, H, W, C)`` features of the encoder.
+        gate: ``(B, H, W, C)`` features of the level below, upsampled.
+        next_seed: Source of seeds for initial weights.
+        name: Prefix of the layers' names.
+
+    Returns:
+        ``(B, H, W, C)``, the skip connection times weights between 0 and 1.
+
+    References:
+        Oktay et al. (2018). Attention U-Net. https://arxiv.org/abs/1804.03999
+    """
+
+    def convolve(features: keras.KerasTensor, filters: int, part: str) -> keras.KerasTensor:
+        return layers.Conv2D(
+            filters,
+            1,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=next_seed()),
+            name=f"{name}_{part}",
+        )(features)
+
+    hidden = attention_filters(skip.shape[-1])
+    joined = layers.Add(name=f"{name}_sum")(
+        [convolve(skip, hidden, "skip"), convolve(gate, hidden, "gate")]
+    )
+    joined = layers.Activation("relu", name=f"{name}_relu")(joined)
+    weights = layers.Activation("sigmoid", name=f"{name}_weights")(convolve(joined, 1, "score"))
+    return layers.Multiply(name=f"{name}_product")([skip, weights])
 
 
 def normalize(features: keras.KerasTensor, kind: str, *, name: str) -> keras.KerasTensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from heartseg.networks.plan import CONVS_PER_LEVEL, Level, count_parameters
+from heartseg.networks.plan import CONVS_PER_LEVEL, Level, attention_filters, count_parameters
 
 # Calibrated with TensorFlow 2.21 and Keras 3.15 on the peak resident memory of real training steps
 # on a CPU: 128 to 512 pixels, batches of 1 to 8, 0.15 to 125 million parameters.
@@ -39,6 +39,8 @@ def estimate_training_bytes(
     num_classes: int = 9,
     precision: str = "float32",
     normalized: bool = False,
+    attention: bool = False,
+    residual: bool = False,
 ) -> int:
     """Estimate the peak memory of training with Adam, at most about 25 % too high.
 
@@ -50,12 +52,19 @@ def estimate_training_bytes(
         num_classes: Classes, background included.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         normalized: Whether the network has normalisation layers.
+        attention: Whether it has attention gates.
+        residual: Whether its blocks are residual.
 
     Returns:
         Bytes of the whole process; on a GPU, bytes of the memory of the GPU.
     """
     weights = count_parameters(
-        levels, image_channels=image_channels, num_classes=num_classes, normalized=normalized
+        levels,
+        image_channels=image_channels,
+        num_classes=num_classes,
+        normalized=normalized,
+        attention=attention,
+        residual=residual,
     )
     features: float = count_features(
         levels,
@@ -63,6 +72,8 @@ def estimate_training_bytes(
         image_channels=image_channels,
         num_classes=num_classes,
         normalized=normalized,
+        attention=attention,
+        residual=residual,
     )
     features *= FEATURES_IN_MEMORY_NORMALIZED if normalized else FEATURES_IN_MEMORY
     if precision != "float32":
@@ -77,6 +88,8 @@ def count_features(
     image_channels: int,
     num_classes: int,
     normalized: bool,
+    attention: bool = False,
+    residual: bool = False,
 ) -> int:
     """Count the numbers that all layers of the network output for one slice."""
     height, width = image_size
@@ -86,12 +99,16 @@ def count_features(
     for level in levels:
         pixels = (height >> level.index) * (width >> level.index)
         block = level.filters * (CONVS_PER_LEVEL * layers_per_conv + (level.dropout > 0))
+        # The projection of the input, normalised or not, and the sum.
+        block += level.filters * (layers_per_conv * residual)
         if level is levels[-1]:
             total += pixels * block
         else:
             # The decoder has a block too, after the upsampling and the joined features.
             total += pixels * (2 * block + level.filters + 2 * level.filters)
             total += pixels // 4 * level.filters
+            # Two projections, their sum and its activation; a score and its weight; the product.
+            total += pixels * (4 * attention_filters(level.filters) + 2 + level.filters) * attention
     return total
 
 

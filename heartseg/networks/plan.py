@@ -92,22 +92,39 @@ def check_image_size(image_size: tuple[int | None, int | None], num_layers: int)
             )
 
 
+def attention_filters(filters: int) -> int:
+    """Return the channels in which an attention gate compares features of so many channels."""
+    return max(1, filters // 2)
+
+
 def count_parameters(
-    levels: Sequence[Level], *, image_channels: int, num_classes: int, normalized: bool = False
+    levels: Sequence[Level],
+    *,
+    image_channels: int,
+    num_classes: int,
+    normalized: bool = False,
+    attention: bool = False,
+    residual: bool = False,
 ) -> int:
     """Count the trainable weights of the network with these levels."""
+    # With normalisation, a convolution has a scale and an offset in place of its bias.
+    offsets = 2 if normalized else 1
 
     def block(inputs: int, level: Level) -> int:
         height, width = level.kernel
-        # With normalisation, a convolution has a scale and an offset in place of its bias.
-        offsets = 2 if normalized else 1
-        return (height * width * (inputs + level.filters) + CONVS_PER_LEVEL * offsets) * (
-            level.filters
-        )
+        weights = height * width * (inputs + level.filters) + CONVS_PER_LEVEL * offsets
+        if residual and inputs != level.filters:
+            weights += inputs + offsets
+        return weights * level.filters
+
+    def gate(filters: int) -> int:
+        hidden = attention_filters(filters)
+        return 2 * (filters + 1) * hidden + hidden + 1
 
     inputs = [image_channels, *(level.filters for level in levels)]
     encoder = sum(block(inputs[level.index], level) for level in levels)
     # A decoder block reads the skip connection and as many upsampled channels.
     decoder = sum(block(2 * level.filters, level) for level in levels[:-1])
     upsampling = sum((4 * 2 * level.filters + 1) * level.filters for level in levels[:-1])
-    return encoder + decoder + upsampling + (levels[0].filters + 1) * num_classes
+    gates = sum(gate(level.filters) for level in levels[:-1]) if attention else 0
+    return encoder + decoder + upsampling + gates + (levels[0].filters + 1) * num_classes

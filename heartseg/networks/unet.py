@@ -6,7 +6,7 @@ from functools import partial
 import keras
 from keras import layers
 
-from heartseg.networks.blocks import NextSeed, conv_block, seed_sequence, upsample
+from heartseg.networks.blocks import NextSeed, attend, conv_block, seed_sequence, upsample
 from heartseg.networks.plan import Level, check_image_size, plan_levels
 
 OUTPUT_NAME = "probabilities"
@@ -26,6 +26,8 @@ def build_unet(
     dilation: tuple[int, int] = (1, 1),
     normalization: str = "none",
     activation: str = "relu",
+    attention: bool = False,
+    block: str = "plain",
     seed: int | None = None,
 ) -> keras.Model:
     """Build a U-Net whose kernels shrink and whose dropout grows from level to level.
@@ -47,6 +49,8 @@ def build_unet(
         normalization: ``none``, ``batch``, ``group`` or ``instance``, between each convolution
             and its activation.
         activation: Name of a Keras activation.
+        attention: Whether skip connections pass through attention gates.
+        block: ``plain`` or ``residual``.
         seed: Makes initial weights and dropout reproducible.
 
     Raises:
@@ -56,6 +60,8 @@ def build_unet(
         Ronneberger et al. (2015). U-Net. https://doi.org/10.1007/978-3-319-24574-4_28
     """
     check_image_size(image_size, num_layers)
+    if block not in ("plain", "residual"):
+        raise ValueError(f"block: expected plain or residual, got {block!r}")
     *upper, bridge = plan_levels(
         base_filters=base_filters,
         base_kernels=base_kernels,
@@ -64,13 +70,17 @@ def build_unet(
         dilation=dilation,
     )
     next_seed = seed_sequence(seed)
-    block = partial(
-        conv_block, normalization=normalization, activation=activation, next_seed=next_seed
+    build_block = partial(
+        conv_block,
+        normalization=normalization,
+        activation=activation,
+        next_seed=next_seed,
+        residual=block == "residual",
     )
     images = keras.Input((*image_size, image_channels), name="images")
-    features, skips = _encode(images, upper, block)
-    features = block(features, bridge, name="bridge")
-    features = _decode(features, skips, upper, block, next_seed)
+    features, skips = _encode(images, upper, build_block)
+    features = build_block(features, bridge, name="bridge")
+    features = _decode(features, skips, upper, build_block, next_seed, attention=attention)
     return keras.Model(images, _classify(features, num_classes, next_seed), name="flexunet")
 
 
@@ -92,13 +102,18 @@ def _decode(
     levels: Sequence[Level],
     block: Block,
     next_seed: NextSeed,
+    *,
+    attention: bool,
 ) -> keras.KerasTensor:
     """Bring the features of the bridge back to full resolution, level by level."""
     for level in reversed(levels):
         features = upsample(
             features, level.filters, next_seed=next_seed, name=f"upsample_{level.index}"
         )
-        features = layers.Concatenate(name=f"skip_{level.index}")([features, skips[level.index]])
+        skip = skips[level.index]
+        if attention:
+            skip = attend(skip, features, next_seed=next_seed, name=f"attention_{level.index}")
+        features = layers.Concatenate(name=f"skip_{level.index}")([features, skip])
         features = block(features, level, name=f"decoder_{level.index}")
     return features
 

@@ -2,19 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from heartseg.files import replacing
 
+NO_DATE: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""Metadata of Matplotlib's files by their ending: equal figures are equal files."""
 
-def draw_curves(file: Path, epochs: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
+
+def draw_curves(
+    file: Path,
+    epochs: Sequence[int],
+    curves: Mapping[str, Sequence[float]],
+    colors: Mapping[str, tuple[int, int, int]] | None = None,
+) -> None:
     """Draw values over epochs; ``val_NAME`` is dashed, in the colour of ``NAME``.
 
     Args:
-        file: PNG to write.
+        file: PNG, SVG or PDF to write.
         epochs: Numbers of the epochs.
         curves: One value per epoch by name; NaN leaves a gap.
+        colors: Red, green, blue of some names, such as those of structures; the others differ.
 
     Raises:
         DataError: If the file cannot be written.
@@ -24,19 +34,34 @@ def draw_curves(file: Path, epochs: Sequence[int], curves: Mapping[str, Sequence
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    names = list(dict.fromkeys(key.removeprefix("val_") for key in curves))
+    chosen = _color_names(curves, colors or {})
     for key, values in curves.items():
         name = key.removeprefix("val_")
         style = "-" if key == name else "--"
-        color = f"C{names.index(name)}"
-        axes.plot(epochs, values, style, color=color, marker=".", label=key)
+        axes.plot(epochs, values, style, color=chosen[name], marker=".", label=key)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    if names:
-        axes.legend(fontsize="small")
+    if curves:
+        # Beside the curves, which it would hide: there may be two for each structure.
+        figure.legend(loc="outside right upper", fontsize="small")
     with replacing(file) as temporary:
-        figure.savefig(temporary, dpi=100)
+        figure.savefig(temporary, dpi=100, metadata=NO_DATE.get(file.suffix))
+
+
+def _color_names(
+    curves: Mapping[str, Sequence[float]], colors: Mapping[str, tuple[int, int, int]]
+) -> dict[str, str]:
+    """Return the colour of each curve, as Matplotlib knows it."""
+    names = list(dict.fromkeys(key.removeprefix("val_") for key in curves))
+    # Black and grey are no structure's, so the others stand out among them.
+    others = iter([*(f"C{number}" for number in range(10))] * len(names))
+    if colors.keys() & set(names):
+        others = iter(["black", "dimgray", "darkgray"] * len(names))
+    return {
+        name: "#{:02x}{:02x}{:02x}".format(*colors[name]) if name in colors else next(others)
+        for name in names
+    }
 
 
 def draw_bar_charts(file: Path, charts: Mapping[str, Mapping[str, float]], *, title: str) -> None:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
-from heartseg.cohort.inputs import READABLE, find_inputs
+from heartseg.cohort.inputs import find_inputs
+from heartseg.cohort.pairing import SEGMENTATION
 from heartseg.errors import BatchError, DataError
+from heartseg.exchange.label_maps import may_be_cut, read_labels
 from heartseg.files import UNFINISHED, image_stem
 from heartseg.labels import LabelTable
 from heartseg.ownership import Outputs, add_to_record, check_own, filling
@@ -16,7 +18,8 @@ from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.scans.geometry import Plane, SliceLayout
 from heartseg.scans.intensity import find_window
-from heartseg.scans.volume import check_same_grid, is_nifti, read_image, read_label_map
+from heartseg.scans.reading import LABEL_MAP_SUFFIXES, is_scan, read_scan
+from heartseg.scans.volume import check_same_grid
 from heartseg.slices.manifest import slice_file_name
 from heartseg.slices.store import (
     IMAGE_SUFFIXES,
@@ -66,6 +69,11 @@ class Task:
     output: Path
     image_file: Path | None
 
+    @property
+    def is_volume(self) -> bool:
+        """Whether the input is a volume, not a picture."""
+        return _is_volume(self.file)
+
 
 def run_colorize(
     inputs: Sequence[Path],
@@ -80,17 +88,17 @@ def run_colorize(
 ) -> ColorizeResult:
     """Colour label maps, or decode colour masks; both are exact.
 
-    A NIfTI label map becomes a folder with one picture per slice and one pixel per voxel, numbered
-    by the index of the slice in the file. A picture becomes a picture of the same name.
+    A volume becomes a folder with one picture per slice and one pixel per voxel, numbered by the
+    index of the slice in the file. A picture becomes a picture of the same name.
 
     Args:
-        inputs: Label maps (NIfTI, or pictures of label values), colour masks with ``decode``, and
-            folders of them.
+        inputs: Label maps (volumes of any format, or pictures of label values), colour masks with
+            ``decode``, and folders of them.
         table: The labels and their colours.
         output_dir: Folder of the pictures; None: ``colorized`` (``decoded`` with ``decode``) in
             the working directory.
-        overlay: Image to draw the labels over, in addition to the masks: a scan for a NIfTI label
-            map, a picture for a picture; for several inputs a folder of images with their names.
+        overlay: Image to draw the labels over, in addition to the masks: a scan for a volume, a
+            picture for a picture; for several inputs a folder of images with their names.
         decode: Turn colour masks into pictures of label values instead.
         plane: Anatomical plane of the slices of a volume.
         overwrite: Replace earlier results.
@@ -107,7 +115,7 @@ def run_colorize(
     output_dir = output_dir or (LABELS_DIR if decode else COLORS_DIR)
     files, problems = find_inputs(
         inputs,
-        endings=IMAGE_SUFFIXES if decode else READABLE,
+        endings=IMAGE_SUFFIXES if decode else (*IMAGE_SUFFIXES, *LABEL_MAP_SUFFIXES),
         skipped_suffixes=(OVERLAY_SUFFIX, PREVIEW_SUFFIX),
     )
     if not files:
@@ -120,7 +128,7 @@ def run_colorize(
     def convert(task: Task) -> int:
         if decode:
             return _decode_picture(task, table)
-        if is_nifti(task.file):
+        if task.is_volume:
             return _colorize_volume(task, table, plane=plane, overwrite=overwrite)
         return _colorize_picture(task, table)
 
@@ -153,9 +161,9 @@ def _convert_all(
 
 
 def _plan_task(file: Path, output_dir: Path, overlay: Path | None, *, alone: bool) -> Task:
-    name = image_stem(file)
-    output = output_dir / name if is_nifti(file) else output_dir / f"{name}.png"
-    if overlay is not None and overlay.is_dir():
+    name = image_stem(file).removesuffix(SEGMENTATION)
+    output = output_dir / name if _is_volume(file) else output_dir / f"{name}.png"
+    if overlay is not None and overlay.is_dir() and not (alone and is_scan(overlay)):
         overlay = overlay / file.name
     elif overlay is not None and not alone:
         raise DataError(
@@ -163,6 +171,10 @@ def _plan_task(file: Path, output_dir: Path, overlay: Path | None, *, alone: boo
             "images with the names of the label maps"
         )
     return Task(file, output, overlay)
+
+
+def _is_volume(file: Path) -> bool:
+    return not file.name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _check_tasks(tasks: Sequence[Task], *, overwrite: bool) -> None:
@@ -191,7 +203,7 @@ def _check_tasks(tasks: Sequence[Task], *, overwrite: bool) -> None:
 
 
 def _outputs(task: Task) -> list[Path]:
-    if is_nifti(task.file) or task.image_file is None:
+    if task.is_volume or task.image_file is None:
         return [task.output]
     return [task.output, _overlay_file(task.output)]
 
@@ -230,11 +242,11 @@ def _colorize_picture(task: Task, table: LabelTable) -> int:
 
 
 def _colorize_volume(task: Task, table: LabelTable, *, plane: Plane | str, overwrite: bool) -> int:
-    labels = read_label_map(task.file, table)
+    image = None if task.image_file is None else read_scan(task.image_file)
+    labels = read_labels(task.file, table, like=image if may_be_cut(task.file) else None)
     name = task.output.name
     overlays = None
-    if task.image_file is not None:
-        image = read_image(task.image_file)
+    if image is not None:
         check_same_grid(image, labels, names=(str(task.image_file), str(task.file)))
         limits = find_window(image.voxels, "percentile", OVERLAY_PERCENTILES)
         overlays = overlay_slices(image, labels.voxels, table, plane=plane, limits=limits)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from heartseg.cohort.inputs import find_inputs
+from heartseg.cohort.inputs import find_images
 from heartseg.config.schema import Config, InferConfig, find_foreign_keys
 from heartseg.errors import BatchError, ConfigError, DataError
 from heartseg.inference.batch import (
@@ -43,8 +43,8 @@ from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.study_layout import find_model
 from heartseg.runs.trained import describe_model, load_segmenter, load_segmenter_once
-from heartseg.scans.reading import read_scan
 from heartseg.surroundings import check_backend
 
 logger = logging.getLogger(__name__)
@@ -52,8 +52,10 @@ logger = logging.getLogger(__name__)
 OUTPUT_DIR = Path("heartseg_output")
 """Where results go, below the working directory, if the packaged model made them."""
 
+LABEL_MAP_ENDINGS = (LABEL_MAP_SUFFIX, ".seg")
+"""How label maps are told from scans; 3D Slicer's end in ``.seg.nrrd``."""
 PICTURE_SUFFIXES = ("_preview", "_overlay")
-"""How the pictures that version 0.1 wrote without a record are told from inputs."""
+"""Beside these, pictures are results: version 0.1 kept no record of what it wrote."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,16 @@ def run_infer(
     inputs: Sequence[Path] = (),
     *,
     output_dir: Path | None = None,
+    series: int | None = None,
+    formats: Sequence[str] = (),
     packaged: bool = False,
     overwrite: bool = False,
     report: Report = silent,
 ) -> InferResult:
     """Segment pictures and volumes with the best checkpoint of a run, or with the packaged model.
+
+    The folder of a study segments with the models of all its folds: their probabilities are
+    averaged.
 
     Recipe and labels are those of the checkpoint, whatever the configuration says. In
     ``volumes.csv`` the rows of cases that earlier calls wrote to the same folder are kept.
@@ -95,9 +102,12 @@ def run_infer(
         config: Names the run; uses the sections ``infer``, ``parallel`` (volumes go to a cluster,
             if it names one) and ``data`` (suffixes). None: the packaged model with the default
             settings; it takes volumes only.
-        inputs: Pictures, volumes, and folders of them; none: ``infer.images_dir``.
+        inputs: Pictures, scans of any format that heartseg reads, and folders of them; none:
+            ``infer.images_dir``.
         output_dir: Where results go; None: ``infer.output_dir``, else ``RUN_DIR/inference``, or
             ``heartseg_output`` with the packaged model.
+        series: Number of the DICOM series; None if there is only one.
+        formats: Output formats of scans beside ``infer.outputs``, such as ``dicom_seg``.
         packaged: Use the packaged model, whatever run the configuration names.
         overwrite: Replace results of an earlier call.
         report: Called after each part of a volume and after each input with (inputs done, inputs,
@@ -108,19 +118,29 @@ def run_infer(
             leave a setting of the section ``infer`` without effect.
         DataError: If there is no trained model, nothing to segment, a result would be lost, or
             another process is at work in the folder.
+        MissingPackageError: If DICOM needs a package that is not installed.
         ModelError: If the model cannot be used.
         BatchError: If some inputs cannot be segmented; the others are.
     """
     check_backend()
     packaged = packaged or config is None
     config = config or Config()
+    if formats:
+        outputs = list(dict.fromkeys([*config.infer.outputs, *formats]))
+        config = config.model_copy(
+            update={"infer": config.infer.model_copy(update={"outputs": outputs})}
+        )
     layout = RunLayout(config.run_dir)
     default_dir = OUTPUT_DIR if packaged else layout.inference
     output_dir = output_dir or config.infer.output_dir or default_dir
-    model_file = None if packaged else layout.require_best()
+    model_file = None if packaged else find_model(config.run_dir)
     model = describe_model(model_file)
     _refuse_foreign(config, model, model_file)
-    tasks, problems = _plan(config, inputs, output_dir, model)
+    tasks, problems = _plan(config, inputs, output_dir, model, series)
+    if formats and not any(task.is_scan for task in tasks):
+        raise ConfigError(
+            f"{', '.join(formats)}: is written of scans, and all inputs are pictures; leave it out"
+        )
     # Two calls at once would lose each other's rows of the table.
     with locked(output_dir):
         known_rows = read_volumes(output_dir / VOLUMES)
@@ -183,7 +203,11 @@ def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
 
 
 def _plan(
-    config: Config, inputs: Sequence[Path], output_dir: Path, model: ModelDescription
+    config: Config,
+    inputs: Sequence[Path],
+    output_dir: Path,
+    model: ModelDescription,
+    series: int | None,
 ) -> tuple[list[Task], list[str]]:
     """Find the inputs and name their results; also return one message per unsuitable input."""
     if not inputs:
@@ -194,8 +218,8 @@ def _plan(
             )
         inputs = [config.infer.images_dir]
     data = config.data
-    skipped = (data.label_suffix, data.endpoints_suffix, LABEL_MAP_SUFFIX, *PICTURE_SUFFIXES)
-    files, problems = find_inputs(inputs, skipped_suffixes=[s for s in skipped if s])
+    skipped = (data.label_suffix, data.endpoints_suffix, *LABEL_MAP_ENDINGS, *PICTURE_SUFFIXES)
+    files, problems = find_images(inputs, skipped_suffixes=[s for s in skipped if s])
     files = _without_results(files, inputs)
     if not files:
         raise DataError(
@@ -203,16 +227,20 @@ def _plan(
             or f"{', '.join(map(str, inputs))}: holds only results of an earlier infer"
         )
     scan_formats, picture_formats = _choose_formats(config.infer)
-    tasks = plan_tasks(
+    tasks, unreadable = plan_tasks(
         files,
         output_dir,
         table=model.table,
         scan_formats=scan_formats,
         picture_formats=picture_formats,
+        series=series,
         image_suffix=data.image_suffix,
         label_suffix=data.label_suffix,
         formats_option="infer.outputs",
     )
+    problems += unreadable
+    if not tasks:
+        raise DataError("\n".join(problems))
     _refuse_idle(config.infer, tasks)
     tasks = _add_hints(config.infer, tasks, model)
     if not find_kind(model.kind).takes_pictures:
@@ -270,8 +298,8 @@ def _choose_formats(settings: InferConfig) -> tuple[list[str], list[str]]:
 def _without_pictures(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
     """Return the volumes, and one message per picture; pictures alone are an error."""
     hint = (
-        "a model of whole hearts, such as the packaged one, needs a NIfTI volume; for pictures "
-        "name the CONFIG of a run that was trained on slices"
+        "a model of whole hearts, such as the packaged one, needs a scan, not a picture; for "
+        "pictures name the CONFIG of a run that was trained on slices"
     )
     volumes = [task for task in tasks if task.is_scan]
     if not volumes:
@@ -361,4 +389,6 @@ def _segment_on_cluster(
 
 
 def _segment_on_worker(task: Task, *, config: Config, model_file: Path | None) -> WrittenScan:
-    return segment_to_files(task, read_scan(task.file), load_segmenter_once(model_file, config))
+    if task.source is None:
+        raise TypeError("a picture has no place on a cluster")
+    return segment_to_files(task, task.source.read(), load_segmenter_once(model_file, config))

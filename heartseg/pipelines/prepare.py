@@ -1,6 +1,7 @@
 """``heartseg prepare``: from volumes to slices, masks and the manifest that lists them."""
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.cohort.cases import CaseFiles, find_cases
+from heartseg.cohort.cases import CaseFiles
+from heartseg.cohort.data_set import DataSet
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
 from heartseg.files import remove_unfinished
@@ -23,6 +25,7 @@ from heartseg.pictures.charts import draw_bar_charts
 from heartseg.pictures.sheets import contact_sheet, evenly_spaced
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
+from heartseg.runs.source_data import find_source
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.intensity import find_clipping
 from heartseg.scans.volume import Volume, check_same_grid, read_image, read_label_map
@@ -41,6 +44,8 @@ from heartseg.slices.prepared import (
 )
 from heartseg.slices.recipe import PreparedVolume, SliceRecipe
 from heartseg.slices.store import read_color, read_gray, write_color, write_gray, write_mask
+
+logger = logging.getLogger(__name__)
 
 OWNED = Outputs(
     "prepare",
@@ -119,32 +124,38 @@ def run_prepare(
             another process is using it.
         BatchError: If some cases cannot be prepared; the others are.
     """
+    source = find_source(config)
+    for notice in source.notices:
+        logger.warning("%s", notice)
+    with locked(config.data.master_dir):
+        return _prepare_cases(config, source, overwrite=overwrite, report=report)
+
+
+def is_prepared(config: Config) -> bool:
+    """Return whether all cases in ``data.source_dir`` are prepared as the configuration says.
+
+    Raises:
+        DataError: If the folder of the scans or the record of the prepared slices cannot be read.
+    """
     data = config.data
-    cases, problems = find_cases(
-        place_for_workers(data.source_dir, config.parallel.backend),
-        image_suffix=data.image_suffix,
-        label_suffix=data.label_suffix,
-    )
-    with locked(data.master_dir):
-        return _prepare_cases(config, cases, problems, overwrite=overwrite, report=report)
+    state = read_prepared_state(data.master_dir)
+    if state is None:
+        return False
+    plan = _plan_state(config, find_source(config))
+    return state.is_made_like(plan) and _is_finished(data.master_dir, state, plan)
 
 
 def _prepare_cases(
-    config: Config,
-    cases: Sequence[CaseFiles],
-    problems: list[str],
-    *,
-    overwrite: bool,
-    report: Report,
+    config: Config, source: DataSet, *, overwrite: bool, report: Report
 ) -> PrepareResult:
     """Prepare the cases in a folder that no other process writes to."""
-    master_dir, table = config.data.master_dir, config.label_table
-    plan = _plan_state(config, cases)
+    master_dir, table = config.data.master_dir, source.table
+    plan = _plan_state(config, source)
     unchanged = _open_master(master_dir, plan, overwrite=overwrite)
     write_prepared_state(master_dir, plan)
 
-    done, failures = _write_slices(config, cases, unchanged, report=report)
-    problems = [*problems, *failures]
+    done, failures = _write_slices(config, source, unchanged, report=report)
+    problems = [*source.problems, *failures]
     result = _write_overview(master_dir, done, table=table, num_samples=config.prepare.num_samples)
     write_prepared_state(
         master_dir,
@@ -175,24 +186,24 @@ def _prepare_cases(
     return result
 
 
-def _plan_state(config: Config, cases: Sequence[CaseFiles]) -> PreparedState:
+def _plan_state(config: Config, source: DataSet) -> PreparedState:
     """Return the settings that decide what the slices look like, and the source files."""
     recipe = SliceRecipe.from_dict(config.recipe_values).to_dict()
     # The number of channels matters to the network only, not to the slices on disk.
     del recipe["image_channels"]
-    labels = config.label_table.description
+    labels = source.table.description
     # As they are read back from JSON: lists in place of tuples.
     recipe, labels = json.loads(json.dumps([recipe, labels]))
     return PreparedState(
         recipe=recipe,
         keep_empty=config.prepare.keep_empty,
         labels=labels,
-        sources={case.name: _fingerprint(case) for case in cases},
+        sources={case.name: _fingerprint(case) for case in source.cases},
     )
 
 
 def _write_slices(
-    config: Config, cases: Sequence[CaseFiles], unchanged: Sequence[str], *, report: Report
+    config: Config, source: DataSet, unchanged: Sequence[str], *, report: Report
 ) -> tuple[dict[str, PreparedCase], list[str]]:
     """Write the slices of all cases; return the prepared cases and the problems of the others."""
     master_dir, parallel = config.data.master_dir, config.parallel
@@ -201,11 +212,11 @@ def _write_slices(
             prepare_case,
             master_dir=place_for_workers(master_dir, parallel.backend),
             recipe=SliceRecipe.from_dict(config.recipe_values),
-            table=config.label_table,
+            table=source.table,
             keep_empty=config.prepare.keep_empty,
             keep_existing=unchanged,
         ),
-        cases,
+        source.cases,
         jobs=parallel.jobs,
         backend=parallel.backend,
         address=parallel.address,
@@ -299,7 +310,7 @@ def _read_case(
     Raises:
         DataError: If a file is broken, or image and label map do not fit each other.
     """
-    labels = read_label_map(case.label_file, table)
+    labels = read_label_map(case.label_file, table, from_source=True)
     image = read_image(case.image_file)
     check_same_grid(image, labels, names=(str(case.image_file), str(case.label_file)))
     try:
@@ -333,8 +344,7 @@ def _open_master(master_dir: Path, plan: PreparedState, *, overwrite: bool) -> l
         )
     known, wanted = state.sources, plan.sources
     unchanged = [name for name, value in wanted.items() if known.get(name) == value]
-    finished = state.complete and set(known) == set(unchanged) == set(wanted)
-    if finished and _is_whole(master_dir):
+    if _is_finished(master_dir, state, plan):
         raise DataError(
             f"{master_dir}: is already prepared and complete; pass --overwrite to prepare it again"
         )
@@ -345,6 +355,11 @@ def _open_master(master_dir: Path, plan: PreparedState, *, overwrite: bool) -> l
     for name in wanted.keys() - set(unchanged):
         _remove_slices(master_dir, name)
     return unchanged
+
+
+def _is_finished(master_dir: Path, state: PreparedState, plan: PreparedState) -> bool:
+    """Return whether all cases are prepared from the sources that are there now."""
+    return state.complete and state.sources == plan.sources and _is_whole(master_dir)
 
 
 def _remove_slices(master_dir: Path, case: str) -> None:

@@ -40,7 +40,6 @@ from heartseg.runs.lineage import find_origin
 from heartseg.runs.trained import describe_model
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.oblique import obliqueness_deg
-from heartseg.scans.reading import read_scan
 from heartseg.scans.volume import Volume
 from heartseg.surroundings import check_backend
 
@@ -128,7 +127,8 @@ def run_refine(
     settings = config.infer
     absent = find_absent(settings.absent, settings.diagnosis, model.table, source="refine")
     report(0, round(60 * minutes), "reading")
-    scan = read_scan(scan_file)
+    task = _plan(scan_file, output_dir, config, model)
+    scan = _read(task)
     check_scan(scan)
     if obliqueness_deg(scan.affine) > _most_oblique():
         raise DataError(
@@ -144,7 +144,6 @@ def run_refine(
         source=str(labels_file),
     )
     logger.info("%s: %s", labels_file, drawing.assumption)
-    task = _plan(scan_file, output_dir, config, model)
     _refuse_inputs(task, (labels_file, *([model_file] if model_file else [])))
     with locked(output_dir):
         known_rows = read_volumes(output_dir / VOLUMES)
@@ -181,8 +180,14 @@ def _most_oblique() -> float:
     return MOST_OBLIQUE_DEG
 
 
+def _read(task: Task) -> Volume:
+    if task.source is None:
+        raise DataError(f"{task.file}: is a picture; expected a scan")
+    return task.source.read()
+
+
 def _plan(scan_file: Path, output_dir: Path, config: Config, model: ModelDescription) -> Task:
-    [task] = plan_tasks(
+    tasks, problems = plan_tasks(
         [scan_file],
         output_dir,
         table=model.table,
@@ -191,6 +196,9 @@ def _plan(scan_file: Path, output_dir: Path, config: Config, model: ModelDescrip
         image_suffix=config.data.image_suffix,
         formats_option="infer.outputs",
     )
+    if problems:
+        raise DataError(problems[0])
+    [task] = tasks
     files = {**task.files, "model": (output_dir / f"{task.case}{MODEL_SUFFIX}",)}
     return replace(task, files=files)
 
@@ -268,7 +276,13 @@ class _Job:
         labels = heart.label(refined.probabilities, self.model.table)
         known = self.drawing.known
         labels[known] = self.drawing.labels[known]
-        found = find_notices(labels, refined.stability, self.scan.affine, self.model.calibration)
+        found = find_notices(
+            labels,
+            refined.stability,
+            self.scan.affine,
+            self.model.calibration,
+            self.model.table,
+        )
         return SegmentedScan(
             "",
             self.scan,

@@ -14,28 +14,28 @@ from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.leakage import find_duplicates
 from heartseg.cohort.pairing import CaseMaps, Pairing, Suffixes, pair_label_maps
 from heartseg.config.schema import Config, DataConfig
-from heartseg.errors import BatchError, ConfigError, DataError
+from heartseg.errors import BatchError, ConfigError
 from heartseg.evaluation.label_convention import describe_mapping, suggest_mapping
 from heartseg.evaluation.label_pair import LabelPair
-from heartseg.evaluation.report import Material, write_evaluation
+from heartseg.evaluation.report import EVALUATION_FILES, Material, Paper, write_evaluation
 from heartseg.evaluation.scores import CaseScores, Scores, collect_scores
 from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
+from heartseg.exchange.aligned_maps import AlignedMaps, read_aligned
 from heartseg.labels import LabelTable
 from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.case_pictures import OrientedCase, orient_case
 from heartseg.progress import Report, silent
-from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.intensity import apply_window, find_window
-from heartseg.scans.nearest import resample_labels
 from heartseg.scans.provenance import read_provenance
-from heartseg.scans.volume import Volume, is_same_grid, read_image, read_label_map, sheared_axes_mm
+from heartseg.scans.reading import read_scan
+from heartseg.scans.volume import Volume, is_same_grid, sheared_axes_mm
 
 logger = logging.getLogger(__name__)
 
 EVALUATION = "evaluation"
-OWNED = Outputs("evaluate --predictions", ("cases.csv", "summary.json", "report.html"))
+OWNED = Outputs("evaluate --predictions", EVALUATION_FILES)
 SHOWN_PERCENTILES = (0.5, 99.5)
 """Window of a scan beside its label maps in the report."""
 
@@ -158,7 +158,8 @@ def run_scoring(
         )
         files_of = {case.case: case for case in pairing.cases}
         material = Material(read_view=lambda case: _read_view(files_of[case], reading))
-        summary = write_evaluation(output_dir, scores, context, material)
+        paper = Paper(config.evaluate.table_measures, config.evaluate.figures)
+        summary = write_evaluation(output_dir, scores, context, material, paper=paper)
     if problems:
         raise BatchError(
             f"{len(problems)} problems; {len(done)} cases are scored, see {output_dir}", problems
@@ -222,26 +223,21 @@ def _suffixes(data: DataConfig) -> Suffixes:
 
 
 def _score_files(case: CaseMaps, *, reading: _Reading, tolerance_mm: float) -> _ScoredCase:
-    reference = read_label_map(case.reference, reading.table)
-    prediction, warning, maker = None, None, None
-    if case.prediction is not None:
-        read = _read_on_grid(case.prediction, reference, case.reference, reading)
-        prediction, maker = read.voxels, read_provenance(read.header)
-        warning = _check_overlap(case, prediction, reference)
-    endpoints = None
-    if case.endpoints is not None:
-        zones = _Reading(reading.table, reading.resample, {})
-        endpoints = _read_on_grid(case.endpoints, reference, case.reference, zones).voxels
+    maps = _read_maps(case, reading)
+    reference, warning, maker = maps.reference, None, None
+    if maps.prediction is not None:
+        maker = read_provenance(maps.prediction.header)
+        warning = _check_overlap(case, maps.prediction.voxels, reference)
     pair = LabelPair(
         case.case,
-        prediction,
+        None if maps.prediction is None else maps.prediction.voxels,
         reference.voxels,
         reference.spacing_mm,
-        endpoints,
+        None if maps.endpoints is None else maps.endpoints.voxels,
         sheared_axes_mm(reference.affine),
     )
     scores = score_case(pair, reading.table, tolerance_mm=tolerance_mm)
-    digest = fingerprint_labels(reference)
+    digest = maps.reference_hash
     learned_by = maker.model if maker is not None and maker.has_learned(digest) else None
     return _ScoredCase(scores, digest, warning, learned_by)
 
@@ -256,41 +252,31 @@ def _check_overlap(case: CaseMaps, prediction: NDArray[np.uint8], reference: Vol
     )
 
 
-def _read_on_grid(file: Path, reference: Volume, reference_file: Path, reading: _Reading) -> Volume:
-    labels = read_label_map(file, reading.table, mapping=reading.mapping)
-    if is_same_grid(labels, reference):
-        return labels
-    if not reading.resample:
-        raise DataError(
-            f"{file}: lies on another grid than {reference_file}:\n"
-            f"    {_describe_grid(labels)}\n    {_describe_grid(reference)}\n"
-            "    pass --resample to bring it there by nearest neighbour"
-        )
-    voxels = resample_labels(
-        labels.voxels, labels.affine, to_affine=reference.affine, shape=reference.voxels.shape
+def _read_maps(case: CaseMaps, reading: _Reading) -> AlignedMaps:
+    return read_aligned(
+        case.reference,
+        case.prediction,
+        case.endpoints,
+        reading.table,
+        mapping=reading.mapping,
+        resample=reading.resample,
     )
-    return Volume(voxels, reference.affine, labels.header)
-
-
-def _describe_grid(volume: Volume) -> str:
-    rows = [[round(float(value), 4) for value in row] for row in volume.affine[:3]]
-    return f"shape {volume.voxels.shape}, affine {rows}"
 
 
 def _read_view(case: CaseMaps, reading: _Reading) -> OrientedCase:
     """Read a case for its pictures, over the scan where that lies beside the reference."""
-    reference = read_label_map(case.reference, reading.table)
-    prediction, image = None, None
-    if case.prediction is not None:
-        read = _read_on_grid(case.prediction, reference, case.reference, reading)
-        prediction = read.voxels
-    if case.image is not None:
-        scan = read_image(case.image)
-        if is_same_grid(scan, reference):
-            limits = find_window(scan.voxels, "percentile", SHOWN_PERCENTILES)
-            image = np.clip(apply_window(scan.voxels, limits), 0, 1)
+    maps, image = _read_maps(case, reading), None
+    reference, prediction = maps.reference, maps.prediction
+    scan = None if case.image is None else read_scan(case.image)
+    if scan is not None and is_same_grid(scan, reference):
+        limits = find_window(scan.voxels, "percentile", SHOWN_PERCENTILES)
+        image = np.clip(apply_window(scan.voxels, limits), 0, 1)
     return orient_case(
-        case.case, prediction, reference.voxels, affine=reference.affine, image=image
+        case.case,
+        None if prediction is None else prediction.voxels,
+        reference.voxels,
+        affine=reference.affine,
+        image=image,
     )
 
 

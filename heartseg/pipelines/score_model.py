@@ -16,26 +16,27 @@ from heartseg.config.loading import dump_config
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, DataError
 from heartseg.evaluation.label_pair import LabelPair
-from heartseg.evaluation.report import Material, write_evaluation
+from heartseg.evaluation.report import EVALUATION_FILES, Material, Paper, write_evaluation
 from heartseg.evaluation.scores import CaseScores, collect_scores
 from heartseg.evaluation.scoring import score_case
 from heartseg.evaluation.summary import Context
 from heartseg.files import read_json, remove_unfinished, replacing
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
+from heartseg.labels import LabelTable
 from heartseg.modelfile.checkpoint import load_model
 from heartseg.modelfile.description import ModelDescription
 from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases, place_for_workers
-from heartseg.pictures.case_pictures import OrientedCase, orient_case
+from heartseg.pictures.case_pictures import OrientedCase
 from heartseg.progress import Report, silent
 from heartseg.runs.held_out import HeldOut, find_held_out, find_split
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import read_record
+from heartseg.runs.scored_case import prediction_file, read_scored_case
 from heartseg.runs.trained import describe_model, load_segmenter_once
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.geometry import SliceLayout
-from heartseg.scans.intensity import apply_window, find_window
 from heartseg.scans.volume import (
     Volume,
     check_same_grid,
@@ -56,7 +57,7 @@ logger = logging.getLogger(__name__)
 
 OWNED = Outputs(
     "evaluate",
-    ("evaluation.csv", "cases.csv", "summary.json", "report.html", "predictions/*_seg.nii.gz"),
+    ("evaluation.csv", *EVALUATION_FILES, "predictions/*_seg.nii.gz"),
 )
 
 
@@ -123,6 +124,7 @@ def run_evaluation(
     description = describe_model(model_file)
     split = find_split(config)
     held_out = find_held_out(config, split)
+    description = replace(description, table=_match_tables(description.table, held_out, model_file))
     _check_sources(config, description, held_out)
     output_dir = output_dir or layout.evaluation
     with filling(output_dir, OWNED, overwrite=overwrite):
@@ -130,7 +132,9 @@ def run_evaluation(
         published = _measure_published(model, description, held_out, config)
         _write_published(output_dir / "evaluation.csv", published)
         segmenter = find_kind(description.kind).build_segmenter(model, description, config)
-        done, problems = _score_cases(config, held_out, segmenter, output_dir, report)
+        done, problems = _score_cases(
+            config, held_out, segmenter, description.table, output_dir, report
+        )
         scores = collect_scores(
             [case.scores for case in done.values()],
             description.table,
@@ -150,7 +154,8 @@ def run_evaluation(
             seed=config.evaluate.seed,
         )
         material = _gather_material(config, held_out, description, output_dir)
-        summary = write_evaluation(output_dir, scores, context, material)
+        paper = Paper(config.evaluate.table_measures, config.evaluate.figures)
+        summary = write_evaluation(output_dir, scores, context, material, paper=paper)
     if problems:
         raise BatchError(
             f"{len(problems)} of {len(held_out.cases)} test cases could not be scored "
@@ -158,6 +163,22 @@ def run_evaluation(
             problems,
         )
     return EvaluationResult(output_dir, published, summary)
+
+
+def _match_tables(table: LabelTable, held_out: HeldOut, model_file: Path) -> LabelTable:
+    """Return the labels of a model with the values by which the data set stores them.
+
+    Raises:
+        DataError: If the model knows other structures than section ``labels`` lists.
+    """
+    keys, listed = ([s.key for s in structures] for structures in (table, held_out.table))
+    if keys != listed:
+        raise DataError(
+            f"{model_file}: the model knows the labels {', '.join(keys)}, and section labels lists "
+            f"{', '.join(listed)}. Evaluate with the labels of the run, which are in "
+            f"{model_file.with_name('config.yaml')}"
+        )
+    return table.stored_as({s.key: s.stored_values for s in held_out.table})
 
 
 def _write_published(file: Path, published: Mapping[str, float]) -> None:
@@ -196,19 +217,7 @@ def _gather_material(
     def read_view(case: str) -> OrientedCase | None:
         if case not in held_out.sources:
             return None
-        files = held_out.sources[case]
-        image = read_image(files.image_file)
-        recipe = model.recipe
-        limits = find_window(image.voxels, recipe.window, recipe.window_range)
-        predicted = _prediction_file(output_dir, case)
-        prediction = read_label_map(predicted, model.table).voxels if predicted.exists() else None
-        return orient_case(
-            case,
-            prediction,
-            read_label_map(files.label_file, model.table).voxels,
-            affine=image.affine,
-            image=np.clip(apply_window(image.voxels, limits), 0, 1),
-        )
+        return read_scored_case(case, held_out.sources[case], output_dir, model)
 
     layout = RunLayout(config.run_dir)
     epochs = read_json(layout.history)["epochs"] if layout.history.is_file() else []
@@ -230,10 +239,6 @@ def _gather_material(
         },
         details=details,
     )
-
-
-def _prediction_file(output_dir: Path, case: str) -> Path:
-    return output_dir / "predictions" / f"{case}_seg.nii.gz"
 
 
 def _check_sources(config: Config, description: ModelDescription, held_out: HeldOut) -> None:
@@ -260,7 +265,12 @@ def _measure_published(
 
 
 def _score_cases(
-    config: Config, held_out: HeldOut, segmenter: Segmenter, output_dir: Path, report: Report
+    config: Config,
+    held_out: HeldOut,
+    segmenter: Segmenter,
+    table: LabelTable,
+    output_dir: Path,
+    report: Report,
 ) -> tuple[dict[str, _Scored], list[str]]:
     """Predict and score each case; return those by name, and one message a case that failed.
 
@@ -268,6 +278,7 @@ def _score_cases(
     """
     known: dict[str, Any] = {
         "held_out": held_out,
+        "table": table,
         "output_dir": place_for_workers(output_dir, config.parallel.backend),
         "tolerance_mm": config.evaluate.tolerance_mm,
     }
@@ -307,14 +318,14 @@ def _score_case(
     *,
     held_out: HeldOut,
     segmenter: Segmenter,
+    table: LabelTable,
     output_dir: Path,
     tolerance_mm: float,
 ) -> _Scored:
-    table = segmenter.model.table
     if isinstance(segmenter, SliceSegmenter) and case not in held_out.sources:
         pair, warning = _predict_prepared(held_out, case, segmenter)
         return _Scored(score_case(pair, table, tolerance_mm=tolerance_mm), warning=warning)
-    image, reference, pair, refusal = _predict_source(held_out, case, segmenter, output_dir)
+    image, reference, pair, refusal = _predict_source(held_out, case, segmenter, table, output_dir)
     return _Scored(
         score_case(pair, table, tolerance_mm=tolerance_mm),
         label_hash=fingerprint_labels(reference),
@@ -325,16 +336,16 @@ def _score_case(
 
 
 def _predict_source(
-    held_out: HeldOut, case: str, segmenter: Segmenter, output_dir: Path
+    held_out: HeldOut, case: str, segmenter: Segmenter, table: LabelTable, output_dir: Path
 ) -> tuple[Volume, Volume, LabelPair, str | None]:
     """Predict a case from its source volume and keep the prediction.
 
     Returns:
         Scan, reference, what is scored, and why the model refuses the scan, if it does.
     """
-    files, table = held_out.sources[case], segmenter.model.table
+    files = held_out.sources[case]
     image = read_image(files.image_file)
-    reference = read_label_map(files.label_file, table)
+    reference = read_label_map(files.label_file, table, from_source=True)
     check_same_grid(image, reference, names=(str(files.image_file), str(files.label_file)))
     labels, refusal = None, None
     try:
@@ -342,10 +353,10 @@ def _predict_source(
     except DataError as error:
         refusal = str(error)
     else:
-        write_label_map(_prediction_file(output_dir, case), labels, like=image, table=table)
+        write_label_map(prediction_file(output_dir, case), labels, like=image, table=table)
     endpoints = None
     if case in held_out.endpoints:
-        zones = read_label_map(held_out.endpoints[case], table)
+        zones = read_label_map(held_out.endpoints[case], table, from_source=True)
         check_same_grid(
             zones, reference, names=(str(held_out.endpoints[case]), str(files.label_file))
         )

@@ -82,7 +82,9 @@ def run_split(config: Config, *, overwrite: bool = False, report: Report = silen
             progress = _from(report, 3 * fold, 3 * len(partitions))
             parts = source.divide(partition)
             _fill_folder(source.master_dir, folder, parts, progress)
-            record = _describe(config.split, source, parts, fold=fold)
+            record = _describe(
+                config.split, source, parts, fold=fold, stratified=partition.stratified
+            )
             write_split_record(folder / SPLIT, record)
             records.append(record)
         warnings = tuple(dict.fromkeys(text for record in records for text in record.warnings))
@@ -258,6 +260,7 @@ def _describe(
     parts: Mapping[str, Sequence[SliceRecord]],
     *,
     fold: int,
+    stratified: bool,
 ) -> SplitRecord:
     cases = {
         part: tuple(sorted({record.case for record in chosen}, key=natural_key))
@@ -271,7 +274,7 @@ def _describe(
         seed=split.seed,
         train_fraction=split.train_fraction,
         valid_fraction=split.valid_fraction,
-        stratified=source.strata is not None,
+        stratified=stratified,
         folds=split.folds,
         fold=fold,
         slices={part: len(chosen) for part, chosen in parts.items()},

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heartseg.config.schema import Config
-from heartseg.errors import ModelError
+from heartseg.errors import DataError, ModelError
 from heartseg.inference.hints import find_absent
 from heartseg.inference.outputs.registry import SCAN_FORMATS, write_files
 from heartseg.inference.results import segment_scan
@@ -16,7 +16,6 @@ from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.progress import Report, silent
 from heartseg.runs.layout import find_model
 from heartseg.runs.trained import describe_model, load_segmenter
-from heartseg.scans.reading import read_scan
 from heartseg.surroundings import check_backend
 
 OUTPUT_DIR = Path("heartseg_output")
@@ -70,8 +69,7 @@ def run_suggest(
     if model.kind != WHOLE_HEART:
         raise ModelError(f"{init}: is a network of slices; suggest needs one of whole hearts")
     absent = find_absent(config.infer.absent, config.infer.diagnosis, model.table, source="suggest")
-    scan = read_scan(scan_file)
-    tasks = plan_tasks(
+    tasks, problems = plan_tasks(
         [scan_file],
         output_dir,
         table=model.table,
@@ -79,7 +77,12 @@ def run_suggest(
         picture_formats=(),
         image_suffix=config.data.image_suffix,
     )
+    if problems:
+        raise DataError(problems[0])
     [task] = tasks
+    if task.source is None:
+        raise DataError(f"{scan_file}: is a picture; expected a scan")
+    scan = task.source.read()
     with locked(output_dir):
         check_outputs(output_dir, tasks, overwrite=overwrite)
         segmenter = load_segmenter(model_file, config)

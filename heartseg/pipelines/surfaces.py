@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from heartseg.cohort.inputs import find_inputs
 from heartseg.cohort.pairing import ENDPOINTS, Suffixes, case_name
 from heartseg.errors import BatchError, DataError
-from heartseg.exchange.label_maps import LABEL_MAP_SUFFIXES, read_labels
+from heartseg.exchange.label_maps import read_labels
 from heartseg.exchange.structure_files import choose_structures
 from heartseg.files import image_stem, list_files, write_json
 from heartseg.inference.postprocess import touches_border
@@ -20,6 +20,7 @@ from heartseg.labels import LabelTable, Structure
 from heartseg.ownership import add_to_record, check_own
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
+from heartseg.scans.reading import LABEL_MAP_SUFFIXES
 from heartseg.scans.volume import Volume, check_same_grid
 from heartseg.surfaces.isosurface import Mesh
 from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces
@@ -171,11 +172,11 @@ def _find_endpoints(
         return {files[0]: endpoints}
     endings = tuple(s.lower() for s in (suffixes.endpoints, ENDPOINTS) if s)
     by_case = {
-        _name_case(file, suffixes): file
+        case_name(file, suffixes.all): file
         for file in list_files(endpoints, LABEL_MAP_SUFFIXES)
         if image_stem(file).lower().endswith(endings)
     }
-    found = {file: by_case.get(_name_case(file, suffixes)) for file in files}
+    found = {file: by_case.get(case_name(file, suffixes.all)) for file in files}
     missing = [file.name for file, zones in found.items() if zones is None]
     if missing:
         raise DataError(
@@ -183,11 +184,6 @@ def _find_endpoints(
             f"each label map, found none for {', '.join(missing)}"
         )
     return found
-
-
-def _name_case(file: Path, suffixes: Suffixes) -> str:
-    # The names of 3D Slicer's segmentations end in .seg.nrrd.
-    return case_name(file, [*suffixes.all, ".seg"])
 
 
 def _plan(
@@ -198,7 +194,7 @@ def _plan(
     options: SurfaceOptions,
     suffixes: Suffixes,
 ) -> _Task:
-    name = _name_case(file, suffixes)
+    name = case_name(file, suffixes.all)
     keys = [*(s.key for s in structures), BLOOD_POOL, *([WALL] if options.wall_mm else [])]
     outputs = [mesh_file(output_dir, name, key, options.file_format) for key in keys]
     outputs += [heart_file(output_dir, name), output_dir / f"{name}{RECORD_SUFFIX}"]

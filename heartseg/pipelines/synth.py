@@ -8,12 +8,14 @@ import numpy as np
 
 from heartseg.errors import BatchError, DataError
 from heartseg.files import replacing
+from heartseg.labels import HVSMR, LabelTable
 from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.scans.volume import write_image
 from heartseg.synthesis.phantom import MIN_SIZE, make_phantom
+from heartseg.synthesis.phantom_labels import check_table, store_labels
 from heartseg.synthesis.phantom_plan import Category
 
 CLINICAL_FILE = "hvsmr_clinical.csv"
@@ -31,6 +33,7 @@ class _Job:
     seed: int
     patient: int
     size: int
+    table: LabelTable
 
     def __str__(self) -> str:
         return f"pat{self.patient}"
@@ -54,6 +57,7 @@ def run_synth(
     size: int,
     seed: int,
     overwrite: bool,
+    table: LabelTable = HVSMR,
     jobs: int = -1,
     report: Report = silent,
 ) -> None:
@@ -69,12 +73,13 @@ def run_synth(
         size: Voxels along the longest axis, at least 32.
         seed: Seed of the cohort.
         overwrite: Whether phantoms in the folder are replaced.
+        table: The structures that are labelled, in their source values.
         jobs: Number of processes; -1 is one per core.
         report: Called after each patient.
 
     Raises:
-        DataError: If an argument is out of range, or the folder is not empty and ``overwrite`` is
-            not set, or it holds real scans.
+        DataError: If an argument is out of range, phantoms lack a structure of the table, or the
+            folder is not empty and ``overwrite`` is not set, or it holds real scans.
         BatchError: If some files could not be written.
     """
     if patients < 1 or size < MIN_SIZE or seed < 0:
@@ -82,9 +87,10 @@ def run_synth(
             f"synth: expected patients >= 1, size >= {MIN_SIZE} and seed >= 0, got patients "
             f"{patients}, size {size}, seed {seed}"
         )
+    check_table(table)
     _check_only_phantoms(output_dir)
     with filling(output_dir, _OWNED, overwrite=overwrite):
-        work = [_Job(output_dir, seed, patient, size) for patient in range(patients)]
+        work = [_Job(output_dir, seed, patient, size, table) for patient in range(patients)]
         outcomes = map_cases(_write_patient, work, jobs=jobs, report=report)
         problems = [outcome.problem for outcome in outcomes if outcome.problem]
         if problems:
@@ -115,8 +121,8 @@ def _write_patient(job: _Job) -> _Row:
     stem = f"pat{job.patient}_cropped"
     for name, voxels in (
         (f"{stem}_norm.nii.gz", phantom.image),
-        (f"{stem}_seg.nii.gz", phantom.labels),
-        (f"{stem}_seg_endpoints.nii.gz", phantom.endpoints),
+        (f"{stem}_seg.nii.gz", store_labels(phantom.labels, phantom.myocardium, job.table)),
+        (f"{stem}_seg_endpoints.nii.gz", store_labels(phantom.endpoints, None, job.table)),
     ):
         write_image(job.output_dir / name, np.asarray(voxels), affine=phantom.affine)
     return _Row(

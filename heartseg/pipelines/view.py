@@ -15,7 +15,7 @@ from heartseg.pages.page_writer import write_scan_page
 from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.provenance import read_provenance
-from heartseg.scans.reading import is_dicom, name_scan, read_scan
+from heartseg.scans.reading import find_scan, name_file
 
 PAGE_SUFFIX = "_report.html"
 
@@ -50,7 +50,8 @@ def run_view(
         DataError: If a file cannot be read, the voxels differ, a label is not in the table, or a
             page would be lost.
     """
-    name = name_case(scan_file, image_suffix=image_suffix)
+    scan = find_scan(scan_file, series=series)
+    name = name_case(scan, image_suffix=image_suffix)
     output_file = output_file or Path(f"{name}{PAGE_SUFFIX}")
     if output_file.is_dir():
         raise DataError(f"{output_file}: is a folder; --output names the page, such as page.html")
@@ -61,7 +62,7 @@ def run_view(
             f"{output_file}: already exists; pass --overwrite to replace it, or choose --output"
         )
     report(0, 2, "reading")
-    image, stored = read_scan(scan_file, series=series), read_labels(label_file, table)
+    image, stored = scan.read(), read_labels(label_file, table)
     labels = place_labels(
         stored.voxels,
         stored.affine,
@@ -75,10 +76,10 @@ def run_view(
         image,
         labels,
         table,
-        title=_name_file(scan_file),
+        title=scan_file.name if scan.series is None else scan.name,
         rows=measure_volumes(name, labels, image.affine, table),
         provenance={
-            "Label map": _name_file(label_file),
+            "Label map": name_file(label_file),
             "Model": "not named in the label map" if maker is None else maker.model,
             "Scan": describe_grid(image),
             "Hash of the scan": fingerprint_scan(image),
@@ -89,8 +90,3 @@ def run_view(
     write_scan_page(output_file, page)
     report(2, 2, output_file.name)
     return output_file
-
-
-def _name_file(path: Path) -> str:
-    """Return a file's name, but not that of DICOM that is named after the patient."""
-    return name_scan(path) if is_dicom(path) else path.name

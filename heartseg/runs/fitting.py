@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from heartseg import __version__
 from heartseg.config.schema import PACKAGED, Config
 from heartseg.errors import HeartsegError
+from heartseg.labels import LabelTable
 from heartseg.lock import locked
 from heartseg.modelfile.initial import load_initial_weights
 from heartseg.ownership import discard, finish_record
@@ -88,7 +89,7 @@ def _train(
     model = (
         load_state(layout.state, precision.policy, shortcuts=train.shortcuts == "auto")
         if history
-        else _build_model(config, material, precision)
+        else build_model(config, precision)
     )
     placement.in_first(lambda: describe_training(model, config, precision))
     fed = material.feed(placement, first_epoch=len(history))
@@ -96,7 +97,7 @@ def _train(
         model,
         fed.train,
         fed.valid,
-        files=_training_files(layout),
+        files=_training_files(layout, config.label_table),
         settings=FitSettings(
             epochs=train.epochs,
             steps_per_epoch=fed.steps,
@@ -120,25 +121,28 @@ def _train(
     )
 
 
-def _training_files(layout: RunLayout) -> TrainingFiles:
+def _training_files(layout: RunLayout, table: LabelTable) -> TrainingFiles:
     record = HistoryFiles(
         layout.history,
         layout.losses_table,
         layout.metrics_table,
         layout.losses_plot,
         layout.metrics_plot,
+        {f"dice_{s.key}": table.display_color(s) for s in table.foreground},
     )
     return TrainingFiles(layout.best, layout.state, record, layout.tensorboard)
 
 
-def _build_model(config: Config, material: Material, precision: Precision) -> keras.Model:
+def build_model(config: Config, precision: Precision) -> keras.Model:
+    """Build and compile the network of a run, with the weights that it starts from."""
     with dtype_policy(precision.policy):
-        model = find_kind(config.model.kind).build_network(config)
+        kind = find_kind(config.model.kind)
+        model = kind.build_network(config)
         if config.train.init is not None:
             load_initial_weights(
                 model, None if config.train.init == PACKAGED else config.train.init
             )
-        material.compile(model)
+        kind.compile_network(model, config)
     return model
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,9 @@ MAY_CHANGE = frozenset(
     }
 )
 """What a resumed run may have otherwise than before; all else would make it another run."""
+
+RUN_SECTIONS = frozenset({"prepare", "model", "synthesis", "train"})
+"""The sections of the configuration that make a run what it is."""
 
 
 def check_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
@@ -78,16 +81,11 @@ def claim_run_dir(config: Config, *, resume: bool, overwrite: bool) -> None:
 
 
 def _check_same_run(before: Config, now: Config) -> None:
-    old, new = _flatten(before), _flatten(now)
     may_change = set(MAY_CHANGE)
     if now.train.schedule == "cosine":
         # The rate of every epoch hangs on their number.
         may_change.remove("train.epochs")
-    changes = [
-        f"{key}: was {old.get(key)!r}, is {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in may_change
-    ]
+    changes = list_changes(before, now, RUN_SECTIONS, may_change=may_change)
     if changes:
         raise ConfigError(
             f"{now.run_dir}: the run to resume was begun with other settings; put them back, or "
@@ -95,9 +93,31 @@ def _check_same_run(before: Config, now: Config) -> None:
         )
 
 
-def _flatten(config: Config) -> dict[str, object]:
-    """Return the settings that make a run what it is, by dotted key."""
-    sections = config.model_dump(mode="json", include={"prepare", "model", "synthesis", "train"})
+def list_changes(
+    before: Config, now: Config, sections: Collection[str], *, may_change: Collection[str]
+) -> list[str]:
+    """Say which settings differ between two configurations.
+
+    Args:
+        before: The earlier one.
+        now: The later one.
+        sections: The sections that count; the label map and ``parallel.num_processes`` always do.
+        may_change: Dotted keys that do not count.
+
+    Returns:
+        One text per setting.
+    """
+    old, new = _flatten(before, sections), _flatten(now, sections)
+    return [
+        f"{key}: was {old.get(key)!r}, is {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in may_change
+    ]
+
+
+def _flatten(config: Config, names: Collection[str]) -> dict[str, object]:
+    """Return the settings of some sections by dotted key."""
+    sections = config.model_dump(mode="json", include=set(names))
     sections["parallel"] = {"num_processes": config.parallel.num_processes}
     flat: dict[str, object] = {"labels": config.label_table.description}
     for name, section in sections.items():

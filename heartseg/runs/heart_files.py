@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heartseg.cohort.cases import find_volumes
+from heartseg.cohort.data_set import DataSet
 from heartseg.cohort.split_record import SPLIT, SplitRecord
 from heartseg.config.schema import Config
 from heartseg.errors import DataError
@@ -45,41 +46,46 @@ def find_patient_split(config: Config) -> SplitRecord:
     return split
 
 
-def find_parts(config: Config, cases: Mapping[str, Sequence[str]]) -> tuple[Part, Part]:
+def find_parts(
+    config: Config, source: DataSet, cases: Mapping[str, Sequence[str]]
+) -> tuple[Part, Part]:
     """Return the files of the training and the validation part.
+
+    Args:
+        config: Uses ``synthesis.label_maps_dir``, and ``data`` for the names of its files.
+        source: The data set.
+        cases: Names of the cases of each part.
 
     Raises:
         DataError: If a case has no image or no label map, or two of them.
     """
-    data = config.data
-    images = find_unique(data.source_dir, data.image_suffix)
-    labels = find_unique(data.source_dir, data.label_suffix)
+    complete = {case.name: (case.image_file, case.label_file) for case in source.cases}
     parts = []
     for name in ("train", "valid"):
-        missing = [
-            case for case in cases.get(name, ()) if not {case} <= images.keys() & labels.keys()
-        ]
+        missing = [case for case in cases.get(name, ()) if case not in complete]
         if missing:
             raise DataError(
-                f"{data.source_dir}: the split's {', '.join(missing)} lack an image or a label map "
-                "there; put them back, or run `heartseg prepare` and `heartseg split` again"
+                f"{source.folder}: the split's {', '.join(missing)} lack an image or a label map "
+                "there, or have two; put one of each back, or run `heartseg prepare` and "
+                "`heartseg split` again"
             )
-        parts.append({case: (images[case], labels[case]) for case in cases.get(name, ())})
-    alone = {name: file for name, file in labels.items() if name not in images}
+        parts.append({case: complete[case] for case in cases.get(name, ())})
+    alone = dict(source.label_maps)
     if config.synthesis.label_maps_dir is not None:
-        others = find_unique(config.synthesis.label_maps_dir, data.label_suffix)
-        alone |= {name: file for name, file in others.items() if name not in images}
+        others = _find_label_maps(config, config.synthesis.label_maps_dir)
+        alone |= {name: file for name, file in others.items() if name not in source.images}
     named = {case for part in cases.values() for case in part}
     label_maps = {name: alone[name] for name in sorted(alone, key=natural_key) if name not in named}
     return Part(parts[0], label_maps), Part(parts[1], {})
 
 
-def find_unique(folder: Path, suffix: str) -> dict[str, Path]:
-    """Return the file of each case whose name ends in a suffix.
+def _find_label_maps(config: Config, folder: Path) -> dict[str, Path]:
+    """Return the label map of each case of a folder that holds no images.
 
     Raises:
         DataError: If a case has two.
     """
+    suffix = config.data.label_suffix if config.data.layout == "hvsmr" else ""
     found = find_volumes(folder, suffix)
     for files in found.values():
         if len(files) > 1:

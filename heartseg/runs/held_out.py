@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heartseg.cohort.cases import CaseFiles, find_cases, find_volumes
+from heartseg.cohort.cases import CaseFiles
 from heartseg.cohort.split_record import PARTS, SPLIT, SplitRecord, read_split_record
 from heartseg.config.schema import Config
 from heartseg.errors import DataError
+from heartseg.files import read_json
+from heartseg.labels import LabelTable
 from heartseg.parallel import place_for_workers
+from heartseg.runs.source_data import find_source
 from heartseg.slices.manifest import MANIFEST, SliceRecord, read_manifest
 from heartseg.slices.prepared import read_prepared_state
 
@@ -25,6 +28,7 @@ class HeldOut:
         records: Prepared slices of each case; read only if a case has no scan.
         grids: Shape and affine of each prepared case.
         master_dir: Where the prepared slices are.
+        table: The label table, with the source values of the data set.
     """
 
     cases: Sequence[str]
@@ -33,6 +37,7 @@ class HeldOut:
     records: Mapping[str, Sequence[SliceRecord]]
     grids: Mapping[str, Any]
     master_dir: Path
+    table: LabelTable
 
 
 def find_split(config: Config) -> SplitRecord:
@@ -54,6 +59,24 @@ def find_split(config: Config) -> SplitRecord:
     return read_split_record(file)
 
 
+def find_splits(config: Config) -> list[SplitRecord]:
+    """Return every fold of the split on disk, or the one split; none if there is none.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    folder = config.data.dataset_dir
+    if config.split.train_cases is not None:
+        return [find_split(config)]
+    if not (folder / SPLIT).is_file():
+        return []
+    # The record of one split holds a number here, the overview of all folds a list.
+    folds = read_json(folder / SPLIT).get("folds")
+    count = len(folds) if isinstance(folds, list) else 0
+    folders = [folder / f"fold_{fold}" for fold in range(count)] or [folder]
+    return [read_split_record(each / SPLIT) for each in folders]
+
+
 def find_held_out(config: Config, split: SplitRecord) -> HeldOut:
     """Find the files of the test cases.
 
@@ -66,17 +89,14 @@ def find_held_out(config: Config, split: SplitRecord) -> HeldOut:
             f"{config.dataset_dir / SPLIT}: the test part is empty; raise the number of cases, or "
             "lower split.train_fraction and split.valid_fraction"
         )
-    data, backend = config.data, config.parallel.backend
-    source_dir = place_for_workers(data.source_dir, backend)
-    sources: dict[str, CaseFiles] = {}
-    endpoints: dict[str, Path] = {}
-    if source_dir.is_dir():
-        found, _ = find_cases(
-            source_dir, image_suffix=data.image_suffix, label_suffix=data.label_suffix
-        )
-        sources = {case.name: case for case in found}
-        zones = find_volumes(source_dir, data.endpoints_suffix)
-        endpoints = {name: files[0] for name, files in zones.items()}
+    data = config.data
+    sources: Mapping[str, CaseFiles] = {}
+    endpoints: Mapping[str, Path] = {}
+    table = config.label_table
+    if data.source_dir.is_dir():
+        found = find_source(config)
+        sources = {case.name: case for case in found.cases}
+        endpoints, table = found.endpoints, found.table
     records: dict[str, list[SliceRecord]] = {}
     grids: Mapping[str, Any] = {}
     if not set(cases) <= sources.keys():
@@ -84,5 +104,5 @@ def find_held_out(config: Config, split: SplitRecord) -> HeldOut:
             records.setdefault(record.case, []).append(record)
         state = read_prepared_state(data.master_dir)
         grids = {} if state is None else state.grids
-    master_dir = place_for_workers(data.master_dir, backend)
-    return HeldOut(cases, sources, endpoints, records, grids, master_dir)
+    master_dir = place_for_workers(data.master_dir, config.parallel.backend)
+    return HeldOut(cases, sources, endpoints, records, grids, master_dir, table)

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
 
 from heartseg.cohort.cases import CaseFiles
 from heartseg.config.schema import Config
@@ -37,6 +39,12 @@ class Kind(Protocol):
 
     def build_network(self, config: Config) -> "keras.Model":
         """Build the network, under the dtype policy in force, with weights that follow the seed."""
+
+    def compile_network(self, network: "keras.Model", config: Config) -> None:
+        """Give a network optimizer, loss and metrics."""
+
+    def build_batch(self, config: Config) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return a batch of the right shape and no meaning, to time a step of training."""
 
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
         """Write the summary of a network; return the file of its drawing, if there is one."""

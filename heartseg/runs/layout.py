@@ -10,6 +10,9 @@ from heartseg.config.schema import PACKAGED
 from heartseg.errors import DataError
 from heartseg.ownership import Outputs
 
+STUDY = "study.json"
+"""A folder with this file is a study, which holds a run per fold."""
+
 
 @dataclass(frozen=True)
 class RunLayout:
@@ -126,6 +129,11 @@ class RunLayout:
         Raises:
             DataError: If the run has none.
         """
+        if (self.run_dir / STUDY).is_file():
+            raise DataError(
+                f"{self.run_dir}: is a study, not a run; its scores are in {self.evaluation}, and "
+                f"each fold is a run: {self.run_dir / 'fold_0'}"
+            )
         if not self.best.is_file():
             raise DataError(f"{self.best}: no such file; run `heartseg train` first")
         return self.best

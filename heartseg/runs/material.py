@@ -44,9 +44,6 @@ class Material(Protocol):
     def check_memory(self, precision: Precision) -> None:
         """Refuse what cannot fit, before it is allocated."""
 
-    def compile(self, model: keras.Model) -> None:
-        """Give the network optimizer, loss and metrics."""
-
     def feed(self, placement: Placement, *, first_epoch: int) -> Fed:
         """Return the batches, from an epoch on."""
 

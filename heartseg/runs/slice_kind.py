@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from heartseg.cohort.cases import CaseFiles
 from heartseg.cohort.split_record import SPLIT, read_split_record
 from heartseg.config.loading import change_config
@@ -60,6 +63,22 @@ class SliceKind:
             seed=config.train.seed,
             **slice_model(config).architecture,
         )
+
+    def compile_network(self, network: "keras.Model", config: Config) -> None:
+        """Give the network the optimizer, loss and metrics of the configuration."""
+        from heartseg.runs.material import compile_with
+        from heartseg.training.losses import build_loss
+        from heartseg.training.metrics import build_metrics
+
+        train, table = config.train, config.label_table
+        loss = build_loss(train.loss, table.num_classes)
+        compile_with(network, train, loss, build_metrics(train.metrics, table))
+
+    def build_batch(self, config: Config) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return images of noise and empty masks."""
+        shape = (config.train.batch_size, config.prepare.image_height, config.prepare.image_width)
+        images = np.random.default_rng(0).random((*shape, slice_model(config).image_channels))
+        return images.astype(np.float32), np.zeros(shape, np.uint8)
 
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
         """Write the summary and the drawing of the network."""

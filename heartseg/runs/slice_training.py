@@ -20,7 +20,7 @@ from heartseg.networks.plan import plan_levels
 from heartseg.runs.epoch_pictures import choose_slices, name_picture, write_beside
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import find_origin
-from heartseg.runs.material import Fed, compile_with
+from heartseg.runs.material import Fed
 from heartseg.runs.slice_kind import find_slices, slice_model
 from heartseg.slices.augment import Augmentation
 from heartseg.slices.batches import Share
@@ -28,8 +28,6 @@ from heartseg.slices.dataset import build_dataset, build_training_dataset
 from heartseg.slices.pairs import SlicePair, read_pairs
 from heartseg.slices.recipe import SliceRecipe, to_network_input
 from heartseg.training.devices import find_gpus
-from heartseg.training.losses import build_loss
-from heartseg.training.metrics import build_metrics
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision
 
@@ -111,6 +109,7 @@ class SliceMaterial:
         config = self._config
         options = slice_model(config).architecture
         channels, normalization = options.pop("image_channels"), options.pop("normalization")
+        attention, block = options.pop("attention"), options.pop("block")
         del options["activation"]
         needed = estimate_training_bytes(
             plan_levels(**options),
@@ -120,6 +119,8 @@ class SliceMaterial:
             num_classes=config.label_table.num_classes,
             precision=precision.policy.removeprefix("mixed_"),
             normalized=normalization != "none",
+            attention=attention,
+            residual=block == "residual",
         )
         free = available_bytes()
         if needed > free:
@@ -127,16 +128,6 @@ class SliceMaterial:
                 f"training needs about {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB "
                 f"are free; {MEMORY_ADVICE}"
             )
-
-    def compile(self, model: keras.Model) -> None:
-        """Give the network optimizer, loss and metrics."""
-        train, table = self._config.train, self._config.label_table
-        compile_with(
-            model,
-            train,
-            build_loss(train.loss, table.num_classes),
-            build_metrics(train.metrics, table),
-        )
 
     def feed(self, placement: Placement, *, first_epoch: int) -> Fed:
         """Return the batches, from an epoch on."""

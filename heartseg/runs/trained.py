@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heartseg.config.schema import Config
+from heartseg.inference.ensemble import combine, describe_ensemble
 from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.modelfile.description import ModelDescription
 from heartseg.modelfile.packaged import describe_packaged, load_packaged
 from heartseg.runs.kind import find_kind
+from heartseg.runs.study_layout import list_models
 
 if TYPE_CHECKING:
     from heartseg.inference.segmenter import Segmenter
@@ -20,11 +22,17 @@ def describe_model(model_file: Path | None) -> ModelDescription:
     """Return what a model was trained for, without loading it.
 
     Args:
-        model_file: A ``.keras`` file; None: the packaged model.
+        model_file: A ``.keras`` file; the folder of a study, whose models segment together; None:
+            the packaged model.
 
     Raises:
+        DataError: If a fold of the study is not trained.
         ModelError: If it is missing or damaged.
     """
+    members = list_models(model_file)
+    if len(members) > 1:
+        return describe_ensemble([describe_model(member) for member in members])
+    model_file = members[0]
     if model_file is None:
         return describe_packaged().description
     return ModelDescription.from_metadata(
@@ -45,13 +53,17 @@ def load_segmenter(model_file: Path | None, config: Config) -> "Segmenter":
     """Load a model that segments scans; TensorFlow takes seconds to load.
 
     Args:
-        model_file: A ``.keras`` file; None: the packaged model.
+        model_file: As in ``describe_model``.
         config: Its section ``infer`` says how a network of slices is applied, and its section
             ``labels`` in which colours people see the structures.
 
     Raises:
         ModelError: If it is missing, damaged, or no model of heartseg.
     """
+    members = list_models(model_file)
+    if len(members) > 1:
+        return combine([load_segmenter(member, config) for member in members])
+    model_file = members[0]
     model = describe_model(model_file)
     model = replace(model, table=model.table.displayed_as(config.label_table))
     network = load_packaged() if model_file is None else load_model(model_file)
@@ -72,8 +84,9 @@ def load_segmenter_once(model_file: Path | None, config: Config) -> "Segmenter":
     """
     if model_file is None:
         return _load_segmenter_once(None, config, "packaged")
-    stat = model_file.stat()
-    return _load_segmenter_once(model_file, config, f"{stat.st_size}:{stat.st_mtime_ns}")
+    stats = [member.stat() for member in list_models(model_file) if member is not None]
+    stamp = ";".join(f"{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+    return _load_segmenter_once(model_file, config, stamp)
 
 
 @lru_cache(maxsize=1)

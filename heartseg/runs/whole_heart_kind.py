@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from heartseg.cohort.cases import CaseFiles
 from heartseg.config.model_sections import WholeHeartModelConfig
 from heartseg.config.schema import Config
@@ -12,6 +15,7 @@ from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.runs.heart_files import find_parts, find_patient_split
 from heartseg.runs.layout import RunLayout
+from heartseg.runs.source_data import find_source
 
 if TYPE_CHECKING:
     import keras
@@ -42,6 +46,22 @@ class WholeHeartKind:
             seed=config.train.seed,
         )
 
+    def compile_network(self, network: "keras.Model", config: Config) -> None:
+        """Give the network the optimizer of the configuration and the loss of partial volumes."""
+        from heartseg.runs.material import compile_with
+        from heartseg.training.partial_volume_loss import PartialVolumeDiceCrossentropy
+
+        loss = PartialVolumeDiceCrossentropy(name="dice_crossentropy")
+        compile_with(network, config.train, loss, [])
+
+    def build_batch(self, config: Config) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return images of noise, and voxels that are all background."""
+        shape = (config.train.batch_size, *whole_heart_model(config).grid)
+        images = np.random.default_rng(0).random((*shape, 1)).astype(np.float32)
+        fractions = np.zeros((*shape, config.label_table.num_classes), np.float32)
+        fractions[..., 0] = 1
+        return images, fractions
+
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
         """Write the summary of the network; there is no drawing."""
         from heartseg.runs.network_summary import write_summary
@@ -50,8 +70,12 @@ class WholeHeartKind:
         return None
 
     def check_material(self, config: Config) -> None:
-        """Look for the volumes of the split."""
-        find_parts(config, find_patient_split(config).cases)
+        """Look for the volumes of the split, and whether scenes can be drawn around the labels."""
+        find_parts(config, find_source(config), find_patient_split(config).cases)
+        if config.synthesis.scan_share < 1:
+            from heartseg.synthesis.scene import tissues_of
+
+            tissues_of(config.label_table)
 
     def gather_material(self, config: Config, *, report: Report = silent) -> "HeartMaterial":
         """Find the scans of the split, and label maps that have no image."""

@@ -24,11 +24,12 @@ from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.parallel import map_cases
 from heartseg.progress import Report, silent
 from heartseg.runs.epoch_pictures import name_picture, write_beside
-from heartseg.runs.heart_files import Part, find_parts, find_patient_split, find_unique
+from heartseg.runs.heart_files import Part, find_parts, find_patient_split
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.lineage import find_origin
-from heartseg.runs.material import Fed, compile_with
+from heartseg.runs.material import Fed
 from heartseg.runs.slice_training import fill_up
+from heartseg.runs.source_data import find_source
 from heartseg.runs.whole_heart_kind import whole_heart_model
 from heartseg.scans.fingerprint import PREFIX, fingerprint_labels, fingerprint_scan
 from heartseg.scans.volume import check_same_grid, read_image, read_label_map
@@ -37,7 +38,6 @@ from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, 
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan
 from heartseg.synthesis.scene import SCENE_GRID, Scene
 from heartseg.synthesis.sources import lay_scan, read_scene
-from heartseg.training.partial_volume_loss import PartialVolumeDiceCrossentropy
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision
 
@@ -78,8 +78,8 @@ class HeartMaterial:
             DataError: If there is no split, or a case of it has no files.
         """
         self._config, self._report = config, report
-        split = find_patient_split(config)
-        self._train, self._valid = find_parts(config, split.cases)
+        split, self._source = find_patient_split(config), find_source(config)
+        self._train, self._valid = find_parts(config, self._source, split.cases)
         self._scans = {
             part: dict(zip(files.scans, self._read_scans(files), strict=True))
             for part, files in (("train", self._train), ("valid", self._valid))
@@ -119,7 +119,7 @@ class HeartMaterial:
         """Return names and hashes of all that the network learns from."""
         alone = self._train.label_maps
         hashes = self._map_all(
-            partial(_fingerprint, table=self._config.label_table),
+            partial(_fingerprint, table=self._source.table),
             list(alone.values()),
             lambda file: file.name,
         )
@@ -164,11 +164,10 @@ class HeartMaterial:
             # Hashes of version 0.1 cannot be compared.
             if case in tests and digest.startswith(PREFIX)
         }
-        data = self._config.data
-        files = find_unique(data.source_dir, data.label_suffix)
+        files = self._source.label_files
         missing = {case: files[case] for case in tests if case not in known and case in files}
         read = self._map_all(
-            partial(_fingerprint, table=self._config.label_table),
+            partial(_fingerprint, table=self._source.table),
             list(missing.values()),
             lambda file: file.name,
         )
@@ -181,12 +180,6 @@ class HeartMaterial:
 
     def check_memory(self, precision: Precision) -> None:
         """Nothing is refused ahead: a sample of the usual grid takes about 2 GB."""
-
-    def compile(self, model: keras.Model) -> None:
-        """Give the network optimizer and loss."""
-        compile_with(
-            model, self._config.train, PartialVolumeDiceCrossentropy(name="dice_crossentropy"), []
-        )
 
     def feed(self, placement: Placement, *, first_epoch: int) -> Fed:
         """Read the scans, draw the scenes, and return the batches, from an epoch on."""
@@ -231,13 +224,13 @@ class HeartMaterial:
             for number, file in enumerate(train.label_files.values())
             for variant in range(config.synthesis.scenes_per_label_map)
         ]
-        draw = partial(_draw_scene, table=config.label_table, seed=config.train.seed)
+        draw = partial(_draw_scene, table=self._source.table, seed=config.train.seed)
         scenes = self._map_all(draw, items, lambda item: f"scene of {item[0].name}")
         # A label map that is drawn in part gives none.
         return [scene for scene in scenes if scene is not None]
 
     def _read_scans(self, part: Part) -> list[_ReadScan]:
-        read = partial(_read_files, table=self._config.label_table)
+        read = partial(_read_files, table=self._source.table)
         return self._map_all(read, list(part.scans.values()), lambda files: files[0].name)
 
     def _frame(self, scans: Mapping[str, _ReadScan]) -> list[Sample]:
@@ -278,13 +271,14 @@ def _draw_scene(item: tuple[Path, int, int], *, table: LabelTable, seed: int) ->
 
 def _read_files(files: tuple[Path, Path], *, table: LabelTable) -> _ReadScan:
     image_file, label_file = files
-    image, labels = read_image(image_file), read_label_map(label_file, table, partial=True)
+    image = read_image(image_file)
+    labels = read_label_map(label_file, table, partial=True, from_source=True)
     check_same_grid(image, labels, names=(str(image_file), str(label_file)))
     return _ReadScan(lay_scan(image, labels), fingerprint_scan(image), fingerprint_labels(labels))
 
 
 def _fingerprint(label_file: Path, *, table: LabelTable) -> str:
-    return fingerprint_labels(read_label_map(label_file, table, partial=True))
+    return fingerprint_labels(read_label_map(label_file, table, partial=True, from_source=True))
 
 
 class _EpochInference:

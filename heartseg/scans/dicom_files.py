@@ -27,6 +27,7 @@ MAX_FILE_BYTES = MAX_BYTES + 2**26
 MAX_ARCHIVE_BYTES = 2**32
 """An archive whose files are larger together is refused: a small one may claim to hold anything."""
 _MAGIC, _MAGIC_OFFSET = b"DICM", 128
+_START = _MAGIC_OFFSET + len(_MAGIC)
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 """How old files without the magic word start: with group 2 or 8, in little endian."""
 _META_GROUP, _TRANSFER_SYNTAX = 2, 0x00020010
@@ -117,7 +118,7 @@ class _Archive:
         if self._members[name].file_size > MAX_FILE_BYTES:
             raise OSError("too large")
         with self._archive.open(self._members[name]) as content:
-            start = content.read(_MAGIC_OFFSET + len(_MAGIC))
+            start = content.read(_START)
             # What is no DICOM file need not be unpacked whole.
             rest = content.read() if looks_like_dicom(start) else b""
         return io.BytesIO(start + rest)
@@ -153,24 +154,61 @@ def looks_like_dicom(start: bytes) -> bool:
     return magic == _MAGIC or bare
 
 
-def holds_dicom(folder: Path) -> bool:
-    """Tell whether a DICOM file lies in a folder or below, among the first ``MAX_FILES`` files."""
+def has_magic(path: Path) -> bool:
+    """Tell whether a path is a file that starts as every DICOM file of today."""
+    start = _read_start(path)
+    return start.endswith(_MAGIC) and len(start) == _START
+
+
+def holds_dicom(folder: Path, *, below: bool = True, ignored: Sequence[str] = ()) -> bool:
+    """Tell whether a DICOM file lies in a folder, among the first ``MAX_FILES`` files.
+
+    Args:
+        folder: The folder.
+        below: Whether its subfolders count too.
+        ignored: How the names of files end, in small letters, that are of another format.
+    """
     seen = 0
-    for base, _folders, files in os.walk(folder):
+    for base, folders, files in os.walk(folder):
+        if not below:
+            folders.clear()
         for name in files:
-            file = Path(base, name)
             seen += 1
             if seen > MAX_FILES:
                 return False
-            if name.startswith(".") or not file.is_file():
+            if name.startswith(".") or name.lower().endswith(tuple(ignored)):
                 continue
-            try:
-                with file.open("rb") as stream:
-                    if looks_like_dicom(stream.read(_MAGIC_OFFSET + len(_MAGIC))):
-                        return True
-            except OSError:
-                continue
+            if looks_like_dicom(_read_start(Path(base, name))):
+                return True
     return False
+
+
+def archives_dicom(file: Path) -> bool:
+    """Tell whether a ``.zip`` holds a DICOM file; one that cannot be read may, and counts."""
+    try:
+        with open_container(file) as container:
+            return any(looks_like_dicom(_start_of(container, name)) for name in container.names)
+    except DataError:
+        return True
+
+
+def _start_of(container: Container, name: str) -> bytes:
+    try:
+        with container.open(name) as stream:
+            return stream.read(_START)
+    except _UNREADABLE:
+        return b""
+
+
+def _read_start(path: Path) -> bytes:
+    """Return the first bytes of a file; none if it is no file that can be read."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as stream:
+            return stream.read(_START)
+    except OSError:
+        return b""
 
 
 def read_dataset(stream: IO[bytes], *, tags: Sequence[str | int] | None = None) -> Any:  # noqa: ANN401
@@ -187,20 +225,20 @@ def read_dataset(stream: IO[bytes], *, tags: Sequence[str | int] | None = None) 
         One of ``unreadable()`` if it is broken, or too large.
     """
     pydicom = import_dicom_library()
-    start = stream.read(_MAGIC_OFFSET + len(_MAGIC))
+    start = stream.read(_START)
     if not looks_like_dicom(start):
         return None
     if stream.seek(0, os.SEEK_END) > MAX_FILE_BYTES:
         raise ValueError("too large")
-    has_magic = start.endswith(_MAGIC)
-    if has_magic and _transfer_syntax(stream) == _DEFLATED:
+    is_marked = start.endswith(_MAGIC)
+    if is_marked and _transfer_syntax(stream) == _DEFLATED:
         # pydicom unpacks such a file whole, and one of 1 MB may hold 1 GB.
         raise ValueError("deflated")
     stream.seek(0)
     return pydicom.dcmread(
         stream,
         stop_before_pixels=True,
-        force=not has_magic,
+        force=not is_marked,
         specific_tags=None if tags is None else list(tags),
     )
 
@@ -208,7 +246,7 @@ def read_dataset(stream: IO[bytes], *, tags: Sequence[str | int] | None = None) 
 def _transfer_syntax(stream: IO[bytes]) -> str:
     """Return how a file with the magic word is encoded."""
     filereader = import_dicom_library("pydicom.filereader")
-    stream.seek(_MAGIC_OFFSET + len(_MAGIC))
+    stream.seek(_START)
     meta = filereader.read_dataset(
         stream,
         is_implicit_VR=False,

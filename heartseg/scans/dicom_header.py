@@ -4,6 +4,7 @@ No value that identifies a patient leaves this module, except as a part to compa
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,26 +14,33 @@ from heartseg.scans.dicom_frames import Frame, read_frames
 from heartseg.scans.dicom_scaling import PHILIPS_TAGS
 from heartseg.scans.dicom_values import numbers_of, text_of
 
-_IDENTITY = (
+_DATES = (
+    "PatientBirthDate",
+    "StudyDate",
+    "SeriesDate",
+    "AcquisitionDate",
+    "AcquisitionDateTime",
+    "ContentDate",
+    "InstanceCreationDate",
+)
+_NAMES = (
     "PatientName",
     "PatientID",
     "OtherPatientNames",
     "OtherPatientIDs",
     "PatientBirthName",
-    "PatientBirthDate",
-    "StudyDate",
-    "SeriesDate",
-    "AcquisitionDate",
     "AccessionNumber",
+    "StudyID",
     "ReferringPhysicianName",
     "PerformingPhysicianName",
     "OperatorsName",
 )
+IDENTITY_TAGS = (*_DATES, *_NAMES)
 """Values that may not be repeated in a message or a file name."""
 _MIN_IDENTITY = 3
-"""Shorter parts of names are found in any text."""
+"""Shorter parts of names are found in any text, unless they are written in signs of their own."""
 HEADER_TAGS: tuple[str | int, ...] = (
-    *_IDENTITY,
+    *IDENTITY_TAGS,
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -91,7 +99,7 @@ class Header:
         num_frames: Number of its images.
         frames: Its images; empty if there is a problem.
         problem: Why it cannot be read as MR images, if so.
-        identity: Parts of names, identifiers and dates, in small letters.
+        identity: Parts of names, identifiers and dates; see ``reveals``.
     """
 
     file: str
@@ -126,7 +134,7 @@ def read_header(dataset: Any, file: str) -> Header | None:  # noqa: ANN401 - pyd
         return None
     if text_of(dataset, "Modality") in NO_IMAGES:
         return None
-    identity = frozenset(_identity_parts(dataset))
+    identity = read_identity(dataset)
     num_frames = int(dataset.get("NumberOfFrames") or 1)
     frames: tuple[Frame, ...] = ()
     problem = _find_problem(dataset)
@@ -150,17 +158,38 @@ def read_header(dataset: Any, file: str) -> Header | None:  # noqa: ANN401 - pyd
     )
 
 
+def read_identity(dataset: Any) -> frozenset[str]:  # noqa: ANN401 - pydicom's data set
+    """Return the parts of names, identifiers and dates of a data set, to compare texts with."""
+    return frozenset(
+        part
+        for part in _identity_parts(dataset)
+        if len(part) >= _MIN_IDENTITY - (not part.isascii())
+    )
+
+
 def reveals(text: str, identity: frozenset[str]) -> bool:
-    """Tell whether a text holds a part of a patient's name, an identifier or a date."""
-    folded = text.casefold()
-    return any(part in folded for part in identity)
+    """Tell whether a text holds a part of a patient's name, an identifier or a date.
+
+    Capital letters, accents and what separates the parts of a date do not matter.
+    """
+    plain = _simplify(text)
+    return any(part in plain for part in identity)
 
 
 def _identity_parts(dataset: Any) -> Iterator[str]:  # noqa: ANN401 - pydicom's data set
-    for keyword in _IDENTITY:
-        for part in re.split(r"[\s^=\\,]+", text_of(dataset, keyword)):
-            if len(part) >= _MIN_IDENTITY:
-                yield part.casefold()
+    for keyword in _NAMES:
+        yield from map(_simplify, re.split(r"[\s^=\\,]+", text_of(dataset, keyword)))
+    for keyword in _DATES:
+        date = _simplify(text_of(dataset, keyword))[:8]
+        if re.fullmatch(r"[0-9]{8}", date):
+            year, month, day = date[:4], date[4:6], date[6:]
+            yield from (date, day + month + year, month + day + year)
+
+
+def _simplify(text: str) -> str:
+    """Return the letters and digits of a text, without accents and in small letters."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if letter.isalnum())
 
 
 def _describe(dataset: Any, identity: frozenset[str]) -> str:  # noqa: ANN401 - pydicom's data set

@@ -13,8 +13,15 @@ from heartseg.scans.dicom_files import (
     read_dataset,
     unreadable,
 )
-from heartseg.scans.dicom_header import HEADER_TAGS, Header, read_header
+from heartseg.scans.dicom_header import (
+    HEADER_TAGS,
+    IDENTITY_TAGS,
+    Header,
+    read_header,
+    read_identity,
+)
 from heartseg.scans.dicom_stack import Stack, count_positions, stack_frames
+from heartseg.scans.dicom_values import text_of
 from heartseg.scans.volume import spacing_of
 
 logger = logging.getLogger(__name__)
@@ -33,7 +40,7 @@ class Series:
         spacing_mm: Distance of neighbouring columns, rows and slices; None if it is refused.
         problem: Why it cannot be read as one volume, if so.
         stack: Its images, sorted; None if it is refused.
-        identity: Parts of names, identifiers and dates of its headers, in small letters.
+        identity: Parts of names, identifiers and dates of its headers; see ``reveals``.
     """
 
     path: Path
@@ -107,7 +114,16 @@ def choose_series(path: Path, number: int | None = None) -> Series:
         DataError: If there are several and ``number`` is None, none has the number, or the series
             cannot be read as one volume; the message lists the series.
     """
-    found = find_series(path)
+    return pick_series(find_series(path), number)
+
+
+def pick_series(found: Sequence[Series], number: int | None = None) -> Series:
+    """Return the only one of the series that ``find_series`` found, or the one with a number.
+
+    Raises:
+        DataError: As for ``choose_series``.
+    """
+    path = found[0].path
     listing = "\n".join(f"  {entry.describe()}" for entry in found)
     if number is None and len(found) > 1:
         raise DataError(
@@ -121,6 +137,42 @@ def choose_series(path: Path, number: int | None = None) -> Series:
     if series.problem is not None:
         raise DataError(f"{path}: {series.label}: {series.problem}")
     return series
+
+
+def find_identity(path: Path) -> frozenset[str]:
+    """Return what identifies a patient in the headers of all DICOM files of a path.
+
+    Args:
+        path: A folder (with those below), a ``.zip`` or a DICOM file of any kind.
+
+    Returns:
+        Parts of names, identifiers and dates, for ``reveals``.
+
+    Raises:
+        DataError: If the path cannot be read.
+    """
+    identity: frozenset[str] = frozenset()
+    with open_container(path) as container:
+        for name in container.names:
+            try:
+                with container.open(name) as stream:
+                    dataset = read_dataset(stream, tags=IDENTITY_TAGS)
+            except unreadable():
+                continue
+            if dataset is not None:
+                identity |= read_identity(dataset)
+    return identity
+
+
+def may_be_segmentation(file: Path) -> bool:
+    """Tell whether a file claims to be a DICOM SEG; one whose header is broken may be."""
+    with open_container(file) as container:
+        try:
+            with container.open(file.name) as stream:
+                dataset = read_dataset(stream, tags=["Modality"])
+        except unreadable():
+            return True
+    return dataset is None or text_of(dataset, "Modality") in ("", "SEG")
 
 
 def _read_headers(container: Container) -> tuple[list[Header], int]:

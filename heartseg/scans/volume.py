@@ -22,6 +22,7 @@ from heartseg.files import MAX_DEFLATE_RATIO, replacing, require_file
 from heartseg.labels import LabelTable
 from heartseg.scans.nifti_header import settle_header
 from heartseg.scans.provenance import Provenance, note_provenance
+from heartseg.scans.source_values import translate
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +189,7 @@ def read_label_map(
     *,
     partial: bool = False,
     mapping: Mapping[int, int] | None = None,
+    from_source: bool = False,
 ) -> Volume:
     """Read labels; floating-point files are accepted if every value is a whole number.
 
@@ -196,6 +198,7 @@ def read_label_map(
         table: The labels that may occur.
         partial: Whether ``UNLABELLED`` may occur too, where nobody has labelled yet.
         mapping: Label of the table by value in the file; values that are not named stay.
+        from_source: Whether the file is one of the data set, with the source values of the table.
 
     Returns:
         The volume; ``voxels`` is uint8.
@@ -204,7 +207,14 @@ def read_label_map(
         DataError: If the file is missing, broken, not 3D, or holds a value that is not a label.
     """
     volume = _read(file)
-    labels = check_labels(volume.voxels, table, source=str(file), partial=partial, mapping=mapping)
+    labels = check_labels(
+        volume.voxels,
+        table,
+        source=str(file),
+        partial=partial,
+        mapping=mapping,
+        from_source=from_source,
+    )
     return Volume(labels, volume.affine, volume.header)
 
 
@@ -215,6 +225,7 @@ def check_labels(
     source: str,
     partial: bool = False,
     mapping: Mapping[int, int] | None = None,
+    from_source: bool = False,
 ) -> NDArray[np.uint8]:
     """Turn the voxels of a label map, whatever type they are stored with, into labels of a table.
 
@@ -224,6 +235,7 @@ def check_labels(
         source: What to call the label map in an error, usually its file.
         partial: As for ``read_label_map``.
         mapping: As for ``read_label_map``.
+        from_source: As for ``read_label_map``.
 
     Raises:
         DataError: If a value is not a label.
@@ -234,6 +246,8 @@ def check_labels(
         whole = given.copy()
         for value, meant in mapping.items():
             whole[given == value] = meant
+    else:
+        whole = translate(whole, table, source=source, from_source=from_source, partial=partial)
     table.check_values(np.where(whole == UNLABELLED, 0, whole) if partial else whole, source=source)
     return whole.astype(np.uint8)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.synthesis.phantom_anatomy import Anatomy, build_anatomy
+from heartseg.synthesis.phantom_anatomy import LV, Anatomy, build_anatomy
 from heartseg.synthesis.phantom_appearance import render_image
 from heartseg.synthesis.phantom_plan import Category, Heart, Missing
 from heartseg.synthesis.shapes import Point, build_grid
@@ -15,6 +15,8 @@ MIN_SIZE = 32
 """Smallest longest side; on a coarser grid the venae cavae would be thinner than two voxels."""
 _CROP_MM = (102.0, 122.0, 114.0)
 _BEND_MM = 4.5
+_MYOCARDIUM_MM = 11.0
+"""Muscle that lies nearer to the left ventricle is its own; the septum counts as such."""
 _GROUP = 8
 """Number of consecutive patients of whom one lacks a structure."""
 _FIRST_INVERTED_GROUP = 2
@@ -29,6 +31,8 @@ class Phantom:
         image: ``(X, Y, Z)`` float64 intensities, about -0.03 to 2.8.
         labels: ``(X, Y, Z)`` int16 labels of HVSMR-2.0, 0 to 8.
         endpoints: ``(X, Y, Z)`` int16; value v marks where the end of structure v is ambiguous.
+        myocardium: ``(X, Y, Z)`` bool, the muscle of the left ventricle, which HVSMR-2.0 has no
+            label for.
         affine: ``(4, 4)`` from voxel indices to millimetres, axes right, anterior, superior.
         category: ``mild``, ``moderate`` or ``severe``.
         missing: Key of the structure that the heart lacks, if any.
@@ -38,6 +42,7 @@ class Phantom:
     image: NDArray[np.float64]
     labels: NDArray[np.int16]
     endpoints: NDArray[np.int16]
+    myocardium: NDArray[np.bool_]
     affine: NDArray[np.float64]
     category: Category
     missing: Missing | None
@@ -84,6 +89,7 @@ def make_phantom(seed: int, patient: int, *, size: int) -> Phantom:
         ),
         labels=labels,
         endpoints=endpoints,
+        myocardium=_find_myocardium(anatomy, labels),
         affine=_pir_affine(shape, spacing_mm, shape_rng),
         category=heart.category,
         missing=heart.missing,
@@ -154,3 +160,8 @@ def _paint_labels(anatomy: Anatomy) -> tuple[NDArray[np.int16], NDArray[np.int16
         # A zone covers its own structure and background, never another structure.
         endpoints[zone & ((labels == label) | (labels == 0))] = label
     return labels, endpoints
+
+
+def _find_myocardium(anatomy: Anatomy, labels: NDArray[np.int16]) -> NDArray[np.bool_]:
+    muscle = (anatomy.ventricles < 0) & (anatomy.beyond >= 0) & (labels == 0)
+    return np.asarray(muscle & (anatomy.chambers[LV] < _MYOCARDIUM_MM))

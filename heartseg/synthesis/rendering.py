@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from heartseg.scans.intensity import blood_level, normalize, rough_level
 from heartseg.scans.resampling import resample, resample_to, sampling_matrix
-from heartseg.synthesis.scene import SCENE_GRID, Scene, Tissue, labels_of
+from heartseg.synthesis.scene import SCENE_GRID, Scene, Tissue
 
 Shape = tuple[int, int, int]
 FloatArray = NDArray[np.float32]
@@ -26,7 +26,6 @@ HEART_FRACTION = (0.83, 0.87, 0.92)
 """Median fraction of the box that the heart takes, along each axis, in HVSMR-2.0."""
 WIDE_SHARE = 0.3
 """How probable it is that a sample of a scene shows far more than the heart."""
-_LAST_LABEL = 8
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,14 @@ def make_sample(
         rng: Decides everything that is random.
         mirror_share: How probable it is that left and right are exchanged.
     """
-    image, labels, wide = _draw_volume(source, rng, mirror_share)
+    image, labels, wide = _draw_volume(source, num_classes, rng, mirror_share)
     # The heart, and so the level of its blood, is found less exactly in a wide view.
     jitter = float(np.exp(rng.normal(0, 0.2 if wide else 0.07)))
     return _to_sample(image, labels, grid, num_classes, jitter)
 
 
 def _draw_volume(
-    source: Scene | Scan, rng: np.random.Generator, mirror_share: float
+    source: Scene | Scan, num_classes: int, rng: np.random.Generator, mirror_share: float
 ) -> tuple[FloatArray, NDArray[np.uint8], bool]:
     """Draw a window of a scene or a scan, bent, rendered and measured.
 
@@ -106,7 +105,7 @@ def _draw_volume(
     voxels = source.tissues if isinstance(source, Scene) else source.labels
     # A scan mostly ends close to its heart: it has nothing that a wider view could show.
     wide = isinstance(source, Scene) and bool(rng.random() < WIDE_SHARE)
-    window = _draw_window(find_heart(voxels), rng, wide=wide)
+    window = _draw_window(find_heart(source.labels, num_classes), rng, wide=wide)
     places = _draw_places(SCENE_GRID, window, rng, mirror_share)
     voxels = voxels.ravel()[_nearest_voxels(places, voxels.shape)]
     if isinstance(source, Scan):
@@ -114,7 +113,7 @@ def _draw_volume(
         bent = ndimage.map_coordinates(source.image, places, order=1, mode="nearest")
         seen = _vary(bent, rng)
     else:
-        labels = labels_of(voxels)
+        labels = source.label_of[voxels]
         seen = _render(voxels, rng)
     seen = _measure(seen, rng, strength=0.4 if isinstance(source, Scan) else 1.0)
     seen, labels = _cut_off(seen, labels, rng, often=wide)
@@ -135,14 +134,16 @@ def _to_sample(
     return Sample(normalize(small, jitter * level)[..., np.newaxis], shares)
 
 
-def find_heart(voxels: NDArray[np.uint8]) -> tuple[FloatArray, FloatArray]:
+def find_heart(labels: NDArray[np.uint8], num_classes: int) -> tuple[FloatArray, FloatArray]:
     """Return the first and the last corner of all structures, in voxels.
 
     Args:
-        voxels: ``(P, I, R)`` labels or tissues; without a structure, all of it is taken.
+        labels: ``(P, I, R)`` labels, other values where nothing is known; without a structure, all
+            of it is taken.
+        num_classes: Classes, background included.
     """
-    # 0 - 1 wraps around: one comparison finds 1 to 8.
-    heart = np.asarray(voxels - np.uint8(1) < np.uint8(_LAST_LABEL))
+    # 0 - 1 wraps around: one comparison finds every structure.
+    heart = np.asarray(labels - np.uint8(1) < np.uint8(num_classes - 1))
     if not heart.any():
         heart = np.ones_like(heart)
     others = ((1, 2), (0, 2), (0, 1))

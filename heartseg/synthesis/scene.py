@@ -1,17 +1,21 @@
 """Scenes: a chest drawn around a real label map, so that images can be made without a scan.
 
-A label map says where the blood of eight structures is. A scene says what lies everywhere else in
+A label map says where the blood of up to eight structures is, and perhaps the muscle of the left
+ventricle. A scene says what lies everywhere else in
 the box: the muscle around the ventricles, walls, fat, lungs and their vessels, liver, spine, chest
 wall, and the vessels that go on where the labels end. Distances are those of an adult: hearts of
 all sizes are measured in their own size. Arrays have the axes toward posterior, inferior, right.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heartseg.errors import DataError
+from heartseg.labels import HVSMR, LabelTable
 from heartseg.scans.nearest import resize_labels
 from heartseg.synthesis.shapes import Grid, Point, build_grid, ellipsoid, random_field, tube
 
@@ -53,25 +57,55 @@ class Tissue(IntEnum):
     BOWEL = 30
 
 
+TISSUE_OF: Mapping[str, int] = {
+    **{structure.key: structure.value for structure in HVSMR.foreground},
+    "MYO": Tissue.LV_MUSCLE,
+}
+"""What the structures of a label table are made of, by key: those that scenes can hold."""
+
+
+def tissues_of(table: LabelTable) -> NDArray[np.uint8]:
+    """Return ``(num_classes,)`` uint8, the tissue of each label, 0 for the background.
+
+    Raises:
+        DataError: If the table has a structure that scenes do not know.
+    """
+    unknown = [s.key for s in table.foreground if s.key.upper() not in TISSUE_OF]
+    if unknown:
+        raise DataError(
+            f"synthesis: no scene can be drawn around {', '.join(unknown)}; scenes know "
+            f"{', '.join(TISSUE_OF)}. Pass --set synthesis.scan_share=1 to train on scans alone"
+        )
+    return np.array([0, *(TISSUE_OF[s.key.upper()] for s in table.foreground)], np.uint8)
+
+
+def labels_by_tissue(table: LabelTable) -> NDArray[np.uint8]:
+    """Return ``(tissues,)`` uint8, the label of each tissue; see ``tissues_of``."""
+    labels = np.zeros(max(Tissue) + 1, np.uint8)
+    labels[tissues_of(table)[1:]] = np.arange(1, table.num_classes)
+    return labels
+
+
+_HVSMR_LABELS = labels_by_tissue(HVSMR)
+
+
 @dataclass(frozen=True)
 class Scene:
     """A chest with a heart of known labels.
 
     Attributes:
-        tissues: ``(P, I, R)`` uint8, values of ``Tissue`` and of the labels.
+        tissues: ``(P, I, R)`` uint8, values of ``Tissue``, 1 to 8 for the blood of the structures
+            of HVSMR-2.0.
+        label_of: ``(tissues,)`` uint8, the label of each tissue; see ``labels_by_tissue``.
     """
 
     tissues: NDArray[np.uint8]
+    label_of: NDArray[np.uint8] = field(default_factory=lambda: _HVSMR_LABELS)
 
     @property
     def labels(self) -> NDArray[np.uint8]:
-        """``(P, I, R)`` uint8, labels of HVSMR-2.0."""
-        return labels_of(self.tissues)
-
-
-def labels_of(tissues: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the labels of HVSMR-2.0 of tissues."""
-    return np.where(tissues <= _IVC, tissues, np.uint8(0))
+        """``(P, I, R)`` uint8 labels."""
+        return self.label_of[self.tissues]
 
 
 def paint_scene(
@@ -81,18 +115,21 @@ def paint_scene(
     *,
     grid: tuple[int, int, int] = SCENE_GRID,
     margin: float = 0.0,
+    table: LabelTable = HVSMR,
 ) -> Scene:
     """Draw a chest around the heart of a label map.
 
     Args:
-        labels: ``(P, I, R)`` labels of HVSMR-2.0 over a box around the heart.
+        labels: ``(P, I, R)`` labels of the table over a box around the heart.
         spacing_mm: Size of a voxel.
         rng: Decides what the chest looks like.
         grid: Voxels over the box of the label map.
         margin: What is drawn beyond the box on each side, as a fraction of the box: 0.7 shows most
             of a chest.
+        table: What the labels mean.
 
     Raises:
+        DataError: If the table has a structure that scenes do not know.
         ValueError: If nothing is labelled.
     """
     if not labels.any():
@@ -104,13 +141,13 @@ def paint_scene(
         for mm, given, wanted in zip(spacing_mm, labels.shape, grid, strict=True)
     ]
     step_mm = (step[0], step[1], step[2])
-    held = resize_labels(labels.astype(np.uint8), grid)
+    held = resize_labels(tissues_of(table)[labels], grid)
     held = np.pad(held, [(round(margin * side),) * 2 for side in grid])
     held = _vary_anatomy(held, step_mm, rng)
     shape = (held.shape[0], held.shape[1], held.shape[2])
     painter = _Painter(build_grid(shape, step_mm, rng, bend_mm=_BEND_MM), held, step_mm, rng)
     painter.paint()
-    return Scene(painter.tissues)
+    return Scene(painter.tissues, labels_by_tissue(table))
 
 
 def _vary_anatomy(
@@ -121,7 +158,9 @@ def _vary_anatomy(
     if draw < 0.06:
         # What surrounds it closes in.
         gone = rng.choice([_RV, _PA, _SVC, _IVC])
-        return np.where(labels == gone, 0, labels).astype(np.uint8)
+        left = np.where(labels == gone, 0, labels).astype(np.uint8)
+        # Of a table with few structures nothing may be left.
+        return left if left.any() else labels
     if draw < 0.12:
         return merge_cavities(labels, _LA, _RA, step_mm, septum_mm=rng.uniform(5, 9))
     if draw < 0.18:
@@ -142,6 +181,9 @@ def merge_cavities(
         septum_mm: Background that lies between both becomes a part of them where their distances
             from it are less than this together.
     """
+    if not (labels == kept).any():
+        # The table may lack it: then nothing has its label.
+        return labels
     sides = [_distance_to(labels == value, step_mm) for value in (kept, other)]
     joined = (labels == other) | ((labels == 0) & (sides[0] + sides[1] < septum_mm))
     return np.where(joined, kept, labels).astype(np.uint8)
@@ -167,7 +209,7 @@ class _Painter:
         self.tissues = np.full(labels.shape, Tissue.LUNG, np.uint8)
         self._p, self._i, self._r = grid.points
         chambers = self._places(_LV, _RV, _LA, _RA)
-        everything = self._places(*range(1, 9))
+        everything = self._places(*range(1, 9), Tissue.LV_MUSCLE)
         self._middle = (chambers if len(chambers) else everything).mean(axis=0)
         self._front = float(np.percentile(everything[:, 0], 2))
         self._bottom = float(np.percentile((chambers if len(chambers) else everything)[:, 1], 98))
@@ -362,14 +404,18 @@ class _Painter:
         left_wall, right_wall = (
             wall * np.exp(0.28 * self._field(24.0)) for wall in (left_wall, right_wall)
         )
-        ventricles = np.minimum(left - left_wall, right - right_wall)
+        muscle = left - left_wall
+        if (self.labels == Tissue.LV_MUSCLE).any():
+            # Labelled muscle ends where its label does.
+            muscle = self._distance(self.labels == Tissue.LV_MUSCLE)
+        ventricles = np.minimum(muscle, right - right_wall)
         shell = rng.uniform(0, 7) + rng.uniform(0, 4) * self._field(20.0)
         fluid = Tissue.EFFUSION if rng.random() < 0.15 else Tissue.HEART_FAT
         self._fill(np.where(shell > 0.5, ventricles - shell, 1), fluid)
         self._fill(around - rng.uniform(0.5, 2.5), Tissue.WALL)
         self._paint_vessels()
         self._fill(right - right_wall, Tissue.RV_MUSCLE)
-        self._fill(left - left_wall, Tissue.LV_MUSCLE)
+        self._fill(muscle, Tissue.LV_MUSCLE)
 
     def _paint_vessels(self) -> None:
         """Vessels beyond the labels: branches, veins, and what goes on where a label ends."""

@@ -32,9 +32,10 @@ def read_scene(
         margin: As in ``paint_scene``.
 
     Raises:
-        DataError: If the file is unreadable or holds no structure.
+        DataError: If the file is unreadable or holds no structure, or the table has a structure
+            that scenes do not know.
     """
-    volume = read_label_map(label_file, table, partial=True)
+    volume = read_label_map(label_file, table, partial=True, from_source=True)
     if (volume.voxels == UNLABELLED).any():
         return None
     if not volume.voxels.any():
@@ -42,7 +43,7 @@ def read_scene(
     labels = to_trained_axes(volume.voxels, volume.affine)
     rng = np.random.default_rng(seed)
     spacing_mm = trained_spacing_mm(volume.affine)
-    return paint_scene(labels, spacing_mm, rng, grid=grid, margin=margin)
+    return paint_scene(labels, spacing_mm, rng, grid=grid, margin=margin, table=table)
 
 
 def read_scan(image_file: Path, label_file: Path, table: LabelTable) -> Scan:
@@ -51,7 +52,8 @@ def read_scan(image_file: Path, label_file: Path, table: LabelTable) -> Scan:
     Raises:
         DataError: If a file is unreadable, or the two do not lie on one grid.
     """
-    image, labels = read_image(image_file), read_label_map(label_file, table, partial=True)
+    image = read_image(image_file)
+    labels = read_label_map(label_file, table, partial=True, from_source=True)
     check_same_grid(image, labels, names=(str(image_file), str(label_file)))
     return lay_scan(image, labels)
 

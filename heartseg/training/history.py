@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from heartseg.files import replacing, write_json
@@ -72,6 +72,7 @@ class HistoryFiles:
         metrics_table: CSV of the metrics.
         losses_plot: PNG of the losses.
         metrics_plot: PNG of the metrics.
+        colors: Red, green, blue of metrics of one structure, by their names.
     """
 
     record: Path
@@ -79,6 +80,7 @@ class HistoryFiles:
     metrics_table: Path
     losses_plot: Path
     metrics_plot: Path
+    colors: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 def write_history(files: HistoryFiles, history: Sequence[EpochRecord]) -> None:
@@ -91,8 +93,8 @@ def write_history(files: HistoryFiles, history: Sequence[EpochRecord]) -> None:
     metrics = [name for name in logged if name != "loss" and not name.startswith("val_")]
     _write_csv(files.losses_table, history, ["loss"])
     _write_csv(files.metrics_table, history, metrics)
-    _draw(files.losses_plot, history, ["loss"])
-    _draw(files.metrics_plot, history, metrics)
+    _draw(files.losses_plot, history, ["loss"], files.colors)
+    _draw(files.metrics_plot, history, metrics, files.colors)
     write_json(files.record, {"epochs": [record.to_dict() for record in history]})
 
 
@@ -106,10 +108,15 @@ def _write_csv(file: Path, history: Sequence[EpochRecord], names: Sequence[str])
             writer.writerow([record.epoch, *("" if math.isnan(v) else f"{v:.6g}" for v in values)])
 
 
-def _draw(file: Path, history: Sequence[EpochRecord], names: Sequence[str]) -> None:
+def _draw(
+    file: Path,
+    history: Sequence[EpochRecord],
+    names: Sequence[str],
+    colors: Mapping[str, tuple[int, int, int]],
+) -> None:
     curves = {
         key: [record.logs.get(key, math.nan) for record in history]
         for name in names
         for key in (name, f"val_{name}")
     }
-    draw_curves(file, [record.epoch for record in history], curves)
+    draw_curves(file, [record.epoch for record in history], curves, colors)

@@ -21,10 +21,12 @@ COMMANDS = (
     "split",
     "train",
     "evaluate",
+    "study",
     "infer",
     "colorize",
     "surfaces",
     "view",
+    "config",
     "inspect",
     "info",
 )

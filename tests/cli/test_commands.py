@@ -1,5 +1,6 @@
 """What all commands have in common: exit codes, stdout, stderr, --quiet, --log-file, privacy."""
 
+import csv
 import getpass
 import gzip
 import socket
@@ -143,6 +144,28 @@ def test_a_command_that_succeeds_has_exit_code_0_and_its_result_on_stdout(day, n
     assert result.exit_code == 0, result.output
     assert result.stdout.strip()
     assert "Error" not in result.stderr
+
+
+def test_the_line_of_a_scan_says_what_the_table_says(day):
+    with (day.folder / "found/volumes.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["case"] == "new"]
+    found = [f"{r['structure']} {float(r['volume_ml']):.1f}" for r in rows if int(r["voxels"])]
+    flagged = {
+        flag: [row["structure"] for row in rows if flag in row["flags"].split(";")]
+        for flag in ("absent", "truncated", "doubtful", "learned")
+    }
+    flags = "; ".join(
+        f"{flag} {'all' if len(names) == len(rows) else ', '.join(names)}"
+        for flag, names in flagged.items()
+        if names
+    )
+    assert found
+    assert flags
+    (line,) = [text for text in day.first["infer"].stdout.splitlines() if text.startswith("new: ")]
+    assert line.startswith(f"new: {', '.join(found)} mL | flags: ")
+    assert sorted(line.split(" | ")[1].removeprefix("flags: ").split("; ")) == sorted(
+        flags.split("; ")
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)

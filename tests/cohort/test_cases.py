@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from heartseg.cohort.cases import find_cases, find_volumes
+from heartseg.cohort.cases import Place, find_cases, find_volumes
 from heartseg.errors import DataError
 
 
@@ -12,7 +12,7 @@ def touch(folder, *names):
 
 
 def find(folder):
-    return find_cases(folder, image_suffix="_cropped_norm", label_suffix="_cropped_seg")
+    return find_cases(Place(folder, "_cropped_norm"), Place(folder, "_cropped_seg"))
 
 
 def test_images_and_label_maps_are_paired_in_natural_order(tmp_path):
@@ -101,9 +101,18 @@ def test_capital_letters_in_endings_do_not_drop_a_patient(tmp_path):
     ):
         (tmp_path / name).touch()
 
-    (case,), problems = find_cases(
-        tmp_path, image_suffix="_cropped_norm", label_suffix="_cropped_seg"
-    )
+    (case,), problems = find(tmp_path)
 
     assert (case.name, case.image_file.name) == ("pat1", "pat1_cropped_norm.NII.GZ")
     assert problems == []
+
+
+def test_scans_that_are_not_nifti_are_named_in_a_warning(tmp_path, caplog):
+    for name in ("a_seg.nii.gz", "a_norm.nii.gz", "b_norm.nrrd", "c_norm.MHA", "d_norm.txt"):
+        (tmp_path / name).touch()
+
+    cases, problems = find_cases(tmp_path, image_suffix="_norm", label_suffix="_seg")
+
+    assert ([case.name for case in cases], problems) == (["a"], [])
+    [warning] = caplog.messages
+    assert warning.endswith("skipped, since training data are NIfTI: b_norm.nrrd, c_norm.MHA")

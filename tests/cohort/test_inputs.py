@@ -2,9 +2,12 @@ import logging
 import os
 import sys
 
+import numpy as np
 import pytest
+from builders import make_affine
+from dicom_builders import make_enhanced, save, write_archive, write_classic
 
-from heartseg.cohort.inputs import find_inputs
+from heartseg.cohort.inputs import find_copies, find_images, find_inputs
 from heartseg.errors import DataError
 from heartseg.scans.volume import read_image
 
@@ -52,6 +55,7 @@ def test_every_path_without_an_input_has_a_message(tmp_path):
     assert files == []
     assert "missing.png: no such file" in problems[0]
     assert "notes.txt: expected a name that ends in .png" in problems[1]
+    assert problems[1].endswith(".ima, .zip")
     assert "parent: expected files that end in .png" in problems[2]
     assert problems[2].endswith("found none; pass one of its subfolders: images")
 
@@ -108,3 +112,77 @@ def test_names_that_are_not_utf_8_are_named_and_left_out(tmp_path, caplog):
     assert [file.name for file in files] == ["good.nii.gz"]
     assert "their names are not UTF-8: pat\ufffd.nii.gz" in caplog.text
     assert problems == ["pat\ufffd.nii.gz: expected a name in UTF-8; rename the file"]
+
+
+VOXELS = np.arange(5 * 4 * 3).reshape(5, 4, 3).astype(np.uint16)
+LPS = make_affine("LPS")
+
+
+def names_of(paths, folder):
+    return [str(path.relative_to(folder)) for path in paths]
+
+
+def test_scans_of_every_format_are_found_in_a_folder(tmp_path):
+    names = ["a.nii", "b.NRRD", "c.nhdr", "d.mha", "e.mhd", "f.mgz", "g.mgh", "h.png"]
+    touch(tmp_path, *names, "notes.txt", "e.raw")
+
+    files, problems = find_images([tmp_path])
+
+    assert ([file.name for file in files], problems) == (names, [])
+
+
+def test_the_dicom_files_of_a_folder_are_one_input_beside_its_other_files(tmp_path):
+    write_classic(tmp_path / "exam", VOXELS, LPS)
+    touch(tmp_path / "exam", "converted.nii.gz", "icon.png")
+    (tmp_path / "exam" / "slice.dcm").write_bytes((tmp_path / "exam" / "IM0003").read_bytes())
+
+    files, problems = find_images([tmp_path / "exam"])
+
+    assert names_of(files, tmp_path) == ["exam", "exam/converted.nii.gz", "exam/icon.png"]
+    assert problems == []
+
+
+def test_dicom_in_subfolders_counts_only_if_nothing_else_is_in_the_folder(tmp_path):
+    write_classic(tmp_path / "exam" / "a" / "b", VOXELS, LPS)
+    assert find_images([tmp_path / "exam"]) == ([tmp_path / "exam"], [])
+
+    touch(tmp_path / "exam", "scan.nii.gz")
+    assert names_of(find_images([tmp_path / "exam"])[0], tmp_path) == ["exam/scan.nii.gz"]
+
+
+def test_a_dicom_file_with_any_name_is_an_input_if_it_is_named(tmp_path):
+    file = save(make_enhanced(VOXELS, LPS), tmp_path / "IM000001")
+    assert find_images([file]) == ([file], [])
+
+
+def test_an_archive_in_a_folder_counts_only_if_it_holds_dicom(tmp_path, caplog):
+    series = write_classic(tmp_path / "series", VOXELS, LPS)
+    folder = tmp_path / "scans"
+    touch(folder, "a.nii.gz")
+    write_archive(folder / "dicom.zip", series)
+    write_archive(folder / "other.zip", folder)
+    (folder / "broken.zip").write_bytes(b"text")
+
+    with caplog.at_level("INFO"):
+        files, problems = find_images([folder])
+
+    # Reading a broken archive is an error that names it.
+    assert [file.name for file in files] == ["a.nii.gz", "broken.zip", "dicom.zip"]
+    assert problems == []
+    assert "skipped, since they hold no DICOM: other.zip" in caplog.text
+    for name in ("a.nii.gz", "broken.zip", "dicom.zip"):
+        (folder / name).unlink()
+    _, [problem] = find_images([folder])
+    assert problem.endswith("scans: expected pictures or scans, found archives without DICOM")
+    assert find_images([folder / "other.zip"])[0] == [folder / "other.zip"]
+
+
+def test_an_empty_folder_is_a_problem(tmp_path):
+    _, [problem] = find_images([tmp_path])
+    assert "expected files that end in .png" in problem
+
+
+def test_segmentations_beside_their_label_map_in_nifti_are_copies(tmp_path):
+    names = ["a_seg.nii.gz", "a.seg.nrrd", "a.seg.dcm", "b.seg.nrrd", "c_seg.nii", "c.nrrd"]
+    files = [tmp_path / name for name in names]
+    assert [file.name for file in find_copies(files)] == ["a.seg.nrrd", "a.seg.dcm"]

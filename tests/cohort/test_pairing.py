@@ -27,6 +27,11 @@ def make(folder, *names):
         "pat4_0000_seg.nii.gz",
         "pat4_0000.nii.gz",
         "pat4_CROPPED_seg.nii.gz",
+        "pat4_cropped_seg.nrrd",
+        "pat4.seg.nrrd",
+        "pat4.seg.dcm",
+        "pat4_seg.mha",
+        "pat4.mgz",
     ],
 )
 def test_names_of_all_tools_lead_to_the_case(name):
@@ -45,6 +50,8 @@ def test_a_name_that_is_a_suffix_alone_stays():
         ("pat1_0000_seg.nii.gz", "pat1_cropped_seg.nii.gz"),
         ("pat1_cropped_norm_seg.nii.gz", "pat1_cropped_seg.nii.gz"),
         ("pat1_cropped_seg.nii.gz", "pat1.nii.gz"),
+        ("pat1_seg.nrrd", "pat1.seg.nrrd"),
+        ("pat1.MGZ", "pat1_cropped_seg.mha"),
     ],
 )
 def test_label_maps_pair_however_they_are_named(tmp_path, prediction, reference):

@@ -79,13 +79,14 @@ def test_names_without_a_category_count_to_the_largest():
 def test_a_category_that_is_too_small_is_ignored_with_a_warning(caplog):
     names = [f"n{i}" for i in range(6)]
     with caplog.at_level(logging.WARNING):
-        draw_partition(
+        partition = draw_partition(
             names,
             train_fraction=0.5,
             valid_fraction=0.2,
             seed=1,
             strata={**dict.fromkeys(names, "a"), "n0": "b"},
         )
+    assert not partition.stratified
     assert "the split is not stratified: a category has too few cases" in caplog.text
 
 
@@ -97,6 +98,7 @@ def test_folds_ignore_categories_that_are_smaller_than_their_number(caplog):
     assert "the folds are not stratified: a category has fewer cases" in caplog.text
     plain = draw_folds(names, folds=3, valid_fraction=0, seed=1)
     assert [p.test for p in partitions] == [p.test for p in plain]
+    assert not any(p.stratified for p in partitions)
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5, 11])

@@ -169,7 +169,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(write):
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml: no such configuration file"):
         load_config(tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="found a folder without it"):
         load_config(tmp_path)
 
 

@@ -65,7 +65,10 @@ def test_only_cases_with_endpoints_have_the_required_scope(summary):
     assert row["dice"] == {
         "n": 0,
         "mean": None,
+        "sd": None,
         "median": None,
+        "q1": None,
+        "q3": None,
         "ci95_low": None,
         "ci95_high": None,
     }

@@ -4,7 +4,8 @@ import pytest
 from builders import make_scan, rotate
 
 from heartseg.errors import DataError
-from heartseg.exchange.grids import place_labels
+from heartseg.exchange.grids import place_labels, share_grid
+from heartseg.scans.volume import Volume, build_volume
 
 SCAN = make_scan()
 LABELS = SCAN.labels.astype(np.uint8)
@@ -71,3 +72,30 @@ def test_voxels_that_do_not_coincide_are_refused(change):
 
 def test_affines_that_differ_by_rounding_are_the_same_grid():
     np.testing.assert_array_equal(place(LABELS, AFFINE.astype(np.float32).astype(float)), LABELS)
+
+
+def test_label_maps_of_parts_come_onto_the_smallest_grid_that_holds_both():
+    first = cut(LABELS, AFFINE, (slice(2, 9), slice(1, 10), slice(3, 7)))
+    second = cut(LABELS, AFFINE, (slice(0, 7), slice(2, 8), slice(4, 8)))
+    turned = nibabel.Nifti1Image(*second).as_reoriented([[2, -1], [0, 1], [1, 1]])
+    maps = [build_volume(*first), build_volume(np.asarray(turned.dataobj), turned.affine)]
+
+    shared = share_grid(maps, sources=["a", "b"])
+
+    for found, box in zip(shared, [(2, 9, 1, 10, 3, 7), (0, 7, 2, 8, 4, 8)], strict=True):
+        expected = np.zeros_like(LABELS)
+        inside = tuple(slice(*box[2 * k : 2 * k + 2]) for k in range(3))
+        expected[inside] = LABELS[inside]
+        np.testing.assert_array_equal(found.voxels, expected[0:9, 1:10, 3:8])
+        np.testing.assert_allclose(
+            found.affine[:3, 3], (AFFINE @ [0, 1, 3, 1])[:3], rtol=0, atol=1e-4
+        )
+
+
+def test_label_maps_that_do_not_coincide_or_lie_far_apart_share_no_grid():
+    near = build_volume(LABELS, AFFINE)
+    for move, problem in ((0.5, "b: its voxels do not coincide"), (1e5, "a and b: .* too large")):
+        affine = near.affine.copy()
+        affine[:3, 3] += near.affine[:3, :3] @ (move, move, move)
+        with pytest.raises(DataError, match=problem):
+            share_grid([near, Volume(LABELS, affine, near.header)], sources=["a", "b"])

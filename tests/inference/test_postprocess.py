@@ -1,7 +1,8 @@
 import numpy as np
 
 from heartseg.inference.postprocess import clean_up, keep_largest_components, touches_border
-from heartseg.labels import HVSMR
+from heartseg.label_tables import ACDC
+from heartseg.labels import HVSMR, LabelTable, Structure
 
 
 def test_only_the_largest_component_of_each_structure_stays():
@@ -94,3 +95,16 @@ def test_structures_at_the_border_are_found():
     labels[2, 3, 3] = 2
 
     np.testing.assert_array_equal(touches_border(labels, 5), [True, False, False, True, False])
+
+
+def test_structures_of_other_data_sets_keep_their_components_and_their_size():
+    labels = np.zeros((12, 10, 10), np.uint8)
+    labels[1:9, 1:9, 1:9] = 3  # LV of ACDC
+    labels[10, 0:2, 0] = labels[10, 6:8, 9] = 2  # muscle in two parts
+    labels[11, 9, 9] = 1  # a right ventricle of one voxel
+
+    np.testing.assert_array_equal(clean_up(labels, ACDC), labels)
+    veins = LabelTable((HVSMR.structures[0], Structure(1, "PV", "pulmonary veins", (1, 2, 3))))
+    parts = np.zeros((12, 10, 10), np.uint8)
+    parts[2:9, 2:4, 2:4] = parts[11, 9, 9] = 1
+    np.testing.assert_array_equal(clean_up(parts, veins), parts)

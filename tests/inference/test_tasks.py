@@ -6,10 +6,11 @@ from heartseg.errors import DataError
 from heartseg.inference.tasks import Task, check_outputs, mark_unfinished, name_case, plan_tasks
 from heartseg.labels import HVSMR
 from heartseg.ownership import add_to_record
+from heartseg.scans.reading import ScanSource, find_scan
 
 
 def plan(inputs, output_dir, scan_formats=("label_map", "preview")):
-    return plan_tasks(
+    tasks, problems = plan_tasks(
         [Path(file) for file in inputs],
         output_dir,
         table=HVSMR,
@@ -17,6 +18,8 @@ def plan(inputs, output_dir, scan_formats=("label_map", "preview")):
         picture_formats=["mask"],
         image_suffix="_cropped_norm",
     )
+    assert problems == []
+    return tasks
 
 
 @pytest.mark.parametrize(
@@ -29,7 +32,7 @@ def plan(inputs, output_dir, scan_formats=("label_map", "preview")):
     ],
 )
 def test_a_case_is_named_by_its_file(file, case):
-    assert name_case(Path(file), image_suffix="_cropped_norm") == case
+    assert name_case(find_scan(Path(file)), image_suffix="_cropped_norm") == case
 
 
 def test_results_of_scans_and_pictures_are_named_by_their_formats(tmp_path):
@@ -69,8 +72,12 @@ def test_no_result_replaces_an_input(tmp_path):
 
 def test_a_task_for_another_process_has_absolute_paths(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    task = Task(Path("in/a.nii"), "a", {"label_map": (Path("out/a_seg.nii.gz"),)})
+    file = Path("in/a.nii")
+    files = {"label_map": (Path("out/a_seg.nii.gz"),)}
 
-    assert task.absolute() == Task(
-        tmp_path / "in/a.nii", "a", {"label_map": (tmp_path / "out/a_seg.nii.gz",)}
+    assert Task(file, "a", files, ScanSource(file, "a")).absolute() == Task(
+        tmp_path / file,
+        "a",
+        {"label_map": (tmp_path / "out/a_seg.nii.gz",)},
+        ScanSource(tmp_path / file, "a"),
     )

@@ -16,6 +16,7 @@ from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.plausibility import find_notices, is_doubtful
 from heartseg.inference.views import View, measure_stability, softmax
 from heartseg.inference.whole_heart import WholeHeartSegmenter
+from heartseg.label_tables import ACDC
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.modelfile.description import ModelDescription
 from heartseg.modelfile.packaged import CALIBRATION, describe_packaged, is_installed, load_packaged
@@ -275,3 +276,11 @@ def test_without_a_calibration_nothing_is_called_doubtful_or_hopeless():
     assert list(find_notices(labels, stability, affine, None)) == []
     (notice,) = find_notices(labels, stability, affine, CALIBRATION)
     assert "agree only to 0.40 (0.93 or more" in notice
+
+
+def test_how_large_a_heart_is_is_known_of_the_structures_of_hvsmr_only():
+    labels, stability = np.ones((10, 10, 10), np.uint8), np.array([0.9])
+    tiny = np.diag([0.5, 0.5, 0.5, 1.0])  # 0.125 mL
+    (notice,) = find_notices(labels, stability, tiny, None, HVSMR)
+    assert notice.startswith("all structures together have 0.125 mL")
+    assert list(find_notices(labels, stability, tiny, None, ACDC)) == []

@@ -2,6 +2,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from package_weights import write_packaged
@@ -9,6 +10,7 @@ from package_weights import write_packaged
 from heartseg.cohort.leakage import PartContents
 from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.errors import ModelError
+from heartseg.inference.network import compile_volume_predict
 from heartseg.modelfile.packaged import (
     DESCRIPTION,
     PACKAGED_DIR,
@@ -62,6 +64,33 @@ def test_weights_are_read_as_written_in_half_precision(folder):
     for a, b in zip(original.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(a.astype(np.float16).astype(np.float32), b)
     assert loaded.dtype_policy.name == "float32"
+
+
+@pytest.mark.parametrize(
+    ("data_format", "floatx", "policy"),
+    [("channels_first", "float32", "float32"), ("channels_last", "float16", "mixed_float16")],
+)
+def test_settings_of_the_program_around_change_no_result(folder, data_format, floatx, policy):
+    images = np.random.default_rng(0).random((1, 8, 12, 4, 1)).astype(np.float32)
+    expected = compile_volume_predict(load_packaged(folder))(images)
+    config = keras.config
+    before = config.image_data_format(), config.floatx(), config.epsilon(), config.dtype_policy()
+    config.set_image_data_format(data_format)
+    config.set_floatx(floatx)
+    config.set_epsilon(0.125)
+    config.set_dtype_policy(policy)
+    try:
+        found = compile_volume_predict(load_packaged(folder))(images)
+        after = config.image_data_format(), config.floatx(), config.epsilon()
+
+        np.testing.assert_array_equal(found, expected)
+        assert after == (data_format, floatx, 0.125)
+        assert config.dtype_policy().name == policy
+    finally:
+        config.set_image_data_format(before[0])
+        config.set_floatx(before[1])
+        config.set_epsilon(before[2])
+        config.set_dtype_policy(before[3])
 
 
 def test_one_changed_byte_is_noticed(folder):

@@ -86,3 +86,17 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         draw_curves(tmp_path / "file" / "a.png", [1], {"loss": [1.0]})
+
+
+def test_curves_of_structures_have_their_colours_and_the_legend_hides_no_curve(tmp_path, figures):
+    curves = {"mean": [0.1, 0.2], "dice_LV": [0.1, 0.3], "val_dice_LV": [0.1, 0.2]}
+
+    draw_curves(tmp_path / "a.png", [1, 2], curves, {"dice_LV": (213, 94, 0)})
+
+    (axes,), (legend,) = figures[0].axes, figures[0].legends
+    colors = {line.get_label(): to_hex(line.get_color()) for line in axes.lines}
+    assert colors["dice_LV"] == colors["val_dice_LV"] == "#d55e00"
+    assert colors["mean"] == "#000000"
+    box, beside = axes.get_window_extent(), legend.get_window_extent()
+    assert beside.x0 >= box.x1
+    assert beside.x1 <= 800

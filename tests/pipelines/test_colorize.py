@@ -3,10 +3,15 @@ import nibabel
 import numpy as np
 import pytest
 from builders import list_visible
+from dicom_builders import write_classic
+from itk_images import write_itk
 
 from heartseg.errors import BatchError, DataError
+from heartseg.exchange.dicom_seg import write_dicom_seg
+from heartseg.exchange.slicer import write_seg_nrrd
 from heartseg.labels import HVSMR
 from heartseg.pipelines.colorize import run_colorize
+from heartseg.scans.dicom_series import choose_series
 from heartseg.scans.geometry import SliceLayout
 
 SHAPE = (14, 11, 9)
@@ -229,3 +234,28 @@ def test_conflicting_results_and_options_are_errors_before_any_work(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         run_colorize([tmp_path / "gone.png"], table=HVSMR, output_dir=out)
     assert not out.exists()
+
+
+def test_label_maps_of_every_format_have_the_colours_of_nifti(tmp_path):
+    labels, inputs = random_labels(), tmp_path / "in"
+    write_scan(inputs / "a.nii.gz", labels)
+    image = random_labels(seed=1).astype(np.uint16)
+    dicom = write_classic(tmp_path / "dicom", image, AFFINE)
+    write_itk(inputs / "b.nrrd", labels, AFFINE)
+    write_itk(inputs / "c.mha", labels, AFFINE)
+    nibabel.save(nibabel.MGHImage(labels, AFFINE), inputs / "d.mgz")
+    write_seg_nrrd(inputs / "e.seg.nrrd", labels, affine=AFFINE, table=HVSMR)
+    seg = inputs / "f.seg.dcm"
+    write_dicom_seg(seg, labels, affine=AFFINE, series=choose_series(dicom), table=HVSMR)
+
+    result = run_colorize([inputs], table=HVSMR, output_dir=tmp_path / "out")
+
+    assert result.num_inputs == 6
+    pictures = [tmp_path / "out" / "a" / picture for picture in names(tmp_path / "out" / "a")]
+    for name in "bcdef":
+        others = [tmp_path / "out" / name / other for other in names(tmp_path / "out" / name)]
+        for picture, other in zip(pictures, others, strict=True):
+            np.testing.assert_array_equal(read_rgb(other), read_rgb(picture))
+    # Over the series that the DICOM SEG refers to.
+    run_colorize([seg], table=HVSMR, output_dir=tmp_path / "over", overlay=dicom)
+    assert len(names(tmp_path / "over" / "f")) == 2 * len(pictures)

@@ -237,6 +237,19 @@ def test_a_folder_of_the_data_set_gives_its_images_only(config, tmp_path):
     assert [row["case"] for row in rows] == ["pat2"] * 8 + ["pat10"] * 8
 
 
+def test_results_in_the_folder_of_the_inputs_are_not_taken_for_inputs(run_dir, tmp_path):
+    config = make_config(run_dir, {"outputs": ["label_map", "preview", "slicer", "split"]})
+    write_scan(tmp_path / "scan.nii.gz")
+    write_picture(tmp_path / "slice.jpg")
+
+    first = run_infer(config, [tmp_path], output_dir=tmp_path)
+    second = run_infer(config, [tmp_path], output_dir=tmp_path, overwrite=True)
+
+    assert (first.num_volumes, first.num_pictures) == (1, 1)
+    assert (second.num_volumes, second.num_pictures) == (1, 1)
+    assert len(read_rows(tmp_path / "volumes.csv")) == 8
+
+
 def test_without_input_the_configured_folder_is_segmented_into_the_run(run_dir, tmp_path):
     write_picture(tmp_path / "in" / "a.png")
     config = make_config(run_dir, {"images_dir": tmp_path / "in"})

@@ -8,12 +8,18 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from dicom_builders import write_classic
+from itk_images import write_itk
 
+import heartseg
 from heartseg.config.schema import Config, DataConfig, EvaluateConfig, ParallelConfig
 from heartseg.errors import BatchError, DataError
+from heartseg.exchange.dicom_seg import write_dicom_seg
+from heartseg.exchange.slicer import write_seg_nrrd
 from heartseg.labels import HVSMR
 from heartseg.pipelines.compare import run_comparison
 from heartseg.pipelines.score_label_maps import run_scoring
+from heartseg.scans.dicom_series import choose_series
 from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.provenance import Provenance, abbreviate
 from heartseg.scans.volume import read_label_map, write_label_map
@@ -387,3 +393,104 @@ def test_a_tilted_gantry_has_volumes_by_the_determinant_and_true_distances(tmp_p
     assert float(row["hd95_mm"]) == pytest.approx(6.0, abs=0.01)
     assert float(row["volume_prediction_ml"]) == pytest.approx(65.0)
     assert float(row["volume_reference_ml"]) == pytest.approx(50.0)
+
+
+def cut(labels, affine=AFFINE):
+    """Return the box around what is labelled, as 3D Slicer may save it, and its affine."""
+    low, high = np.argwhere(labels).min(axis=0), np.argwhere(labels).max(axis=0) + 1
+    moved = np.array(affine, float)
+    moved[:3, 3] += affine[:3, :3] @ low
+    return labels[tuple(map(slice, low, high))], moved
+
+
+def save_as(folder, case, kind, labels, dicom):
+    """Write a label map in one of the formats that other tools write."""
+    file = folder / f"{case}.{kind}"
+    folder.mkdir(exist_ok=True)
+    if kind in ("nrrd", "mha"):
+        write_itk(file, labels, AFFINE)
+    elif kind == "mgz":
+        nibabel.save(nibabel.MGHImage(labels, AFFINE), file)
+    elif kind == "seg.nrrd":
+        write_seg_nrrd(file, labels, affine=AFFINE, table=HVSMR)
+    elif kind == "cut.seg.nrrd":
+        file = folder / f"{case}.seg.nrrd"
+        voxels, affine = cut(labels)
+        write_seg_nrrd(file, voxels, affine=affine, table=HVSMR)
+    elif kind == "seg.dcm":
+        write_dicom_seg(file, labels, affine=AFFINE, series=dicom, table=HVSMR)
+    else:
+        save(file, labels)
+    return file
+
+
+KINDS = ("nii.gz", "nrrd", "mha", "mgz", "seg.nrrd", "cut.seg.nrrd", "seg.dcm")
+
+
+def test_label_maps_of_every_format_have_the_scores_of_nifti(tmp_path):
+    dicom = choose_series(write_classic(tmp_path / "dicom", heart().astype(np.uint16), AFFINE))
+    found, true = heart(shift=1), heart()
+    for number, kind in enumerate(KINDS):
+        save_as(tmp_path / "predictions", f"p{number}", kind, found, dicom)
+        save(tmp_path / "references" / f"p{number}_seg.nii.gz", true)
+        save(tmp_path / "references" / f"p{number}_endpoints.nii.gz", heart(shift=3))
+        save_as(tmp_path / "references", f"r{number}", kind, true, dicom)
+        save(tmp_path / "predictions" / f"r{number}.nii.gz", found)
+    # Images of a series are no label maps, and take no part.
+    shutil.copy(next((tmp_path / "dicom").iterdir()), tmp_path / "references" / "slice.dcm")
+
+    folders = tmp_path / "predictions", tmp_path / "references"
+    result = run_scoring(CONFIG, *folders, endpoints_dir=tmp_path / "references")
+
+    rows = rows_of(result.output_dir)
+    assert {case for case, _, _ in rows} == {f"{p}{n}" for p in "pr" for n in range(len(KINDS))}
+    for scope, cases in (("full", "pr"), ("required", "p")):
+        expected = {s: r for (c, s, x), r in rows.items() if (c, x) == ("p0", scope)}
+        assert 0.5 < float(expected["LV"]["dice"]) < 1
+        for (case, structure, found_in), row in rows.items():
+            if found_in == scope and case[0] in cases:
+                same = {**row, "case": "p0"}
+                assert same == expected[structure], (case, structure)
+
+
+def test_what_lies_outside_of_a_reference_that_is_cut_counts(tmp_path):
+    true, found = heart(), heart()
+    found[0, 0, 0] = 1
+    voxels, affine = cut(true)
+    (tmp_path / "references").mkdir()
+    write_seg_nrrd(tmp_path / "references" / "a.seg.nrrd", voxels, affine=affine, table=HVSMR)
+    save(tmp_path / "predictions" / "a.nii.gz", found)
+
+    run_scoring(CONFIG, tmp_path / "predictions", tmp_path / "references")
+
+    row = rows_of(tmp_path / "predictions" / "evaluation")["a", "LV", "full"]
+    assert float(row["dice"]) == pytest.approx(2 * 64 / (64 + 65))
+    files = tmp_path / "predictions" / "a.nii.gz", tmp_path / "references" / "a.seg.nrrd"
+    assert heartseg.score(*files).rows()[0]["dice"] == pytest.approx(2 * 64 / (64 + 65))
+
+
+def test_nothing_is_resampled_onto_a_reference_that_is_cut(tmp_path):
+    voxels, affine = cut(heart())
+    (tmp_path / "references").mkdir()
+    write_seg_nrrd(tmp_path / "references" / "a.seg.nrrd", voxels, affine=affine, table=HVSMR)
+    moved = np.array(AFFINE)
+    moved[:3, 3] += 0.4
+    save(tmp_path / "predictions" / "a.nii.gz", heart(), affine=moved)
+
+    folders = tmp_path / "predictions", tmp_path / "references"
+    for resample, problem in ((False, "do not coincide"), (True, "labelled part of its scan only")):
+        with pytest.raises(BatchError) as error:
+            run_scoring(CONFIG, *folders, resample=resample)
+        assert problem in error.value.problems[0]
+
+
+def test_the_copies_that_infer_writes_for_other_programs_are_left_out(tmp_path):
+    save(tmp_path / "predictions" / "a_seg.nii.gz", heart())
+    save_as(tmp_path / "predictions", "a", "seg.nrrd", heart(shift=2), None)
+    save(tmp_path / "references" / "a.nii.gz", heart())
+
+    result = run_scoring(CONFIG, tmp_path / "predictions", tmp_path / "references")
+
+    assert float(rows_of(result.output_dir)["a", "LV", "full"]["dice"]) == 1
+    [warning] = [w for w in summary_of(result.output_dir)["warnings"] if "left out" in w]
+    assert warning.endswith("a.seg.nrrd.")

@@ -17,7 +17,14 @@ import nibabel
 import numpy as np
 import pytest
 from builders import make_scan, read_tree, write_nifti
+from dicom_builders import SECRETS, make_classic, make_enhanced, save, write_archive, write_classic
+from itk_images import write_itk
 from PIL import Image
+
+from heartseg.labels import HVSMR
+from heartseg.modelfile.checkpoint import save_model
+from heartseg.networks.unet import build_unet
+from heartseg.slices.recipe import SliceRecipe
 
 SCAN = make_scan((9, 8, 7))
 MAX_BYTES = 2 * 10**9
@@ -208,3 +215,170 @@ def test_colorize_reports_each_bad_picture_and_does_the_others(tmp_path):
         assert problem is None or problem in lines[0]
     assert {file: after[file] for file in before} == before
     assert all(file.startswith("out/") for file in after.keys() - before.keys())
+
+
+GRID = make_scan((9, 8, 7), axes="LPS").affine
+VALUES = (SCAN.image * 1000 + 100).astype(np.int16)
+LABEL_MAP = SCAN.labels.astype(np.uint8)
+
+
+def packed(write, voxels, suffix, folder):
+    """Return the bytes of a file of another format."""
+    file = folder / f"made{suffix}"
+    write(file, voxels)
+    return file.read_bytes()
+
+
+def itk(file, voxels):
+    write_itk(file, voxels, GRID)
+
+
+def mgh(file, voxels):
+    nibabel.save(nibabel.MGHImage(voxels, GRID), file)
+
+
+def make_foreign(folder, voxels):
+    """Return files of the other formats by name: content, and the error or None if it is good."""
+    nrrd, mha = packed(itk, voxels, ".nrrd", folder), packed(itk, voxels, ".mha", folder)
+    mgz = packed(mgh, voxels, ".mgz", folder)
+    return {
+        "good1.nrrd": (nrrd, None),
+        "good2.mha": (mha, None),
+        "good3.MGZ": (mgz, None),
+        "claims_n.nrrd": (
+            nrrd.replace(b"sizes: 9 8 7", b"sizes: 9000 8000 70"),
+            "too large|too short|truncated",
+        ),
+        "no_space.nrrd": (
+            nrrd.replace(b"left-posterior-superior", b"scanner-xyz"),
+            "does not say how it lies in the patient",
+        ),
+        "outside.nrrd": (
+            nrrd.partition(b"\n\n")[0] + b"\ndata file: ../../../etc/passwd\n\n",
+            "must lie|its folder|not a readable NRRD",
+        ),
+        "cut_n.nrrd": (nrrd[:-40], "NRRD"),
+        "text_n.nrrd": (b"patient name: nobody", "not a readable NRRD file"),
+        "claims_m.mha": (
+            mha.replace(b"DimSize = 9 8 7", b"DimSize = 9000 8000 70"),
+            "too large|too short|truncated",
+        ),
+        "channels.mha": (mha.replace(b"NDims = 3", b"NDims = 4"), "MetaImage|expected one 3D"),
+        "cut_m.mha": (mha[:-40], "MetaImage|truncated"),
+        "empty.mha": (b"", "it has no MetaImage header"),
+        "cut_g.mgz": (mgz[:-20], "MGH"),
+        "text_g.mgz": (b"hello", "MGH"),
+    }
+
+
+def write_foreign(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (content, _) in files.items():
+        (folder / name).write_bytes(content)
+    (folder / "._good1.nrrd").write_bytes(b"resource fork")
+    (folder / "gone.mha").symlink_to("nowhere/gone.mha")
+    return {**files, "gone.mha": (b"", "link to a file that is not there|no such file")}
+
+
+def check_foreign(folder, files, stderr, is_done):
+    for name, (_, problem) in files.items():
+        lines = lines_about(f"{folder}/{name}: ", stderr)
+        assert (len(lines), is_done(name)) == ((0, True) if problem is None else (1, False)), name
+        assert problem is None or any(part in lines[0] for part in problem.split("|")), lines
+    assert not lines_about("._good1", stderr)
+
+
+def test_infer_reports_each_bad_scan_and_does_the_others(tmp_path):
+    files = write_foreign(tmp_path / "in", make_foreign(tmp_path, VALUES))
+    write_archive(tmp_path / "in" / "good4.zip", write_classic(tmp_path / "good5", VALUES, GRID))
+    (tmp_path / "in" / "bad.zip").write_bytes(b"PK\x03\x04" + bytes(60))
+    save(make_enhanced(VALUES, GRID), tmp_path / "good6.dcm")
+    broken = write_classic(tmp_path / "broken", VALUES, GRID)
+    cut = sorted(broken.iterdir())[2]
+    cut.write_bytes(cut.read_bytes()[:300])
+    missing = make_classic(VALUES, GRID)
+    for number, image in enumerate(missing[:3] + missing[4:]):
+        save(image, tmp_path / "missing" / f"{number}.dcm")
+    for number in (1, 2):
+        write_classic(
+            tmp_path / "two" / str(number),
+            VALUES,
+            GRID,
+            SeriesInstanceUID=f"1.2.{number}",
+            SeriesNumber=number,
+        )
+    (tmp_path / "nothing").mkdir()
+    write_slice_model(tmp_path / "run")
+    (tmp_path / "config.yaml").write_text("run_dir: run\ninfer: {outputs: [label_map]}\n")
+    before = read_tree(tmp_path)
+    folders = ("good5", "good6.dcm", "broken", "missing", "two", "nothing")
+
+    code, printed, stderr = run(
+        tmp_path, *("infer", "config.yaml", "in", *folders, "--output", "out")
+    )
+
+    assert (code, printed) == (1, [])
+    after = read_tree(tmp_path)
+    check_foreign(
+        "in", files, stderr, lambda name: f"out/{name.rpartition('.')[0]}_seg.nii.gz" in after
+    )
+    for number in range(1, 7):
+        assert f"out/good{number}_seg.nii.gz" in after
+    for start, problem in (
+        ("in/bad.zip: ", "not a readable .zip archive"),
+        ("broken: ", "1 of its DICOM files cannot be read"),
+        ("missing: series 3", "slices are missing: between slices 3 and 4"),
+        ("two: holds 2 series", "choose one by its number with --series"),
+        ("nothing: ", "expected files that end in"),
+    ):
+        [line] = lines_about(start, stderr)
+        assert problem in line
+    assert not [secret for secret in SECRETS if secret in stderr]
+    assert {file: after[file] for file in before} == before
+    assert all(file.startswith("out/") for file in after.keys() - before.keys())
+
+
+def write_slice_model(run_dir):
+    """Write a run whose model is a small random network."""
+    recipe = SliceRecipe(
+        image_height=32, image_width=32, image_channels=1, window="percentile", window_range=(0, 99)
+    )
+    model = build_unet(image_size=(32, 32), image_channels=1, num_layers=2, base_filters=2, seed=1)
+    labels = [
+        {"value": s.value, "key": s.key, "name": s.name, "color": list(s.color)}
+        for s in HVSMR.structures
+    ]
+    run_dir.mkdir()
+    save_model(model, run_dir / "best.keras", {"recipe": recipe.to_dict(), "labels": labels})
+
+
+DONE = {
+    "colorize": lambda out, name: (out / name / f"{name}_003.png").is_file(),
+    "surfaces": lambda out, name: (out / f"{name}_heart.glb").is_file(),
+    "evaluate": lambda out, name: f"\n{name},LV," in (out / "cases.csv").read_text(),
+}
+
+
+@pytest.mark.parametrize("command", DONE)
+def test_commands_for_label_maps_report_each_bad_one_and_do_the_others(tmp_path, command):
+    files = write_foreign(tmp_path / "in", make_foreign(tmp_path, LABEL_MAP))
+    # Images of a DICOM series are no label maps: they are left out.
+    for number, image in enumerate(make_classic(VALUES, GRID)):
+        save(image, tmp_path / "in" / f"{number}.dcm")
+    arguments = [command, "in", "--output", "out"]
+    if command == "evaluate":
+        arguments = [command, "--predictions", "in", "--references", "true", "--output", "out"]
+        arguments += ["--set", "parallel.jobs=1", "--set", "evaluate.num_bootstrap=50"]
+        for name in files:
+            write_nifti(tmp_path / "true" / f"{Path(name).stem}.nii.gz", LABEL_MAP, GRID)
+    before = read_tree(tmp_path)
+
+    code, printed, stderr = run(tmp_path, *arguments)
+
+    assert (code, printed) == (1, [])
+    done = DONE[command]
+    check_foreign("in", files, stderr, lambda name: done(tmp_path / "out", Path(name).stem))
+    after = read_tree(tmp_path)
+    assert {file: after[file] for file in before} == before
+    assert all(file.startswith("out/") for file in after.keys() - before.keys())
+    assert not [secret for secret in SECRETS if secret in stderr]

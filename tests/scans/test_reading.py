@@ -13,9 +13,10 @@ from itk_images import write_itk
 from heartseg.errors import DataError
 from heartseg.scans.reading import (
     SCAN_SUFFIXES,
+    find_scan,
     is_dicom,
     is_scan,
-    name_scan,
+    name_file,
     read_scan,
     read_scan_image,
 )
@@ -83,24 +84,42 @@ def test_a_scan_is_told_by_its_name_and_a_folder_by_its_files(scans, tmp_path):
     assert [is_dicom(scans / name) for name in ("series", "a.zip", "a.nrrd")] == [True, True, False]
 
 
+def test_a_dicom_file_is_told_by_its_content_whatever_its_name(scans, tmp_path):
+    for name in ("IM000001", "1.2.840.113"):
+        (tmp_path / name).write_bytes((scans / "a.dcm").read_bytes())
+        assert is_scan(tmp_path / name)
+        np.testing.assert_array_equal(read_scan(tmp_path / name).voxels, VOXELS)
+    (tmp_path / "notes").write_text("text")
+    assert not is_scan(tmp_path / "notes")
+
+
 def test_results_are_named_by_the_file_or_folder(scans, tmp_path):
     folder = write_classic(tmp_path / "heart.2", VOXELS, AFFINE)
     paths = (scans / "a.nii.gz", scans / "a.mgz", scans / "a.zip", scans / "series", folder)
-    assert [name_scan(path) for path in paths] == ["a", "a", "a", "series", "heart.2"]
+    assert [find_scan(path).name for path in paths] == ["a", "a", "a", "series", "heart.2"]
 
 
-def test_what_cannot_be_read_keeps_its_name(tmp_path):
-    (tmp_path / "a.zip").write_bytes(b"text")
-    assert [name_scan(path) for path in (tmp_path / "a.zip", tmp_path / "none.dcm")] == [
-        "a",
-        "none",
-    ]
-
-
-@pytest.mark.parametrize("name", ["Doe_Jane", "export ID-4711", "20240229-mr"])
+@pytest.mark.parametrize(
+    "name", ["Doe_Jane", "export ID-4711", "20240229-mr", "2024-02-29", "29.02.2024", "id_4711"]
+)
 def test_results_of_a_folder_named_after_the_patient_are_not(tmp_path, name):
     assert IDENTITY["PatientName"] == "DOE^JANE"
-    assert name_scan(write_classic(tmp_path / name, VOXELS, AFFINE)) == "scan"
+    assert find_scan(write_classic(tmp_path / name, VOXELS, AFFINE)).name == "scan"
+
+
+@pytest.mark.parametrize("name", ["Müller", "Mu\u0308ller", "MULLER", "山田"])
+def test_accents_and_other_scripts_do_not_hide_a_name(tmp_path, name):
+    values = {"PatientName": "Müller^Uwe=山田^太郎", "SpecificCharacterSet": "ISO_IR 192"}
+    assert find_scan(write_classic(tmp_path / name, VOXELS, AFFINE, **values)).name == "scan"
+
+
+def test_a_file_that_is_named_after_the_patient_is_shown_without_its_name(tmp_path, scans):
+    files = [save(make_enhanced(VOXELS, AFFINE), tmp_path / f"{n}.dcm") for n in ("DOE", "heart")]
+    assert [name_file(file) for file in (*files, scans / "a.nrrd")] == [
+        "scan",
+        "heart.dcm",
+        "a.nrrd",
+    ]
 
 
 def test_values_that_are_not_finite_count_as_zero_in_every_format(tmp_path, caplog):

@@ -98,7 +98,7 @@ def test_the_window_follows_the_heart_not_the_border_of_the_source(phantom):
     assert wide.tissues.shape == (100, 130, 100)
     fractions = [1 - sample(wide, seed).shares[..., 0].mean() for seed in range(8)]
     # Half or more of the samples show the box around the heart and little else.
-    (low, high) = find_heart(wide.tissues)
+    (low, high) = find_heart(wide.labels, 9)
     heart = np.count_nonzero(wide.labels) / np.prod((high - low) / HEART_FRACTION)
     assert np.median(fractions) > 0.6 * heart
     assert min(fractions) < 0.6 * heart

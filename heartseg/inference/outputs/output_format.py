@@ -19,10 +19,12 @@ class OutputFormat(Generic[Result]):
             ``{structure}`` stands for one file per structure, named by its key.
         write: Writes the files, given in the order of ``endings``; raises DataError if it cannot.
             What is slow to import and not needed by every format is imported in there.
+        needs_dicom: Whether the files refer to a DICOM series, so that the scan must be one.
     """
 
     endings: tuple[str, ...]
     write: Callable[[Sequence[Path], Result], None]
+    needs_dicom: bool = False
 
     def name_files(self, folder: Path, case: str, table: LabelTable) -> tuple[Path, ...]:
         """Return the files of a case, in the order in which ``write`` takes them."""
@@ -31,14 +33,16 @@ class OutputFormat(Generic[Result]):
         )
 
 
-def one_file(ending: str, write: Callable[[Path, Result], None]) -> OutputFormat[Result]:
+def one_file(
+    ending: str, write: Callable[[Path, Result], None], *, needs_dicom: bool = False
+) -> OutputFormat[Result]:
     """Describe a format of a single file, with a function that writes one."""
 
     def write_it(files: Sequence[Path], result: Result) -> None:
         [file] = files
         write(file, result)
 
-    return OutputFormat((ending,), write_it)
+    return OutputFormat((ending,), write_it, needs_dicom)
 
 
 def _expand(ending: str, table: LabelTable) -> list[str]:

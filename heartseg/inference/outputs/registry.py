@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from heartseg.errors import ConfigError
+from heartseg.errors import ConfigError, DataError
+from heartseg.inference.outputs.dicom_seg import DICOM_SEG
 from heartseg.inference.outputs.label_map import LABEL_MAP
 from heartseg.inference.outputs.mask import MASK
 from heartseg.inference.outputs.movie import MOVIE_GIF, MOVIE_MP4, MOVIE_WEBM
@@ -17,6 +18,7 @@ from heartseg.inference.outputs.split import SPLIT
 from heartseg.inference.outputs.suggestion import SUGGESTION
 from heartseg.inference.results import SegmentedPicture, SegmentedScan
 from heartseg.labels import LabelTable
+from heartseg.scans.dicom_series import Series
 
 SCAN_FORMATS: Mapping[str, OutputFormat[SegmentedScan]] = {
     "label_map": LABEL_MAP,
@@ -28,6 +30,7 @@ SCAN_FORMATS: Mapping[str, OutputFormat[SegmentedScan]] = {
     "slicer": SLICER,
     "split": SPLIT,
     "suggestion": SUGGESTION,
+    "dicom_seg": DICOM_SEG,
 }
 PICTURE_FORMATS: Mapping[str, OutputFormat[SegmentedPicture]] = {
     "mask": MASK,
@@ -70,6 +73,26 @@ def name_files(
             f"{option}: expected output formats ({', '.join(formats)}), found {', '.join(unknown)}"
         )
     return {name: formats[name].name_files(folder, case, table) for name in wanted}
+
+
+def check_source(chosen: Iterable[str], series: Series | None, *, source: str) -> None:
+    """Make sure that the wanted formats can be written of a scan.
+
+    Args:
+        chosen: Names of output formats of a scan.
+        series: The DICOM series that the scan was read from, if it was.
+        source: What to call the scan in the error, usually its file.
+
+    Raises:
+        DataError: If one needs a DICOM series and the scan is none.
+    """
+    for name in chosen:
+        if series is None and name in SCAN_FORMATS and SCAN_FORMATS[name].needs_dicom:
+            raise DataError(
+                f"{source}: expected a DICOM series, to which the output format {name} "
+                f"(--{name.replace('_', '-')}) refers; name the DICOM folder that the scan comes "
+                f"from, or leave out {name}"
+            )
 
 
 def write_files(

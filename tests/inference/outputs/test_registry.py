@@ -47,6 +47,7 @@ def test_the_files_of_every_format_have_their_published_names():
         "movie_mp4": ["out/pat4_overlay.mp4"],
         "slicer": ["out/pat4.seg.nrrd", "out/pat4.ctbl"],
         "split": ["out/pat4_LV.nii.gz", "out/pat4_RV.nii.gz"],
+        "dicom_seg": ["out/pat4.seg.dcm"],
     }
     files = name_files(PICTURE_FORMATS, PICTURE_FORMATS, folder=Path(), case="a_012", table=TABLE)
     assert list(files.values()) == [(Path("a_012.png"),), (Path("a_012_overlay.png"),)]

@@ -1,0 +1,1 @@
+"""Whole studies: commands one after the other, for every fold. It stands above the pipelines."""
