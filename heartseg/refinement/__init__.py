@@ -1,1 +1,1 @@
-"""From a few corrected slices of a scan to its full segmentation, and which slices to draw."""
+"""From a few corrected slices of a scan to its full segmentation."""
