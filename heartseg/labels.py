@@ -1,7 +1,7 @@
 """The structures of the heart: their values, names and colours, and colour <-> label."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -108,6 +108,10 @@ class LabelTable:
     def foreground(self) -> tuple[Structure, ...]:
         """All structures except the background, in the order of their values."""
         return self.structures[1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is computed: a process that receives the table makes its own."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def palette(self) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 import csv
 import doctest
+import json
 import logging
 import os
 import subprocess
@@ -146,14 +147,37 @@ def test_the_files_are_those_of_the_command(run_dir, scan_file, tmp_path):
     run_infer(config, [scan_file], output_dir=tmp_path / "command")
 
     result = heartseg.segment(scan_file, model=run_dir)
-    files = result.save(tmp_path / "api", formats=["label_map", "preview", "movie_gif"])
+    files = result.save(tmp_path / "api", formats=["label_map", "preview", "numbers", "movie_gif"])
 
     assert read_tree(tmp_path / "api") == read_tree(tmp_path / "command")
     assert [file.name for file in files] == [
         "pat4_seg.nii.gz",
         "pat4_preview.png",
+        "pat4.json",
         "pat4_overlay.gif",
     ]
+
+
+def test_what_is_saved_can_be_restricted_and_indexed(run_dir, scan_file, tmp_path):
+    result = heartseg.segment(scan_file, model=run_dir)
+
+    files = result.save(
+        tmp_path, formats=["numbers", "surfaces", "split"], structures=["LV", "PA"], bsa_m2=0.5
+    )
+
+    assert {file.name for file in files} == {
+        "pat4.json",
+        *("pat4_LV.nii.gz", "pat4_PA.nii.gz", "pat4_LV.stl", "pat4_PA.stl"),
+        *("pat4_blood_pool.stl", "pat4_heart.glb"),
+    }
+    numbers = json.loads((tmp_path / "pat4.json").read_text())
+    assert list(numbers["structures"]) == ["LV", "PA"]
+    left = numbers["structures"]["LV"]
+    assert left["volume_ml_per_m2"] == pytest.approx(2 * result.volumes_ml["LV"], abs=2e-4)
+    assert left["surface_area_mm2"] > 0
+    with pytest.raises(DataError, match=r"body surface area: expected 0\.05 to 4 m2, got 40"):
+        result.save(tmp_path / "other", bsa_m2=40)
+    assert not (tmp_path / "other").exists()
 
 
 def test_saving_keeps_what_is_there(segmenter, scan_file, tmp_path):

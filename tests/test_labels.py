@@ -1,3 +1,4 @@
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -75,6 +76,18 @@ def test_a_value_outside_the_table_is_refused(value, found):
 
 def test_every_colour_but_the_nine_is_unknown():
     assert np.count_nonzero(HVSMR.color_codes != 255) == 9
+
+
+def test_what_is_computed_of_a_table_does_not_travel_to_other_processes():
+    table = LabelTable(HVSMR.structures)
+    codes = table.color_codes
+
+    content = pickle.dumps(table)
+
+    assert len(content) < 5000 < codes.nbytes
+    received = pickle.loads(content)  # noqa: S301 - made a line ago
+    assert received == table
+    np.testing.assert_array_equal(received.color_codes, codes)
 
 
 def test_structures_may_come_in_any_order():

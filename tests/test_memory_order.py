@@ -14,18 +14,19 @@ from layouts import LAYOUTS, Call, check_layout
 import heartseg
 from heartseg.evaluation.overlap import confusion_matrix, dice_per_label
 from heartseg.evaluation.scoring import LabelPair, score_case
-from heartseg.inference.postprocess import clean_up, keep_largest_components, touches_border
+from heartseg.inference.postprocess import clean_up, keep_largest_components
 from heartseg.inference.segmenter import SliceSegmenter
 from heartseg.inference.slice_prediction import predict_slices, predict_volume
 from heartseg.inference.volumetry import measure_volumes
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR, LabelTable
-from heartseg.measurements.structures import measure_structures
+from heartseg.measurements.shapes import measure_shapes
+from heartseg.measurements.structures import measure_structures, touches_border
 from heartseg.modelfile.description import ModelDescription
 from heartseg.scans.volume import Volume
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.surfaces.distances import corner_codes, surface_distances
-from heartseg.surfaces.label_surfaces import build_surfaces
+from heartseg.surfaces.label_surfaces import build_surfaces, fit_heart
 from heartseg.surfaces.mesh import build_mesh, coarsen
 from heartseg.surfaces.wall import build_wall
 
@@ -127,8 +128,11 @@ CALLS = {
     "build_surfaces": Call(surfaces_of, (LABELS,)),
     "build_wall": Call(wall_of, (LABELS, ZONES)),
     "measure_structures": Call(
-        lambda labels, image: repr(measure_structures(labels, AFFINE, HVSMR, image)),
+        lambda labels, image: repr(measure_structures(labels, AFFINE, HVSMR.foreground, image)),
         (LABELS, IMAGE),
+    ),
+    "measure_shapes": Call(
+        lambda labels: repr(measure_shapes(fit_heart(labels, AFFINE, HVSMR))), (LABELS,)
     ),
     "coarsen": Call(lambda mask: coarsen(mask, (2, 3, 2)), (MASK,)),
     "score_case": Call(score, (OTHER_LABELS, LABELS, ZONES)),

@@ -13,6 +13,7 @@ Without RUN_DIR, only the card is written again, from what is shipped already.
 import argparse
 import hashlib
 import io
+import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,8 +35,10 @@ from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.modelfile.description import WHOLE_HEART
+from heartseg.modelfile.layers import Architecture
 from heartseg.modelfile.packaged import (
     DESCRIPTION,
+    LAYERS,
     PACKAGED_DIR,
     WEIGHTS,
     PackagedModel,
@@ -116,18 +119,21 @@ def write_packaged(
         raise ModelError(
             f"the weights have {len(content):,} bytes; expected at most {LARGEST_BYTES:,}"
         )
+    layers = json.dumps(Architecture.from_config(model.get_config()).to_dict()).encode()
     described = PackagedModel.from_facts(
         {
             **facts,
             "sha256": hashlib.sha256(content).hexdigest(),
+            "layers_sha256": hashlib.sha256(layers).hexdigest(),
             "bytes": len(content),
             "parameters": model.count_params(),
             "precision": "float16 on disk, float32 in use",
         },
         source=DESCRIPTION,
     )
-    with replacing(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(content)
+    for file, data in ((WEIGHTS, content), (LAYERS, layers)):
+        with replacing(folder / file) as temporary:
+            temporary.write_bytes(data)
     write_json(folder / DESCRIPTION, described.facts)
     return described
 

@@ -22,10 +22,11 @@ from heartseg.inference.outputs.registry import (
     DEFAULT_SCAN_FORMATS,
     SCAN_FORMATS,
     check_source,
+    find_wanted,
     name_files,
     write_files,
 )
-from heartseg.inference.results import SegmentedScan, segment_scan
+from heartseg.inference.results import SegmentedScan, restrict, segment_scan
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.tasks import COMMAND
 from heartseg.inference.volumetry import VOLUMES, merge_volumes, read_volumes, write_volumes
@@ -73,18 +74,32 @@ class Segmentation:
         folder: str | os.PathLike[str],
         *,
         formats: Sequence[str] = DEFAULT_SCAN_FORMATS,
+        structures: Sequence[str] | None = None,
+        height_cm: float | None = None,
+        weight_kg: float | None = None,
+        bsa_m2: float | None = None,
+        diameters: bool = False,
         name: str | None = None,
         overwrite: bool = False,
     ) -> tuple[Path, ...]:
         """Write the files that ``heartseg infer`` writes.
 
-        By default these are the label map ``NAME_seg.nii.gz`` and ``NAME_preview.png``. The volumes
-        are merged into ``volumes.csv`` of the folder; rows of other cases stay.
+        By default these are the label map ``NAME_seg.nii.gz``, ``NAME_preview.png``, and all
+        numbers, ``NAME.json``. The numbers are also merged into ``volumes.csv`` of the folder; rows
+        of other cases stay.
 
         Args:
             folder: Where to; made if missing.
-            formats: Names of output formats: ``label_map``, ``preview``, ``report``,
-                ``movie_webm``, ``movie_gif``, ``movie_mp4``, ``slicer``, ``split``, ``dicom_seg``.
+            formats: Names of output formats: ``label_map``, ``preview``, ``numbers``, ``report``,
+                ``movie_webm``, ``movie_gif``, ``movie_mp4``, ``surfaces``, ``slicer``, ``split``,
+                ``dicom_seg``.
+            structures: Keys of the structures that every file is about; by default all.
+            height_cm: Height of the patient, with ``weight_kg``: volumes are also given per body
+                surface area.
+            weight_kg: Weight of the patient.
+            bsa_m2: Body surface area in place of height and weight.
+            diameters: Whether surface areas and diameters of vessels are measured; with the formats
+                ``report`` and ``surfaces`` they are.
             name: Name of the case; by default that of the scan's file, or ``scan``.
             overwrite: Replace files of an earlier call; files that heartseg did not write stay.
 
@@ -94,20 +109,30 @@ class Segmentation:
         Raises:
             ConfigError: If a format is unknown.
             DataError: If a file exists and heartseg did not write it or ``overwrite`` is not set;
-                if one cannot be written; if a ``dicom_seg`` is wanted of a scan that was not read
-                from DICOM.
+                if one cannot be written; if a structure is unknown, or height and weight are of no
+                patient; if a ``dicom_seg`` is wanted of a scan that was not read from DICOM.
         """
         folder = Path(folder)
-        result = self._result if name is None else replace(self._result, case=_check_name(name))
+        wanted = find_wanted(
+            formats,
+            structures=structures,
+            height_cm=height_cm,
+            weight_kg=weight_kg,
+            bsa_m2=bsa_m2,
+            diameters=diameters,
+        )
+        result = restrict(self._result, wanted)
+        if name is not None:
+            result = replace(result, case=_check_name(name))
         files = name_files(
-            SCAN_FORMATS, formats, folder=folder, case=result.case, table=result.table
+            SCAN_FORMATS, formats, folder=folder, case=result.case, structures=result.structures
         )
         check_source(formats, result.series, source=result.case)
-        written = tuple(file for several in files.values() for file in several)
+        planned = [file for several in files.values() for file in several]
         # Two calls at once would lose each other's rows of the table.
         with locked(folder):
             rows = read_volumes(folder / VOLUMES)
-            for file in written:
+            for file in planned:
                 if file.exists() and not overwrite:
                     raise DataError(
                         f"{file}: already exists; pass overwrite=True to replace it, or choose "
@@ -115,6 +140,7 @@ class Segmentation:
                     )
                 check_own(file, COMMAND)
             write_files(SCAN_FORMATS, files, result)
+            written = tuple(file for file in planned if file.is_file())
             add_to_record(folder, COMMAND, written)
             write_volumes(folder / VOLUMES, merge_volumes(rows, result.rows))
         return written
@@ -193,13 +219,13 @@ def segment(
 def load_segmenter(source: str | os.PathLike[str] = PACKAGED) -> Segmenter:
     """Load a model once, to segment many scans with ``segment(scan, model=segmenter)``.
 
-    The first call loads TensorFlow, which takes some seconds. The packaged model is loaded once per
-    process.
+    The packaged model needs no TensorFlow and is loaded once per process; a model of a run loads
+    TensorFlow, which takes some seconds.
 
     Args:
         source: ``"packaged"``; the folder of a run (its best model, applied as the section
             ``infer`` of its ``config.yaml`` says) or of a study (the models of its folds,
-            averaged); or a ``.keras`` file that heartseg wrote. A folder that is itself called
+            averaged); or a ``.keras`` or ``.onnx`` file of heartseg. A folder that is itself called
             ``packaged`` is ``"./packaged"``.
 
     Returns:

@@ -19,6 +19,8 @@ from heartseg.cli import data_commands, model_commands
 from heartseg.cli.config_command import config
 from heartseg.cli.dataset_command import dataset
 from heartseg.cli.evaluate_command import evaluate
+from heartseg.cli.export_command import export
+from heartseg.cli.infer_command import infer
 from heartseg.cli.refine_command import refine, suggest
 from heartseg.cli.study_command import study
 from heartseg.cli.surfaces_command import surfaces
@@ -112,12 +114,13 @@ for command in (
     model_commands.train,
     evaluate,
     study,
-    model_commands.infer,
+    infer,
     refine,
     suggest,
     data_commands.colorize,
     surfaces,
     view,
+    export,
     config,
     model_commands.inspect,
     model_commands.info,

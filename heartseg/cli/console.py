@@ -109,6 +109,20 @@ def say(text: str) -> None:
     log_only(text)
 
 
+def show_markdown(text: str) -> None:
+    """Print Markdown: set like a page on a terminal, and as it is into a file or pipe."""
+    if not out.is_terminal or not out.encoding.startswith("utf"):
+        out.print(text, markup=False)
+        return
+    # Pictures cannot be seen there.
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("!["))
+    # Not above: only one command needs it, and it takes a tenth of a second to load.
+    from rich.markdown import Markdown
+
+    # Addresses in words: not every terminal opens links.
+    out.print(Markdown(text, hyperlinks=False), soft_wrap=False)
+
+
 def fail(text: str) -> None:
     """Print an error that the user can fix, and keep it in the log file."""
     err.print(f"[bold red]Error:[/] {escape(text)}")

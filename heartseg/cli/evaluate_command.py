@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from heartseg.cli.options import (
+    Device,
     LogFile,
     OptionalConfigFile,
     OutputDir,
     Overrides,
     Overwrite,
     Quiet,
+    Threads,
     begin,
+    join_settings,
     path_option,
 )
 
@@ -51,6 +54,8 @@ def evaluate(
         Optional[tuple[Path, Path]],  # noqa: UP045
         path_option(metavar="RUN_A RUN_B", help="Compare two evaluations of the same patients."),
     ] = None,
+    device: Device = None,
+    threads: Threads = None,
     output_dir: OutputDir = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
@@ -73,10 +78,16 @@ def evaluate(
         },
         compares=compare is not None,
     )
+    if config_file is None and (device is not None or threads is not None):
+        raise typer.BadParameter("--device, --threads: only scoring a model, a CONFIG, uses these")
     mapping = None if label_map is None else _parse_mapping(label_map)
     if compare is not None and overwrite and output_dir is None:
         raise typer.BadParameter("--overwrite: --compare without --output writes no files")
-    config = begin(config_file, overrides, quiet, log_file)
+    settings = join_settings(
+        overrides,
+        {"--device": ("parallel.device", device), "--threads": ("parallel.threads", threads)},
+    )
+    config = begin(config_file, settings, quiet, log_file)
     if compare is not None:
         _compare(config, compare, output_dir, overwrite)
     elif predictions is not None and references is not None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -68,6 +69,19 @@ LogFile = Annotated[
     Optional[Path],  # noqa: UP045
     path_option("--log-file", metavar="FILE", help="Also write all messages to FILE."),
 ]
+Device = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="cpu|gpu|gpu:N",
+        help="Compute on the processor or on a GPU; sets parallel.device.",
+    ),
+]
+Threads = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        metavar="N", min=1, help="Threads of the processor to compute with; sets parallel.threads."
+    ),
+]
 SeriesNumber = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--series", min=0, metavar="N", help="Number of the DICOM series of the scan."),
@@ -86,8 +100,8 @@ OutputDir = Annotated[
 Absent = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        metavar="KEYS",
-        help="Structures that the patient does not have, such as RV,RA; they are never labelled.",
+        metavar="RV,RA,...",
+        help="Structures that the patient does not have; they are never labelled.",
     ),
 ]
 
@@ -101,23 +115,45 @@ Diagnosis = Annotated[
 ]
 
 
-def as_overrides(
-    absent: str | None,
-    diagnosis: str | None = None,
-    hints: Path | None = None,
-    *,
-    suggest: bool = False,
+def split_terms(text: str | None) -> list[str] | None:
+    """Return the parts of an option such as ``RV,RA`` without blanks; None if it is not given."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def hint_settings(absent: str | None, diagnosis: str | None) -> dict[str, tuple[str, object]]:
+    """Return what --absent and --diagnosis set, for ``join_settings``."""
+    return {
+        "--absent": ("infer.absent", split_terms(absent)),
+        "--diagnosis": ("infer.diagnosis", split_terms(diagnosis)),
+    }
+
+
+def join_settings(
+    overrides: list[str] | None, options: Mapping[str, tuple[str, object]]
 ) -> list[str]:
-    """Return the settings that --absent, --diagnosis, --hints and --suggest stand for."""
-    chosen = ["infer.suggest=true"] if suggest else []
-    if hints is not None:
-        chosen.append(f"infer.hints={hints}")
-    if absent is not None:
-        chosen.append(f"infer.absent={json.dumps(absent.replace(',', ' ').split())}")
-    if diagnosis is not None:
-        terms = [term.strip() for term in diagnosis.replace(";", ",").split(",")]
-        chosen.append(f"infer.diagnosis={json.dumps([term for term in terms if term])}")
-    return chosen
+    """Add options that set one key each to the settings of ``--set``.
+
+    Args:
+        overrides: The settings of ``--set``.
+        options: Key and value by option, such as ``--device``; None sets nothing.
+
+    Raises:
+        BadParameter: If ``--set`` names the same key.
+    """
+    given = name_keys(overrides)
+    settings = [*(overrides or ())]
+    for option, (key, value) in options.items():
+        if value is None:
+            continue
+        if key in given:
+            raise typer.BadParameter(f"{option} sets {key}; leave out --set {key}")
+        settings.append(f"{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return settings
+
+
+def name_keys(overrides: list[str] | None) -> list[str]:
+    """Return the keys that ``--set`` names."""
+    return [override.partition("=")[0].strip() for override in overrides or ()]
 
 
 def begin(

@@ -13,8 +13,9 @@ from heartseg.cli.options import (
     Overrides,
     Overwrite,
     Quiet,
-    as_overrides,
     begin,
+    hint_settings,
+    join_settings,
     path_argument,
     path_option,
 )
@@ -66,7 +67,9 @@ def refine(
         raise typer.BadParameter(
             f"--empty-slices: expected {' or '.join(EMPTY_SLICES)}, found {empty_slices}"
         )
-    config = begin(None, [*(overrides or ()), *as_overrides(absent, diagnosis)], quiet, log_file)
+    config = begin(
+        None, join_settings(overrides, hint_settings(absent, diagnosis)), quiet, log_file
+    )
     from heartseg.cli import console
     from heartseg.pipelines.refine import run_refine
 
@@ -111,7 +114,9 @@ def suggest(
     log_file: LogFile = None,
 ) -> None:
     """List the slices to correct first, and write a label map that holds only these."""
-    config = begin(None, [*(overrides or ()), *as_overrides(absent, diagnosis)], quiet, log_file)
+    config = begin(
+        None, join_settings(overrides, hint_settings(absent, diagnosis)), quiet, log_file
+    )
     from heartseg.cli import console
     from heartseg.pipelines.suggest import run_suggest
 

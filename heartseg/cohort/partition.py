@@ -91,7 +91,9 @@ def draw_folds(
         DataError: If there are fewer names than folds.
     """
     if len(names) < folds:
-        raise DataError(f"{folds} folds need at least {folds} cases, found {len(names)}")
+        raise DataError(
+            f"{folds} folds need at least {folds} cases, found {len(names)}; lower split.folds"
+        )
     partitions = []
     for rest, test, evenly in _draw_test_parts(names, folds, seed=seed, strata=strata):
         # At least one name stays in the training part.

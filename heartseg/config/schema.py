@@ -310,17 +310,28 @@ class EvaluateConfig(Section):
 class InferConfig(Section):
     """What is predicted, and what is written beside the label maps."""
 
+    runtime: Literal["auto", "tensorflow", "onnx", "openvino"] = "auto"
+    """What computes: onnx for the packaged model and ONNX files, Keras for a model of a run."""
     images_dir: Path | None = None
     """Folder whose slices and volumes are segmented when no input is given."""
     output_dir: Path | None = None
     """Where results go; the default is RUN_DIR/inference."""
     batch_size: PositiveInt = 8
     """Slices predicted at once."""
-    outputs: tuple[str, ...] = ("label_map", "preview")
-    """Files that are written for a volume: label_map, preview, report, movie_webm, movie_gif,
-    movie_mp4, slicer, split, suggestion, dicom_seg (of DICOM only)."""
-    suggest: bool = False
-    """Whether the slices to correct first are written too: a list, and a label map to correct."""
+    outputs: tuple[str, ...] = ("label_map", "preview", "numbers")
+    """Files that are written for a volume: label_map, preview, numbers, report, movie_webm,
+    movie_gif, movie_mp4, surfaces, slicer, split, suggestion, dicom_seg (of DICOM only)."""
+    structures: tuple[str, ...] | None = None
+    """Keys of the structures that every result is about; none: all."""
+    diameters: bool = False
+    """Whether surface areas and diameters of vessels are measured; so they are with the outputs
+    report and surfaces."""
+    height_cm: float | None = None
+    """Height of the patient, with weight_kg: volumes are also given per body surface area."""
+    weight_kg: float | None = None
+    """Weight of the patient."""
+    bsa_m2: float | None = None
+    """Body surface area of the patient, in place of height and weight."""
     overlay: bool = False
     """Whether the labels are also drawn over a picture."""
     movie: Literal["none", "webm", "gif", "mp4"] = "none"
@@ -344,7 +355,11 @@ class ParallelConfig(Section):
     """How work is spread over processes and machines."""
 
     jobs: int = -1
-    """Processes that work on cases at once; -1 is one a core."""
+    """Processes that work on cases at once; -1 is one per core."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|gpu|gpu:[0-9]{1,3})$")] = "auto"
+    """What the network computes on: cpu, gpu, gpu:N, or auto (a GPU if the library can use one)."""
+    threads: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Threads of the processor that the network computes with; 0 is one per core."""
     backend: Literal["loky", "multiprocessing", "threading", "dask"] = "loky"
     """Backend of joblib for work on cases; dask: the workers of a cluster."""
     address: str | None = None

@@ -21,17 +21,24 @@ _REGIONS = "Anatomic codes - DICOM master list"
 
 
 def write_seg_nrrd(
-    file: Path, labels: NDArray[np.uint8], *, affine: NDArray[np.float64], table: LabelTable
+    file: Path,
+    labels: NDArray[np.uint8],
+    *,
+    affine: NDArray[np.float64],
+    table: LabelTable,
+    structures: Sequence[Structure] | None = None,
 ) -> None:
     """Write a segmentation for 3D Slicer; equal label maps give equal bytes.
 
-    Every structure of the table is a segment, the absent ones are empty.
+    Every wanted structure is a segment, the absent ones are empty. Segments have the colours for
+    people, since they are shown over the scan.
 
     Args:
         file: Where to; Slicer expects a name that ends in ``.seg.nrrd``.
         labels: ``(X, Y, Z)`` label map.
         affine: ``(4, 4)`` from voxel indices to millimetres (right, anterior, superior).
         table: Names and colours of the segments.
+        structures: The wanted ones; None: all of the table.
 
     Raises:
         DataError: If the file cannot be written, or a label is not in the table.
@@ -48,7 +55,7 @@ def write_seg_nrrd(
         "kinds: domain domain domain",
         "encoding: gzip",
         f"space origin: {_vector(_TO_LPS @ affine[:3, 3])}",
-        *_segment_fields(labels, table.foreground),
+        *_segment_fields(labels, table, structures or table.foreground),
         "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
         "Segmentation_MasterRepresentation:=Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset:=0 0 0",
@@ -62,7 +69,7 @@ def write_seg_nrrd(
 
 
 def write_slicer_colors(file: Path, table: LabelTable) -> None:
-    """Write a colour table for 3D Slicer, in which the background is transparent.
+    """Write a colour table for 3D Slicer: the colours for people, and no background.
 
     Args:
         file: Where to; Slicer expects a name that ends in ``.ctbl``.
@@ -73,7 +80,7 @@ def write_slicer_colors(file: Path, table: LabelTable) -> None:
     """
     lines = [f"# Color table file {file.name}", f"# {table.num_classes} values"]
     for structure in table.structures:
-        red, green, blue = structure.color
+        red, green, blue = table.display_color(structure)
         # Slicer splits a line at blanks and shows underscores as such.
         name = "_".join(structure.name.split())
         lines.append(f"{structure.value} {name} {red} {green} {blue} {255 * (structure.value > 0)}")
@@ -86,11 +93,13 @@ def _vector(values: NDArray[np.float64]) -> str:
     return f"({','.join(repr(float(value) + 0.0) for value in values)})"
 
 
-def _segment_fields(labels: NDArray[np.uint8], structures: Sequence[Structure]) -> Iterator[str]:
+def _segment_fields(
+    labels: NDArray[np.uint8], table: LabelTable, structures: Sequence[Structure]
+) -> Iterator[str]:
     extents = _find_extents(labels, max(s.value for s in structures) + 1)
     for index, structure in enumerate(structures):
         concept = concept_of(structure)
-        color = " ".join(f"{component / 255:.6g}" for component in structure.color)
+        color = " ".join(f"{component / 255:.6g}" for component in table.display_color(structure))
         terms = "~".join((_TERMS, _term(_CATEGORY), _term(concept), "^^", _REGIONS, "^^", "^^"))
         values = {
             "Color": color,

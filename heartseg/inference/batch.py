@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from heartseg.errors import DataError
 from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.outputs.registry import PICTURE_FORMATS, SCAN_FORMATS, write_files
-from heartseg.inference.results import SegmentedPicture, segment_scan
+from heartseg.inference.results import SegmentedPicture, Wanted, restrict, segment_scan
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.inference.slice_prediction import lay_picture
 from heartseg.inference.tasks import Task
@@ -65,13 +65,18 @@ class BatchProgress:
 
 
 def segment_scans(
-    segmenter: Segmenter, readings: Iterable[Reading], progress: BatchProgress
+    segmenter: Segmenter,
+    readings: Iterable[Reading],
+    progress: BatchProgress,
+    *,
+    wanted: Wanted,
 ) -> tuple[list[VolumeRow], list[str]]:
     """Segment scans, and write the results of each.
 
     Args:
         segmenter: The model.
         readings: What ``read_ahead`` gives.
+        wanted: What is wanted of each scan.
         progress: Called after each part of a scan, and after each scan.
 
     Returns:
@@ -82,7 +87,11 @@ def segment_scans(
     for task, reading in readings:
         try:
             written = segment_to_files(
-                task, reading.result(), segmenter, report=progress.within(task.case)
+                task,
+                reading.result(),
+                segmenter,
+                wanted=wanted,
+                report=progress.within(task.case),
             )
         except DataError as error:
             problems.append(str(error))
@@ -94,7 +103,12 @@ def segment_scans(
 
 
 def segment_to_files(
-    task: Task, scan: Volume, segmenter: Segmenter, *, report: Report = silent
+    task: Task,
+    scan: Volume,
+    segmenter: Segmenter,
+    *,
+    wanted: Wanted,
+    report: Report = silent,
 ) -> WrittenScan:
     """Segment a scan and write its results.
 
@@ -115,6 +129,7 @@ def segment_to_files(
             series=None if task.source is None else task.source.series,
             report=report,
         )
+    result = restrict(result, wanted)
     write_files(SCAN_FORMATS, task.files, result)
     return WrittenScan(result.rows, tuple(f"{task.file}: {notice}" for notice in result.notices))
 
@@ -154,9 +169,13 @@ def read_ahead(tasks: Sequence[Task]) -> Iterator[Reading]:
 
 
 def segment_pictures(
-    segmenter: SliceSegmenter, tasks: Sequence[Task], progress: BatchProgress
+    segmenter: SliceSegmenter,
+    tasks: Sequence[Task],
+    progress: BatchProgress,
+    *,
+    wanted: Wanted,
 ) -> list[str]:
-    """Segment pictures, several at once, and write the results of each.
+    """Segment pictures, several at once, and write the results of each; see ``segment_scans``.
 
     Returns:
         One message per picture that failed.
@@ -169,7 +188,8 @@ def segment_pictures(
         good = [(task, image) for task, image in readings if not isinstance(image, str)]
         label_maps = segmenter.segment_slices([image for _, image in good])
         for (task, image), labels in zip(good, label_maps, strict=True):
-            result = SegmentedPicture(image, labels, segmenter.model.table)
+            kept = wanted.keep(labels, segmenter.model.table)
+            result = SegmentedPicture(image, kept, segmenter.model.table)
             write_files(PICTURE_FORMATS, task.files, result)
         for task in batch:
             progress.finish(task.case)

@@ -1,5 +1,6 @@
 """A Keras model as a compiled function from images to probabilities."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import keras
@@ -59,6 +60,25 @@ def compile_volume_predict(model: keras.Model) -> PredictVolume:
         lambda images: _call(model, images), input_signature=signature, autograph=False
     )
     return _quiet_at_first(lambda images: np.asarray(compiled(tf.constant(images)), np.float32))
+
+
+def as_float32(model: keras.Model) -> keras.Model:
+    """Return a model that computes in float32 with the same weights."""
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+
+    def build(layer: keras.Layer) -> keras.Layer:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=build)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def find_precision(model: keras.Model) -> str:
+    """Return the number format that most layers of a model compute in."""
+    formats = Counter(layer.compute_dtype for layer in model.layers if layer.weights)
+    return str(formats.most_common(1)[0][0]) if formats else "float32"
 
 
 def _call(model: keras.Model, images: "tf.Tensor") -> "tf.Tensor":

@@ -106,20 +106,3 @@ def _relabel(kept: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         touched = region[ndimage.binary_dilation(component, TOUCHING) & (region > 0)]
         if touched.size:
             region[component] = np.bincount(touched).argmax()
-
-
-def touches_border(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.bool_]:
-    """Find the classes that reach the border of the volume, and so may be cut off by it.
-
-    Args:
-        labels: ``(X, Y, Z)`` label map, values below ``num_classes``.
-        num_classes: Number of classes, background included.
-
-    Returns:
-        ``(num_classes,)``, True where the class has a voxel in an outermost layer.
-    """
-    touched = np.zeros(num_classes, bool)
-    for axis in range(labels.ndim):
-        for end in (0, -1):
-            touched[np.unique(labels.take(end, axis=axis))] = True
-    return touched

@@ -1,18 +1,26 @@
 """What is known of a scan or picture once it is segmented: all that a result file is made from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.cohort.training_record import find_learned
+from heartseg.exchange.structure_files import choose_structures, keep_structures
 from heartseg.inference.plausibility import is_doubtful, looks_like_labels, mean_stability
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.suggestion import NUM_SLICES, SuggestedSlice, suggest_slices
-from heartseg.inference.volumetry import VolumeRow, measure_volumes
-from heartseg.labels import LabelTable
+from heartseg.inference.volumetry import Doubt, VolumeRow, build_rows
+from heartseg.labels import LabelTable, Structure
+from heartseg.measurements.structures import (
+    StructureMeasurement,
+    VolumeRatio,
+    compute_ratios,
+    measure_structures,
+)
 from heartseg.modelfile.description import ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.scans.dicom_series import Series
@@ -22,6 +30,39 @@ from heartseg.scans.provenance import Provenance, abbreviate
 from heartseg.scans.volume import Volume
 from heartseg.slices.recipe import SliceRecipe
 
+if TYPE_CHECKING:
+    from heartseg.measurements.shapes import StructureShape
+    from heartseg.surfaces.label_surfaces import FittedHeart
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a segmented scan.
+
+    Attributes:
+        structures: Keys of the structures that every result is about; None: all.
+        body_m2: Body surface area of the patient, to which volumes are indexed; None: unknown.
+        shapes: Whether surface areas and diameters are measured, which takes a second or more.
+    """
+
+    structures: tuple[str, ...] | None = None
+    body_m2: float | None = None
+    shapes: bool = False
+
+    def list_structures(self, table: LabelTable) -> tuple[Structure, ...]:
+        """Return the wanted structures of a model.
+
+        Raises:
+            DataError: If one is not in its table.
+        """
+        return choose_structures(table, self.structures)
+
+    def keep(self, labels: NDArray[np.uint8], table: LabelTable) -> NDArray[np.uint8]:
+        """Return a label map in which what is not wanted is background."""
+        if self.structures is None:
+            return labels
+        return keep_structures(labels, self.list_structures(table))
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentedScan:
@@ -30,7 +71,7 @@ class SegmentedScan:
     Attributes:
         case: Name of the case; the names of its files begin with it.
         scan: The scan.
-        labels: ``(X, Y, Z)`` uint8 labels on the scan's grid.
+        labels: ``(X, Y, Z)`` uint8 labels on the scan's grid; see ``restrict``.
         stability: ``(structures,)`` stability between views, NaN where absent; None if the model
             views a scan once.
         notices: What makes the segmentation doubtful, in words.
@@ -41,6 +82,7 @@ class SegmentedScan:
         doubt: As in ``Prediction``.
         drawn: Indices of the slices along each axis that a person drew.
         num_suggested: How many slices are suggested.
+        wanted: What is wanted of it.
     """
 
     case: str
@@ -55,6 +97,7 @@ class SegmentedScan:
     doubt: tuple[NDArray[np.float64], ...] | None = None
     drawn: tuple[tuple[int, ...], ...] = ((), (), ())
     num_suggested: int = NUM_SLICES
+    wanted: Wanted = Wanted()
 
     @property
     def suggested(self) -> list[SuggestedSlice]:
@@ -87,22 +130,59 @@ class SegmentedScan:
         """Intensities that pictures show as black and as white."""
         return find_window(self.scan.voxels, self.recipe.window, self.recipe.window_range)
 
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """The structures that are wanted."""
+        return self.wanted.list_structures(self.table)
+
+    @cached_property
+    def scan_hash(self) -> str:
+        """Fingerprint of the scan."""
+        return fingerprint_scan(self.scan)
+
+    @cached_property
+    def measurements(self) -> tuple[StructureMeasurement, ...]:
+        """What is counted of the structures."""
+        return measure_structures(
+            self.labels,
+            self.scan.affine,
+            self.structures,
+            self.scan.voxels,
+            body_m2=self.wanted.body_m2,
+        )
+
+    @property
+    def ratios(self) -> tuple[VolumeRatio, ...]:
+        """Right ventricle over left, right atrium over left."""
+        return compute_ratios(self.measurements)
+
+    @cached_property
+    def heart(self) -> "FittedHeart | None":
+        """The smooth surfaces of the structures; None if there is none. Made when first used."""
+        # scikit-image, which most calls do not need.
+        from heartseg.surfaces.label_surfaces import fit_heart
+
+        return fit_heart(self.labels, self.scan.affine, self.table)
+
+    @cached_property
+    def shapes(self) -> "Mapping[str, StructureShape]":
+        """What is measured on the surfaces of the structures; nothing unless it is wanted."""
+        if not self.wanted.shapes:
+            return {}
+        from heartseg.measurements.shapes import measure_shapes
+
+        return measure_shapes(self.heart)
+
     @cached_property
     def rows(self) -> tuple[VolumeRow, ...]:
         """Its rows of the table of volumes."""
         doubtful = None
         if self.stability is not None:
             doubtful = is_doubtful(self.stability, self.model.calibration)
-        rows = measure_volumes(
-            self.case,
-            self.labels,
-            self.scan.affine,
-            self.table,
-            stability=self.stability,
-            doubtful=doubtful,
-            learned=self.learned is not None,
+        doubt = Doubt(self.stability, doubtful, learned=self.learned is not None)
+        return tuple(
+            build_rows(self.case, self.measurements, self.table, shapes=self.shapes, doubt=doubt)
         )
-        return tuple(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +241,19 @@ def segment_scan(
         model,
         learned,
         series,
-        tuple(absent),
-        found.doubt,
+        absent=tuple(absent),
+        doubt=found.doubt,
     )
     return replace(result, notices=(*result.notices, *_find_more_notices(result)))
+
+
+def restrict(result: SegmentedScan, wanted: Wanted) -> SegmentedScan:
+    """Return a segmented scan with what is wanted of it; other structures become background.
+
+    Raises:
+        DataError: If a wanted structure is not one of the model.
+    """
+    return replace(result, labels=wanted.keep(result.labels, result.table), wanted=wanted)
 
 
 def _find_more_notices(result: SegmentedScan) -> Iterator[str]:

@@ -15,7 +15,7 @@ from heartseg.inference.outputs.registry import (
     check_source,
     name_files,
 )
-from heartseg.labels import LabelTable
+from heartseg.labels import Structure
 from heartseg.ownership import RECORD, add_to_record, check_own
 from heartseg.scans.reading import ScanSource, find_scan
 from heartseg.slices.store import IMAGE_SUFFIXES
@@ -81,7 +81,7 @@ def plan_tasks(
     inputs: Sequence[Path],
     output_dir: Path,
     *,
-    table: LabelTable,
+    structures: Sequence[Structure],
     scan_formats: Sequence[str],
     picture_formats: Sequence[str],
     series: int | None = None,
@@ -94,7 +94,7 @@ def plan_tasks(
     Args:
         inputs: Scans and pictures.
         output_dir: Where the results go.
-        table: The structures.
+        structures: The structures that are wanted.
         scan_formats: Output formats of a scan, by name.
         picture_formats: Output formats of a picture, by name.
         series: Number of the DICOM series; None if there is only one.
@@ -130,7 +130,12 @@ def plan_tasks(
             problems.append(f"{file}: a series can be chosen in DICOM only")
             continue
         files = name_files(
-            formats, chosen, folder=output_dir, case=case, table=table, option=formats_option
+            formats,
+            chosen,
+            folder=output_dir,
+            case=case,
+            structures=structures,
+            option=formats_option,
         )
         tasks.append(Task(file, case, files, source, label_map))
     _check_distinct(tasks)

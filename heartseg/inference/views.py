@@ -81,6 +81,15 @@ VIEWS = (
 """The views that are averaged."""
 
 
+def describe_views() -> dict[str, Any]:
+    """Return what another program needs to view a scan in the same way, as plain values."""
+    return {
+        "heart": list(HEART_FRACTION),
+        "grid": list(FINE_GRID),
+        "views": [[list(view.zoom), list(view.shift)] for view in VIEWS],
+    }
+
+
 class ViewedScan:
     """A scan, and the network that views it.
 

@@ -1,4 +1,4 @@
-"""The measurements of every structure of a label map."""
+"""What is counted of every structure of a label map: volume, intensity, ratios; at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,36 +6,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.labels import LabelTable
-from heartseg.measurements.diameters import VesselDiameters, measure_diameters
-from heartseg.surfaces.label_surfaces import fit_labels
+from heartseg.labels import Structure
 
-VESSELS = ("AO", "PA", "SVC", "IVC")
-"""Structures that have a centreline."""
 RATIOS = (("RV", "LV"), ("RA", "LA"))
 
 
 @dataclass(frozen=True)
 class StructureMeasurement:
-    """What is measured of a structure.
+    """What is counted of a structure.
 
     Attributes:
         structure: Its key.
-        volume_ml: Volume of its voxels; 0 if it is absent.
+        voxels: Number of its voxels; 0 if it is absent.
+        volume_ml: Volume of its voxels.
         volume_ml_per_m2: The volume per body surface area; None if that is unknown.
-        surface_area_mm2: Area of its smooth surface; None if it is absent.
         mean_intensity: Mean of the scan over its voxels; None without a scan, or if it is absent.
-        diameters: Of a vessel; None for chambers, and for what is too small to have a centreline.
         truncated: Whether it reaches the border of the scan, so that every measurement is of the
             part that was scanned.
     """
 
     structure: str
+    voxels: int
     volume_ml: float
     volume_ml_per_m2: float | None
-    surface_area_mm2: float | None
     mean_intensity: float | None
-    diameters: VesselDiameters | None
     truncated: bool
 
 
@@ -45,11 +39,13 @@ class VolumeRatio:
 
     Attributes:
         name: ``RV/LV`` or ``RA/LA``.
+        structure: Key of the first one.
         ratio: The ratio; None unless both are there.
         truncated: Whether one of them reaches the border of the scan.
     """
 
     name: str
+    structure: str
     ratio: float | None
     truncated: bool
 
@@ -57,59 +53,55 @@ class VolumeRatio:
 def measure_structures(
     labels: NDArray[np.uint8],
     affine: NDArray[np.float64],
-    table: LabelTable,
+    structures: Sequence[Structure],
     image: NDArray[np.floating] | None = None,
     *,
     body_m2: float | None = None,
 ) -> tuple[StructureMeasurement, ...]:
-    """Measure each structure, background left out.
+    """Measure structures of a label map.
 
     Args:
         labels: ``(X, Y, Z)`` label map.
-        affine: ``(4, 4)`` from voxel indices to millimetres: right, anterior, superior.
-        table: The structures.
+        affine: ``(4, 4)`` from voxel indices to millimetres.
+        structures: The structures that are wanted.
         image: ``(X, Y, Z)`` intensities of the scan.
         body_m2: Body surface area, to which volumes are indexed.
 
     Returns:
-        One measurement per structure of the table, in its order; absent ones too.
+        One measurement per wanted structure, in their order; absent ones too.
 
     Raises:
         ValueError: If the shapes differ.
     """
     if image is not None and image.shape != labels.shape:
         raise ValueError(f"image: expected shape {labels.shape}, got {image.shape}")
-    counts = np.bincount(labels.ravel(), minlength=table.num_classes)
-    present = [structure for structure in table.foreground if counts[structure.value]]
-    truncated = _find_truncated(labels)
+    from scipy import ndimage
+
+    num_classes = max((s.value for s in structures), default=0) + 1
+    boxes = ndimage.find_objects(labels, max_label=num_classes - 1)
+    truncated = touches_border(labels, max(num_classes, int(labels.max(initial=0)) + 1))
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
-    areas: dict[str, float] = {}
-    diameters: dict[str, VesselDiameters | None] = {}
-    if present:
-        groups = {structure.key: frozenset({structure.value}) for structure in present}
-        smooth, fit = fit_labels(labels, affine, list(groups.values()))
-        areas = {key: fit.meshes[group].area_mm2 for key, group in groups.items()}
-        diameters = {
-            key: measure_diameters(*smooth.margin(group, fit.weights))
-            for key, group in groups.items()
-            if key.upper() in VESSELS
-        }
-    means: dict[int, float] = {}
-    if image is not None:
-        sums = np.bincount(labels.ravel(), image.ravel(), minlength=table.num_classes)
-        means = {s.value: float(sums[s.value] / counts[s.value]) for s in present}
-    return tuple(
-        StructureMeasurement(
-            structure.key,
-            float(counts[structure.value]) * voxel_ml,
-            None if body_m2 is None else float(counts[structure.value]) * voxel_ml / body_m2,
-            areas.get(structure.key),
-            means.get(structure.value),
-            diameters.get(structure.key),
-            structure.value in truncated,
+    measured = []
+    for structure in structures:
+        voxels, mean = 0, None
+        box = boxes[structure.value - 1]
+        if box is not None:
+            mask = labels[box] == structure.value
+            voxels = int(np.count_nonzero(mask))
+            if image is not None:
+                mean = float(image[box][mask].mean(dtype=np.float64))
+        volume_ml = voxels * voxel_ml
+        measured.append(
+            StructureMeasurement(
+                structure.key,
+                voxels,
+                volume_ml,
+                None if body_m2 is None else volume_ml / body_m2,
+                mean,
+                bool(truncated[structure.value]),
+            )
         )
-        for structure in table.foreground
-    )
+    return tuple(measured)
 
 
 def compute_ratios(measurements: Sequence[StructureMeasurement]) -> tuple[VolumeRatio, ...]:
@@ -123,10 +115,11 @@ def compute_ratios(measurements: Sequence[StructureMeasurement]) -> tuple[Volume
     for right, left in RATIOS:
         if right in by_key and left in by_key:
             first, second = by_key[right], by_key[left]
-            both = first.volume_ml > 0 and second.volume_ml > 0
+            both = first.voxels > 0 and second.voxels > 0
             ratios.append(
                 VolumeRatio(
                     f"{right}/{left}",
+                    first.structure,
                     first.volume_ml / second.volume_ml if both else None,
                     first.truncated or second.truncated,
                 )
@@ -134,7 +127,18 @@ def compute_ratios(measurements: Sequence[StructureMeasurement]) -> tuple[Volume
     return tuple(ratios)
 
 
-def _find_truncated(labels: NDArray[np.uint8]) -> set[int]:
-    """Return the labels that have a voxel in an outermost layer."""
-    layers = [labels.take(end, axis=axis) for axis in range(labels.ndim) for end in (0, -1)]
-    return {int(value) for layer in layers for value in np.unique(layer)}
+def touches_border(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.bool_]:
+    """Find the classes that reach the border of the volume, and so may be cut off by it.
+
+    Args:
+        labels: ``(X, Y, Z)`` label map, values below ``num_classes``.
+        num_classes: Number of classes, background included.
+
+    Returns:
+        ``(num_classes,)``, True where the class has a voxel in an outermost layer.
+    """
+    touched = np.zeros(num_classes, bool)
+    for axis in range(labels.ndim):
+        for end in (0, -1):
+            touched[np.unique(labels.take(end, axis=axis))] = True
+    return touched

@@ -31,6 +31,13 @@ class Calibration:
     hopeless: float
     usual: float
 
+    def __post_init__(self) -> None:
+        if not all(
+            isinstance(value, float) and 0 <= value <= 1
+            for value in (self.doubtful, self.sure, self.hopeless, self.usual)
+        ):
+            raise ValueError("calibration: expected fractions of 0 to 1")
+
 
 @dataclass(frozen=True)
 class ModelDescription:
@@ -73,7 +80,8 @@ class ModelDescription:
         """Read the description that a checkpoint carries.
 
         Args:
-            metadata: Holds ``labels``, and ``recipe`` or (kind ``whole_heart``) ``network``.
+            metadata: Holds ``labels``, and ``recipe`` or (kind ``whole_heart``) ``network``; may
+                hold ``calibration``.
             source: What to call the model in an error, usually its file.
             identity: What results call the model.
 
@@ -98,7 +106,10 @@ class ModelDescription:
                 for entry in metadata["labels"]
             ]
             record = read_training_record(metadata)
-            return cls(recipe, build_label_table(structures), kind, grid, identity, record)
+            known = metadata.get("calibration")
+            calibration = None if known is None else Calibration(**known)
+            table = build_label_table(structures)
+            return cls(recipe, table, kind, grid, identity, record, calibration)
         except KeyError as error:
             raise ModelError(f"{source}: the model's description lacks {error}") from error
         except (TypeError, ValueError, ConfigError) as error:

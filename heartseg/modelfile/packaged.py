@@ -1,8 +1,9 @@
 """Reading the model that is shipped with heartseg: its weights, its description and its card.
 
-The folder ``heartseg/packaged`` holds ``whole_heart.npz``, the weights in half precision, and
-``model.json``, which describes network and training and holds the checksum of the weights.
-``tools/package_weights.py`` writes both.
+The folder ``heartseg/packaged`` holds ``whole_heart.npz``, the weights in half precision,
+``whole_heart.json``, the layers of the network, and ``model.json``, which describes network and
+training and holds the checksums of both. ``tools/package_weights.py`` writes all three. Keras gets
+the weights to train on, and ONNX Runtime a graph that is joined from layers and weights in memory.
 """
 
 import hashlib
@@ -11,11 +12,12 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heartseg.cohort.training_record import TrainingRecord, record_from_json
 from heartseg.errors import ModelError
@@ -27,14 +29,24 @@ from heartseg.modelfile.description import (
     ModelDescription,
 )
 from heartseg.modelfile.keras_settings import own_settings
+from heartseg.modelfile.layers import Architecture
+from heartseg.modelfile.onnx_format import OnnxModel
+from heartseg.modelfile.onnx_graph import build_graph
 
 if TYPE_CHECKING:
     import keras
 
 PACKAGED_DIR = Path(__file__).parents[1] / "packaged"
 WEIGHTS = "whole_heart.npz"
+LAYERS = "whole_heart.json"
 DESCRIPTION = "model.json"
 TEMPLATE = "model-card.md.jinja"
+LICENCE = (
+    "CC BY 4.0: derived from HVSMR-2.0 (https://doi.org/10.1038/s41597-024-03469-9) and "
+    "TensorFlow-FlexUNet-Image-Segmentation-Whole-Heart-HVSMR-2.0. For research and teaching only; "
+    "not a medical device"
+)
+"""Of the weights, as the model card states it."""
 
 
 CALIBRATION = Calibration(doubtful=0.75, sure=0.85, hopeless=0.68, usual=0.93)
@@ -74,6 +86,19 @@ class PackagedModel:
             self.record,
             CALIBRATION,
         )
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What a file with this model says of it; see ``ModelDescription.from_metadata``."""
+        return {
+            "heartseg": str(self.facts.get("code_version")),
+            "kind": WHOLE_HEART,
+            "labels": HVSMR.description,
+            "network": {"grid": list(self.grid), "filters": list(self.filters)},
+            "calibration": asdict(CALIBRATION),
+            "learned_from": self.facts["learned_from"],
+            "identity": self.description.identity,
+        }
 
     @property
     def record(self) -> TrainingRecord:
@@ -160,6 +185,25 @@ def load_packaged(folder: Path = PACKAGED_DIR) -> "keras.Model":
     return model
 
 
+def load_packaged_graph(folder: Path = PACKAGED_DIR) -> OnnxModel:
+    """Return the packaged network as an ONNX graph, after checking the checksums, without Keras.
+
+    Raises:
+        ModelError: If there is no packaged model, or a file is damaged or was changed.
+    """
+    described = describe_packaged(folder)
+    facts = described.facts
+    layers = _read_checked(folder / LAYERS, str(facts.get("layers_sha256")))
+    weights = _read_weights(folder / WEIGHTS, str(facts.get("sha256")))
+    try:
+        architecture = Architecture.from_dict(json.loads(layers))
+        return build_graph(architecture, weights)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder / LAYERS}: does not fit {WEIGHTS} ({error}); install heartseg again"
+        ) from error
+
+
 def render_card(folder: Path = PACKAGED_DIR) -> str:
     """Return the model card in Markdown. Every figure in it comes from ``model.json``.
 
@@ -187,7 +231,7 @@ def render_card(folder: Path = PACKAGED_DIR) -> str:
         ) from error
 
 
-def _read_weights(file: Path, expected: str) -> dict[str, Any]:
+def _read_checked(file: Path, expected: str) -> bytes:
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -198,6 +242,11 @@ def _read_weights(file: Path, expected: str) -> dict[str, Any]:
             f"{file}: expected the checksum {expected[:12]}..., found {found[:12]}...: the file is "
             "incomplete or was changed; install heartseg again"
         )
+    return content
+
+
+def _read_weights(file: Path, expected: str) -> dict[str, NDArray[Any]]:
+    content = _read_checked(file, expected)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from heartseg.files import replacing
 from heartseg.labels import Structure
 from heartseg.opencv import cv2
-from heartseg.pages.heart_surfaces import build_surfaces
+from heartseg.pages.heart_surfaces import coarse_surfaces
 from heartseg.pages.payload import pack_scan, pack_surfaces
 from heartseg.pages.scan_page import FLAGS, Row, ScanPage
 from heartseg.pictures.framing import HeartBox, find_heart
@@ -114,7 +114,7 @@ def _policy(style: str, script: str) -> str:
 def _payload(page: ScanPage, box: HeartBox) -> str:
     surfaces = page.surfaces
     if surfaces is None:
-        surfaces = build_surfaces(page.labels, page.affine, page.table, box)
+        surfaces = coarse_surfaces(page.labels, page.affine, page.table)
     content = {
         **pack_scan(page, box),
         "surfaces": pack_surfaces(surfaces, box),
@@ -135,7 +135,7 @@ def _structures(page: ScanPage) -> list[dict[str, Any]]:
             "color": page.table.display_color(s),
             "present": bool(present[s.value]),
         }
-        for s in page.table.foreground
+        for s in page.structures or page.table.foreground
     ]
 
 
@@ -156,6 +156,13 @@ def _row(row: Row, page: ScanPage) -> dict[str, Any]:
 def _still(page: ScanPage) -> str:
     """Draw what paper shows, and browsers without scripts: the preview, as a ``data:`` address."""
     volume = Volume(page.image, page.affine, nibabel.Nifti1Header())
-    sheet = preview_sheet(volume, page.labels, page.table, plane=Plane.AXIAL, limits=page.window)
+    sheet = preview_sheet(
+        volume,
+        page.labels,
+        page.table,
+        plane=Plane.AXIAL,
+        limits=page.window,
+        structures=page.structures,
+    )
     _, encoded = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

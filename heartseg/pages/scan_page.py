@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.labels import LabelTable
+from heartseg.labels import LabelTable, Structure
 
 FLAGS = {
     "absent": "not found",
     "truncated": "reaches the border of the scan: part of it may lie outside",
     "doubtful": "the views of the model agree poorly: check it",
-    "learned": "the model has seen this patient in training",
 }
 """What the flags of ``volumes.csv`` mean, in words."""
 
@@ -71,7 +70,8 @@ class ScanPage:
         image: ``(X, Y, Z)`` finite intensities.
         labels: ``(X, Y, Z)`` label map on the image's grid, values of ``table``.
         affine: ``(4, 4)`` from voxel indices to millimetres: right, anterior, superior.
-        table: The structures and their display colours.
+        table: The labels and their display colours.
+        structures: The structures that are listed; None: all of the table.
         window: Intensities that are black and white when the page opens.
         columns: The columns of the table of measurements.
         rows: Its rows.
@@ -96,6 +96,7 @@ class ScanPage:
     notices: Sequence[str] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     surfaces: Sequence[Surface] | None = None
+    structures: Sequence[Structure] | None = None
 
     def __post_init__(self) -> None:
         if self.image.shape != self.labels.shape or self.image.ndim != 3:

@@ -1,13 +1,14 @@
 """What is written on pictures: the patient's sides, a scale bar, captions, a legend."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from heartseg.labels import LabelTable
+from heartseg.labels import LabelTable, Structure
 
 TEXT, HALO, FAINT = (255, 255, 255), (0, 0, 0), (150, 158, 168)
 STRIP = (24, 28, 33)
@@ -78,6 +79,7 @@ def draw_legend(
     width: int,
     names: bool = True,
     size: int = 14,
+    structures: Sequence[Structure] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw the colours of the structures and their names; a structure that is absent is faint.
 
@@ -87,6 +89,7 @@ def draw_legend(
         width: Of the strip, in pixels.
         names: Whether names stand beside the keys; without them absent structures are left out.
         size: Height of the letters in pixels.
+        structures: The structures that are listed; None: all of the table.
 
     Returns:
         ``(H, width, 3)`` RGB, as high as the names need.
@@ -94,7 +97,7 @@ def draw_legend(
     font, pad, swatch = _font(size), size, size
     entries = [
         (s, f"{s.key} {s.name}{'' if present[s.value] else ' (absent)'}" if names else s.key)
-        for s in table.foreground
+        for s in structures or table.foreground
         if names or present[s.value]
     ]
     if not entries:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.labels import LabelTable
+from heartseg.labels import LabelTable, Structure
 from heartseg.opencv import cv2
 from heartseg.pictures.annotations import annotate, draw_legend
 from heartseg.pictures.framing import (
@@ -57,6 +57,7 @@ def preview_sheet(
     *,
     plane: Plane | str,
     limits: tuple[float, float],
+    structures: Sequence[Structure] | None = None,
 ) -> NDArray[np.uint8]:
     """Show a heart: three planes through its centre, and six slices from end to end.
 
@@ -69,6 +70,7 @@ def preview_sheet(
         table: The display colours.
         plane: Anatomical plane of the six slices.
         limits: Intensities that become black and white.
+        structures: The structures that the legend lists; None: all of the table.
 
     Returns:
         ``(H, SHEET_WIDTH, 3)`` RGB; ``H`` depends on the length of the legend.
@@ -89,7 +91,7 @@ def preview_sheet(
     step_mm = _largest_step(box, [plane] * NUM_TILES, TILES_HEIGHT)
     tiles = [tile(plane, float(at_mm), step_mm, 14) for at_mm in places_mm]
     present = np.bincount(labels.ravel(), minlength=table.num_classes) > 0
-    legend = draw_legend(table, present, width=SHEET_WIDTH, size=16)
+    legend = draw_legend(table, present, width=SHEET_WIDTH, size=16, structures=structures)
     return np.concatenate([_row(planes), _row(tiles), legend])
 
 

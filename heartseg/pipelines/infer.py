@@ -20,6 +20,12 @@ from heartseg.inference.batch import (
 )
 from heartseg.inference.hints import find_absent, read_hints
 from heartseg.inference.outputs.label_map import LABEL_MAP_SUFFIX
+from heartseg.inference.outputs.registry import (
+    DEFAULT_SCAN_FORMATS,
+    SCAN_FORMATS,
+    find_wanted,
+)
+from heartseg.inference.results import Wanted
 from heartseg.inference.segmenter import SliceSegmenter
 from heartseg.inference.tasks import (
     COMMAND,
@@ -37,14 +43,15 @@ from heartseg.inference.volumetry import (
     write_volumes,
 )
 from heartseg.lock import locked
-from heartseg.modelfile.description import ModelDescription
+from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.ownership import read_made
 from heartseg.parallel import map_cases
+from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.study_layout import find_model
-from heartseg.runs.trained import describe_model, load_segmenter, load_segmenter_once
+from heartseg.runs.trained import describe_model, load_segmenter_once, start_segmenter
 from heartseg.surroundings import check_backend
 
 logger = logging.getLogger(__name__)
@@ -53,9 +60,13 @@ OUTPUT_DIR = Path("heartseg_output")
 """Where results go, below the working directory, if the packaged model made them."""
 
 LABEL_MAP_ENDINGS = (LABEL_MAP_SUFFIX, ".seg")
-"""How label maps are told from scans; 3D Slicer's end in ``.seg.nrrd``."""
+"""How the names of label maps end, unlike those of scans; 3D Slicer's end in ``.seg.nrrd``."""
 PICTURE_SUFFIXES = ("_preview", "_overlay")
 """Beside these, pictures are results: version 0.1 kept no record of what it wrote."""
+
+
+BODY_KEYS = ("height_cm", "weight_kg", "bsa_m2")
+"""Settings of one patient."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,8 @@ def run_infer(
     *,
     output_dir: Path | None = None,
     series: int | None = None,
-    formats: Sequence[str] = (),
     packaged: bool = False,
+    model_file: Path | None = None,
     overwrite: bool = False,
     report: Report = silent,
 ) -> InferResult:
@@ -107,8 +118,8 @@ def run_infer(
         output_dir: Where results go; None: ``infer.output_dir``, else ``RUN_DIR/inference``, or
             ``heartseg_output`` with the packaged model.
         series: Number of the DICOM series; None if there is only one.
-        formats: Output formats of scans beside ``infer.outputs``, such as ``dicom_seg``.
         packaged: Use the packaged model, whatever run the configuration names.
+        model_file: Use this model, an ONNX file that ``heartseg export`` wrote.
         overwrite: Replace results of an earlier call.
         report: Called after each part of a volume and after each input with (inputs done, inputs,
             what was done).
@@ -116,7 +127,8 @@ def run_infer(
     Raises:
         ConfigError: If ``infer.outputs`` names no output format, or the model or the inputs would
             leave a setting of the section ``infer`` without effect.
-        DataError: If there is no trained model, nothing to segment, a result would be lost, or
+        DataError: If ``infer.structures`` names none of the model, height and weight are of no
+            patient, there is no trained model, nothing to segment, a result would be lost, or
             another process is at work in the folder.
         MissingPackageError: If DICOM needs a package that is not installed.
         ModelError: If the model cannot be used.
@@ -125,22 +137,15 @@ def run_infer(
     check_backend()
     packaged = packaged or config is None
     config = config or Config()
-    if formats:
-        outputs = list(dict.fromkeys([*config.infer.outputs, *formats]))
-        config = config.model_copy(
-            update={"infer": config.infer.model_copy(update={"outputs": outputs})}
-        )
     layout = RunLayout(config.run_dir)
-    default_dir = OUTPUT_DIR if packaged else layout.inference
+    default_dir = OUTPUT_DIR if packaged or model_file else layout.inference
     output_dir = output_dir or config.infer.output_dir or default_dir
-    model_file = None if packaged else find_model(config.run_dir)
+    if model_file is None and not packaged:
+        model_file = find_model(config.run_dir)
     model = describe_model(model_file)
     _refuse_foreign(config, model, model_file)
-    tasks, problems = _plan(config, inputs, output_dir, model, series)
-    if formats and not any(task.is_scan for task in tasks):
-        raise ConfigError(
-            f"{', '.join(formats)}: is written of scans, and all inputs are pictures; leave it out"
-        )
+    wanted = _find_wanted(config.infer, model)
+    tasks, problems = _plan(config, inputs, output_dir, model, wanted, series)
     # Two calls at once would lose each other's rows of the table.
     with locked(output_dir):
         known_rows = read_volumes(output_dir / VOLUMES)
@@ -150,7 +155,7 @@ def run_infer(
             overwrite=overwrite,
             known_cases={row.case for row in known_rows},
         )
-        result, failed = _segment_tasks(config, model_file, tasks, output_dir, report)
+        result, failed = _segment_tasks(config, model_file, tasks, wanted, output_dir, report)
         if result.volumes:
             write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, result.volumes))
         mark_finished(output_dir, tasks)
@@ -180,6 +185,31 @@ def _refuse_foreign(config: Config, model: ModelDescription, model_file: Path | 
         )
 
 
+def _find_wanted(settings: InferConfig, model: ModelDescription) -> Wanted:
+    """Return what is wanted of every scan.
+
+    Raises:
+        ConfigError: If a format does not go with the model or the structures.
+        DataError: If a structure is not one of the model, or height and weight are of no patient.
+    """
+    scan_formats, _ = _choose_formats(settings)
+    if "suggestion" in scan_formats and model.kind != WHOLE_HEART:
+        raise ConfigError(
+            "infer.outputs: suggestion: slices to correct are suggested by networks of whole "
+            f"hearts, and this model is of model.kind: {model.kind}; leave it out"
+        )
+    wanted = find_wanted(
+        scan_formats,
+        structures=settings.structures,
+        height_cm=settings.height_cm,
+        weight_kg=settings.weight_kg,
+        bsa_m2=settings.bsa_m2,
+        diameters=settings.diameters,
+    )
+    wanted.list_structures(model.table)
+    return wanted
+
+
 def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
     """Refuse settings for pictures if there are only scans, and the other way round.
 
@@ -200,6 +230,20 @@ def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
             "infer.movie: shows volumes, and all inputs are pictures; use infer.overlay=true for "
             "the labels over a picture"
         )
+    of_scans = set(SCAN_FORMATS) - set(DEFAULT_SCAN_FORMATS)
+    special = [name for name in settings.outputs if name in of_scans]
+    if kinds == {False} and special:
+        raise ConfigError(
+            f"infer.outputs: {special[0]} is written of scans, and all inputs are pictures; leave "
+            "it out"
+        )
+    scans = [task for task in tasks if task.is_scan]
+    sizes = [name for name in BODY_KEYS if getattr(settings, name) is not None]
+    if sizes and len(scans) != 1:
+        raise ConfigError(
+            f"infer.{sizes[0]}: is of one patient, and there are {counted(len(scans), 'volume')}; "
+            "segment one volume per call, or leave it out"
+        )
 
 
 def _plan(
@@ -207,6 +251,7 @@ def _plan(
     inputs: Sequence[Path],
     output_dir: Path,
     model: ModelDescription,
+    wanted: Wanted,
     series: int | None,
 ) -> tuple[list[Task], list[str]]:
     """Find the inputs and name their results; also return one message per unsuitable input."""
@@ -230,7 +275,7 @@ def _plan(
     tasks, unreadable = plan_tasks(
         files,
         output_dir,
-        table=model.table,
+        structures=wanted.list_structures(model.table),
         scan_formats=scan_formats,
         picture_formats=picture_formats,
         series=series,
@@ -289,10 +334,7 @@ def _without_results(files: Sequence[Path], inputs: Sequence[Path]) -> list[Path
 def _choose_formats(settings: InferConfig) -> tuple[list[str], list[str]]:
     """Return the output formats of scans and of pictures."""
     movies = [] if settings.movie == "none" else [f"movie_{settings.movie}"]
-    suggestion = ["suggestion"] if settings.suggest else []
-    return [*settings.outputs, *movies, *suggestion], ["mask", "overlay"] if settings.overlay else [
-        "mask"
-    ]
+    return [*settings.outputs, *movies], ["mask", "overlay"] if settings.overlay else ["mask"]
 
 
 def _without_pictures(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
@@ -311,6 +353,7 @@ def _segment_tasks(
     config: Config,
     model_file: Path | None,
     tasks: Sequence[Task],
+    wanted: Wanted,
     output_dir: Path,
     report: Report,
 ) -> tuple[InferResult, list[str]]:
@@ -321,34 +364,29 @@ def _segment_tasks(
     on_cluster = config.parallel.backend == "dask"
     # Before the model loads, which takes seconds; on a cluster the workers read.
     readings = read_ahead([] if on_cluster else volumes)
-    segmenter = None
+    segmenter, device = None, "the cluster"
     if pictures or not on_cluster:
-        segmenter = load_segmenter(model_file, config)
+        segmenter, engine = start_segmenter(model_file, config)
+        device = device if on_cluster else engine.device
         _warn_of_differences(config, segmenter.model, model_file)
     mark_unfinished(output_dir, tasks)
     progress = BatchProgress(report, len(tasks))
     failed: list[str] = []
     if isinstance(segmenter, SliceSegmenter):
-        failed = segment_pictures(segmenter, pictures, progress)
+        failed = segment_pictures(segmenter, pictures, progress, wanted=wanted)
     if segmenter is None or (on_cluster and volumes):
-        rows, failed_volumes = _segment_on_cluster(config, model_file, volumes, progress)
+        rows, failed_volumes = _segment_on_cluster(config, model_file, volumes, wanted, progress)
     else:
-        rows, failed_volumes = segment_scans(segmenter, readings, progress)
+        rows, failed_volumes = segment_scans(segmenter, readings, progress, wanted=wanted)
     result = InferResult(
         output_dir,
         len(pictures) - len(failed),
         len(volumes) - len(failed_volumes),
         tuple(rows),
         {task.case: tuple(f for f in task.outputs if f.is_file()) for task in tasks},
-        "the cluster" if on_cluster else _find_device(),
+        device,
     )
     return result, failed + failed_volumes
-
-
-def _find_device() -> str:
-    from heartseg.training.devices import find_gpus
-
-    return "GPU" if find_gpus() else "CPU"
 
 
 def _warn_of_differences(config: Config, model: ModelDescription, model_file: Path | None) -> None:
@@ -366,13 +404,17 @@ def _warn_of_differences(config: Config, model: ModelDescription, model_file: Pa
 
 
 def _segment_on_cluster(
-    config: Config, model_file: Path | None, tasks: Sequence[Task], progress: BatchProgress
+    config: Config,
+    model_file: Path | None,
+    tasks: Sequence[Task],
+    wanted: Wanted,
+    progress: BatchProgress,
 ) -> tuple[list[VolumeRow], list[str]]:
     """Let the workers of a cluster segment volumes, each one at a time; see ``segment_scans``."""
     # Absolute paths: the workers have working directories of their own.
     model_file = None if model_file is None else model_file.absolute()
     outcomes = map_cases(
-        partial(_segment_on_worker, config=config, model_file=model_file),
+        partial(_segment_on_worker, config=config, model_file=model_file, wanted=wanted),
         [task.absolute() for task in tasks],
         backend=config.parallel.backend,
         address=config.parallel.address,
@@ -388,7 +430,10 @@ def _segment_on_cluster(
     )
 
 
-def _segment_on_worker(task: Task, *, config: Config, model_file: Path | None) -> WrittenScan:
+def _segment_on_worker(
+    task: Task, *, config: Config, model_file: Path | None, wanted: Wanted
+) -> WrittenScan:
     if task.source is None:
         raise TypeError("a picture has no place on a cluster")
-    return segment_to_files(task, task.source.read(), load_segmenter_once(model_file, config))
+    segmenter = load_segmenter_once(model_file, config)
+    return segment_to_files(task, task.source.read(), segmenter, wanted=wanted)

@@ -35,8 +35,8 @@ from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.modelfile.packaged import load_packaged
 from heartseg.progress import Report, silent
 from heartseg.refinement.drawing import Drawing, EmptySlices, understand_drawing
-from heartseg.runs.layout import find_model
 from heartseg.runs.lineage import find_origin
+from heartseg.runs.study_layout import locate_model
 from heartseg.runs.trained import describe_model
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.oblique import obliqueness_deg
@@ -120,7 +120,7 @@ def run_refine(
     """
     check_backend()
     config, output_dir = config or Config(), output_dir or OUTPUT_DIR
-    model_file = find_model(init)
+    model_file = locate_model(init)
     model = describe_model(model_file)
     if model.kind != WHOLE_HEART:
         raise ModelError(f"{init}: is a network of slices; refine needs one of whole hearts")
@@ -190,7 +190,7 @@ def _plan(scan_file: Path, output_dir: Path, config: Config, model: ModelDescrip
     tasks, problems = plan_tasks(
         [scan_file],
         output_dir,
-        table=model.table,
+        structures=model.table.foreground,
         scan_formats=[*config.infer.outputs, "suggestion"],
         picture_formats=(),
         image_suffix=config.data.image_suffix,

@@ -23,12 +23,12 @@ from heartseg.evaluation.summary import Context
 from heartseg.files import read_json, remove_unfinished, replacing
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.labels import LabelTable
-from heartseg.modelfile.checkpoint import load_model
 from heartseg.modelfile.description import ModelDescription
 from heartseg.ownership import Outputs, filling
 from heartseg.parallel import map_cases, place_for_workers
 from heartseg.pictures.case_pictures import OrientedCase
 from heartseg.progress import Report, silent
+from heartseg.runs.engines import load_keras
 from heartseg.runs.held_out import HeldOut, find_held_out, find_split
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
@@ -128,10 +128,11 @@ def run_evaluation(
     _check_sources(config, description, held_out)
     output_dir = output_dir or layout.evaluation
     with filling(output_dir, OWNED, overwrite=overwrite):
-        model = load_model(model_file)
+        model, engine = load_keras(model_file, description, config)
         published = _measure_published(model, description, held_out, config)
         _write_published(output_dir / "evaluation.csv", published)
-        segmenter = find_kind(description.kind).build_segmenter(model, description, config)
+        kind = find_kind(description.kind)
+        segmenter = kind.build_segmenter(engine.compute, description, config)
         done, problems = _score_cases(
             config, held_out, segmenter, description.table, output_dir, report
         )

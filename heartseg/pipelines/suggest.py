@@ -14,7 +14,7 @@ from heartseg.inference.tasks import check_outputs, mark_finished, mark_unfinish
 from heartseg.lock import locked
 from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.progress import Report, silent
-from heartseg.runs.layout import find_model
+from heartseg.runs.study_layout import locate_model
 from heartseg.runs.trained import describe_model, load_segmenter
 from heartseg.surroundings import check_backend
 
@@ -64,7 +64,7 @@ def run_suggest(
     """
     check_backend()
     config, output_dir = config or Config(), output_dir or OUTPUT_DIR
-    model_file = find_model(init)
+    model_file = locate_model(init)
     model = describe_model(model_file)
     if model.kind != WHOLE_HEART:
         raise ModelError(f"{init}: is a network of slices; suggest needs one of whole hearts")
@@ -72,7 +72,7 @@ def run_suggest(
     tasks, problems = plan_tasks(
         [scan_file],
         output_dir,
-        table=model.table,
+        structures=model.table.foreground,
         scan_formats=["suggestion"],
         picture_formats=(),
         image_suffix=config.data.image_suffix,

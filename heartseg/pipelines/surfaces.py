@@ -15,8 +15,8 @@ from heartseg.errors import BatchError, DataError
 from heartseg.exchange.label_maps import read_labels
 from heartseg.exchange.structure_files import choose_structures
 from heartseg.files import image_stem, list_files, write_json
-from heartseg.inference.postprocess import touches_border
 from heartseg.labels import LabelTable, Structure
+from heartseg.measurements.structures import touches_border
 from heartseg.ownership import add_to_record, check_own
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent

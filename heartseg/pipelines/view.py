@@ -9,13 +9,16 @@ from heartseg.exchange.grids import place_labels
 from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.answer_page import build_scan_page, describe_grid
 from heartseg.inference.tasks import name_case
-from heartseg.inference.volumetry import measure_volumes
+from heartseg.inference.volumetry import build_rows
 from heartseg.labels import LabelTable
+from heartseg.measurements.shapes import measure_shapes
+from heartseg.measurements.structures import compute_ratios, measure_structures
 from heartseg.pages.page_writer import write_scan_page
 from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.provenance import read_provenance
 from heartseg.scans.reading import find_scan, name_file
+from heartseg.surfaces.label_surfaces import fit_heart
 
 PAGE_SUFFIX = "_report.html"
 
@@ -72,12 +75,16 @@ def run_view(
     )
     maker = read_provenance(stored.header)
     report(1, 2, "drawing")
+    measured = measure_structures(labels, image.affine, table.foreground, image.voxels)
+    shapes = measure_shapes(fit_heart(labels, image.affine, table))
     page = build_scan_page(
         image,
         labels,
         table,
         title=scan_file.name if scan.series is None else scan.name,
-        rows=measure_volumes(name, labels, image.affine, table),
+        rows=build_rows(name, measured, table, shapes=shapes),
+        ratios=compute_ratios(measured),
+        shapes=shapes,
         provenance={
             "Label map": name_file(label_file),
             "Model": "not named in the label map" if maker is None else maker.model,

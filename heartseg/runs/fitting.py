@@ -23,7 +23,13 @@ from heartseg.runs.material import Material
 from heartseg.runs.slice_training import MEMORY_ADVICE
 from heartseg.slices.batches import data_errors
 from heartseg.training.callbacks import Track
-from heartseg.training.devices import memory_errors, set_seeds
+from heartseg.training.devices import (
+    choose_device,
+    find_gpus,
+    memory_errors,
+    name_runtime,
+    set_seeds,
+)
 from heartseg.training.history import History, HistoryFiles
 from heartseg.training.loop import (
     FitSettings,
@@ -46,6 +52,9 @@ def fit_run(
     material = kind.gather_material(config, report=report)
     set_seeds(config.train.seed, deterministic=config.train.deterministic)
     parallel = config.parallel
+    if parallel.num_processes == 1:
+        # Several processes must meet before any of them looks for devices, and use all of them.
+        choose_device(parallel.device, threads=parallel.threads)
     hosts = Hosts(parallel.num_processes, parallel.process_index, parallel.coordinator)
     with ExitStack() as stack:
         placement = stack.enter_context(placed(hosts))
@@ -83,7 +92,8 @@ def _train(
     metadata = material.metadata
     history = read_history(config.run_dir, metadata)
     precision = choose_precision(train.precision)
-    logger.info("precision: %s", precision.reason)
+    device = "GPU" if find_gpus() else "CPU"
+    logger.info("computing on the %s with %s, %s", device, name_runtime(), precision.reason)
     material.check_memory(precision)
     placement.check_equal(_describe_plan(config, material, history, precision))
     model = (

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from heartseg.cohort.cases import CaseFiles
 from heartseg.config.schema import Config
+from heartseg.inference.engine import Compute
 from heartseg.modelfile.description import SLICES, WHOLE_HEART, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.runs.layout import RunLayout
@@ -60,7 +61,7 @@ class Kind(Protocol):
         """Find what the network learns from."""
 
     def build_segmenter(
-        self, network: "keras.Model", model: ModelDescription, config: Config
+        self, compute: Compute, model: ModelDescription, config: Config
     ) -> "Segmenter":
         """Return what segments scans with a trained network, as section ``infer`` says."""
 

@@ -6,7 +6,6 @@ Loads neither Keras nor TensorFlow, so that a command can look at a run before i
 from dataclasses import dataclass
 from pathlib import Path
 
-from heartseg.config.schema import PACKAGED
 from heartseg.errors import DataError
 from heartseg.ownership import Outputs
 
@@ -137,21 +136,3 @@ class RunLayout:
         if not self.best.is_file():
             raise DataError(f"{self.best}: no such file; run `heartseg train` first")
         return self.best
-
-
-def find_model(source: str) -> Path | None:
-    """Return the file of a model that a command names.
-
-    Args:
-        source: ``packaged``, the folder of a run, whose best model is meant, or a ``.keras`` file.
-
-    Returns:
-        The file; None for the packaged model.
-
-    Raises:
-        DataError: If the run has no trained model.
-    """
-    if source == PACKAGED:
-        return None
-    path = Path(source)
-    return RunLayout(path).require_best() if path.is_dir() else path

@@ -14,6 +14,7 @@ from heartseg.config.loading import change_config
 from heartseg.config.model_sections import SliceModelConfig
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError
+from heartseg.inference.engine import Compute
 from heartseg.modelfile.description import SLICES, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.runs.layout import RunLayout
@@ -100,15 +101,14 @@ class SliceKind:
         return SliceMaterial(config)
 
     def build_segmenter(
-        self, network: "keras.Model", model: ModelDescription, config: Config
+        self, compute: Compute, model: ModelDescription, config: Config
     ) -> "SliceSegmenter":
         """Return what segments slices one by one, and scans slice by slice."""
-        from heartseg.inference.network import compile_predict
         from heartseg.inference.segmenter import SliceSegmenter
 
         settings = config.infer
         return SliceSegmenter(
-            compile_predict(network, model.recipe, batch_size=settings.batch_size),
+            compute,
             model,
             batch_size=settings.batch_size,
             tile_overlap=settings.tile_overlap if settings.tiled else None,

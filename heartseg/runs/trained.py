@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 
 from heartseg.config.schema import Config
 from heartseg.inference.ensemble import combine, describe_ensemble
-from heartseg.modelfile.checkpoint import load_model, read_metadata
+from heartseg.modelfile.checkpoint import read_metadata
 from heartseg.modelfile.description import ModelDescription
-from heartseg.modelfile.packaged import describe_packaged, load_packaged
+from heartseg.modelfile.onnx_file import SUFFIX as ONNX_SUFFIX
+from heartseg.modelfile.onnx_file import check_ports, read_onnx, read_onnx_metadata
+from heartseg.modelfile.packaged import describe_packaged
+from heartseg.runs.engines import start_engine
 from heartseg.runs.kind import find_kind
 from heartseg.runs.study_layout import list_models
 
 if TYPE_CHECKING:
+    from heartseg.inference.engine import Engine
     from heartseg.inference.segmenter import Segmenter
 
 
@@ -22,8 +26,8 @@ def describe_model(model_file: Path | None) -> ModelDescription:
     """Return what a model was trained for, without loading it.
 
     Args:
-        model_file: A ``.keras`` file; the folder of a study, whose models segment together; None:
-            the packaged model.
+        model_file: A ``.keras`` or ``.onnx`` file; the folder of a study, whose models segment
+            together; None: the packaged model.
 
     Raises:
         DataError: If a fold of the study is not trained.
@@ -35,8 +39,17 @@ def describe_model(model_file: Path | None) -> ModelDescription:
     model_file = members[0]
     if model_file is None:
         return describe_packaged().description
+    source = str(model_file)
+    if model_file.suffix == ONNX_SUFFIX:
+        network = read_onnx(model_file)
+        metadata = read_onnx_metadata(network, source=source)
+        described = ModelDescription.from_metadata(
+            metadata, source=source, identity=_identify(model_file)
+        )
+        check_ports(network, described, source=source)
+        return described
     return ModelDescription.from_metadata(
-        read_metadata(model_file), source=str(model_file), identity=_identify(model_file)
+        read_metadata(model_file), source=source, identity=_identify(model_file)
     )
 
 
@@ -50,24 +63,34 @@ def _identify(model_file: Path) -> str:
 
 
 def load_segmenter(model_file: Path | None, config: Config) -> "Segmenter":
-    """Load a model that segments scans; TensorFlow takes seconds to load.
+    """Load a model that segments scans; see ``start_segmenter``."""
+    return start_segmenter(model_file, config)[0]
+
+
+def start_segmenter(model_file: Path | None, config: Config) -> "tuple[Segmenter, Engine]":
+    """Load a model that segments scans; with Keras that takes seconds.
 
     Args:
         model_file: As in ``describe_model``.
-        config: Its section ``infer`` says how a network of slices is applied, and its section
-            ``labels`` in which colours people see the structures.
+        config: Its section ``infer`` says how a network of slices is applied and what computes it,
+            its section ``parallel`` where, and its section ``labels`` in which colours people see
+            the structures.
+
+    Returns:
+        What segments scans, and what computes for it.
 
     Raises:
         ModelError: If it is missing, damaged, or no model of heartseg.
     """
     members = list_models(model_file)
     if len(members) > 1:
-        return combine([load_segmenter(member, config) for member in members])
+        started = [start_segmenter(member, config) for member in members]
+        return combine([segmenter for segmenter, _ in started]), started[0][1]
     model_file = members[0]
     model = describe_model(model_file)
     model = replace(model, table=model.table.displayed_as(config.label_table))
-    network = load_packaged() if model_file is None else load_model(model_file)
-    return find_kind(model.kind).build_segmenter(network, model, config)
+    engine = start_engine(model_file, model, config)
+    return find_kind(model.kind).build_segmenter(engine.compute, model, config), engine
 
 
 def load_segmenter_once(model_file: Path | None, config: Config) -> "Segmenter":

@@ -11,6 +11,7 @@ from heartseg.cohort.cases import CaseFiles
 from heartseg.config.model_sections import WholeHeartModelConfig
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
+from heartseg.inference.engine import Compute
 from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.runs.heart_files import find_parts, find_patient_split
@@ -85,15 +86,14 @@ class WholeHeartKind:
 
     def build_segmenter(
         self,
-        network: "keras.Model",
+        compute: Compute,
         model: ModelDescription,
         config: Config,  # noqa: ARG002
     ) -> "WholeHeartSegmenter":
         """Return what segments whole scans."""
-        from heartseg.inference.network import compile_volume_predict
         from heartseg.inference.whole_heart import WholeHeartSegmenter
 
-        return WholeHeartSegmenter(compile_volume_predict(network), model)
+        return WholeHeartSegmenter(compute, model)
 
     def compare_recipes(self, config: Config, model: ModelDescription) -> list[str]:  # noqa: ARG002
         """Nothing of the configuration matters: the network sees every scan in the same way."""

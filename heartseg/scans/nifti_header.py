@@ -72,11 +72,13 @@ def _convert_to_mm(header: nibabel.Nifti1Header, source: str) -> None:
     scale = np.diag([factor, factor, factor, 1.0])
     # Setting the qform changes them.
     zooms = header.get_zooms()
-    for name in ("qform", "sform"):
-        form = _read_form(header, name)
-        if form is not None:
-            getattr(header, f"set_{name}")(scale @ form, int(header[f"{name}_code"]))
-    header.set_zooms((*(factor * step for step in zooms[:3]), *zooms[3:]))
+    # What is too large becomes infinite, and is refused where the geometry is checked.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name in ("qform", "sform"):
+            form = _read_form(header, name)
+            if form is not None:
+                getattr(header, f"set_{name}")(scale @ form, int(header[f"{name}_code"]))
+        header.set_zooms((*(factor * step for step in zooms[:3]), *zooms[3:]))
     header.set_xyzt_units("mm", time)
 
 

@@ -51,13 +51,12 @@ def pool_scores(study: Study) -> PooledScores:
         DataError: If the evaluation of a fold is missing or damaged.
     """
     config, layout = study.config, study.layout
-    folds = [
-        read_evaluation(layout.fold(number).evaluation, config.label_table)
-        for number in study.folds
-    ]
+    # The structures that the models tell apart: a data set may have named them itself.
+    table = describe_model(layout.fold(0).best).table
+    folds = [read_evaluation(layout.fold(number).evaluation, table) for number in study.folds]
     scores = collect_scores(
         [case for fold in folds for case in fold.scores.cases],
-        config.label_table,
+        table,
         tolerance_mm=config.evaluate.tolerance_mm,
     )
     problems = _gather(folds, "problems")

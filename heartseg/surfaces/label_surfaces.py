@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,27 @@ LARGEST_ERROR = 0.01
 """Part of a volume by which a surface may miss it before less smoothing is tried."""
 COARSER = 1.03
 """By how much the steps of the grid grow at least while there are too many triangles."""
+
+
+@dataclass(frozen=True)
+class FittedHeart:
+    """A label map as smooth fields, and the surface of each structure.
+
+    Attributes:
+        smooth: The smoothed label map.
+        weights: The weights of the structures that bring their volumes back.
+        meshes: The surfaces by the keys of their structures, in the coordinates of the affine.
+        values: The labels of these structures by their keys.
+    """
+
+    smooth: SmoothLabels
+    weights: Mapping[int, float]
+    meshes: Mapping[str, Mesh]
+    values: Mapping[str, int]
+
+    def field(self, key: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return samples that are positive inside a structure, and their affine."""
+        return self.smooth.margin(frozenset({self.values[key]}), self.weights)
 
 
 def build_surfaces(
@@ -51,23 +73,92 @@ def build_surfaces(
         Surfaces in the coordinates of the affine, by the keys of the structures, and
         ``blood_pool``. Structures without a voxel are left out; nothing if there is none.
     """
-    chosen = {
-        structure.value: structure.key
+    heart = fit_heart(labels, affine, table, smooth_mm=smooth_mm, triangles=triangles, keys=keys)
+    if heart is None:
+        return {}
+    pool = build_blood_pool(heart, labels, affine, smooth_mm=smooth_mm, triangles=triangles)
+    return {**heart.meshes, BLOOD_POOL: pool}
+
+
+def fit_heart(
+    labels: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    table: LabelTable,
+    *,
+    smooth_mm: float | None = None,
+    triangles: int | None = None,
+    step_mm: float | None = None,
+    keys: Collection[str] | None = None,
+) -> FittedHeart | None:
+    """Smooth a label map, and find the surface of each structure; see ``build_surfaces``.
+
+    Args:
+        labels: ``(X, Y, Z)`` label map.
+        affine: ``(4, 4)`` from voxel indices to millimetres.
+        table: The structures.
+        smooth_mm: Standard deviation of the smoothing; None: one voxel along each axis.
+        triangles: Most triangles of a surface; None: as many as the voxels give.
+        step_mm: Step of the finest grid that is tried, along every axis; None: the voxels.
+        keys: Structures that are wanted; None: all.
+
+    Returns:
+        What was found; None if no wanted structure has a voxel.
+    """
+    values = {
+        structure.key: structure.value
         for structure in table.foreground
         if (keys is None or structure.key in keys) and (labels == structure.value).any()
     }
-    if not chosen:
-        return {}
-    pool = frozenset(chosen)
-    single = [frozenset({value}) for value in chosen]
-    smooth, fit = fit_labels(labels, affine, single, smooth_mm=smooth_mm, triangles=triangles)
-    around = smooth.extract(pool, fit.weights)
-    wanted = float(np.isin(labels, list(chosen)).sum()) * _voxel_mm3(affine)
-    if _is_too_fine(around, triangles) or abs(around.volume_mm3 / wanted - 1) > LARGEST_ERROR:
-        _, alone = fit_labels(labels, affine, [pool], smooth_mm=smooth_mm, triangles=triangles)
-        around = alone.meshes[pool]
-    surfaces = {key: fit.meshes[frozenset({value})] for value, key in chosen.items()}
-    return surfaces | {BLOOD_POOL: around}
+    if not values:
+        return None
+    groups = {key: frozenset({value}) for key, value in values.items()}
+    smooth, fit = fit_labels(
+        labels,
+        affine,
+        list(groups.values()),
+        smooth_mm=smooth_mm,
+        triangles=triangles,
+        step_mm=step_mm,
+    )
+    meshes = {key: fit.meshes[group] for key, group in groups.items()}
+    return FittedHeart(smooth, fit.weights, meshes, values)
+
+
+def build_blood_pool(
+    heart: FittedHeart,
+    labels: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    *,
+    smooth_mm: float | None = None,
+    triangles: int | None = None,
+) -> Mesh:
+    """Build the surface around all structures of a heart together; see ``build_surfaces``."""
+    pool = frozenset(heart.values.values())
+    around = heart.smooth.extract(pool, heart.weights)
+    wanted = float(np.isin(labels, list(pool)).sum()) * _voxel_mm3(affine)
+    if not _is_too_fine(around, triangles) and (
+        abs(around.volume_mm3 / wanted - 1) <= LARGEST_ERROR
+    ):
+        return around
+    _, alone = fit_labels(labels, affine, [pool], smooth_mm=smooth_mm, triangles=triangles)
+    return alone.meshes[pool]
+
+
+def estimate_area_mm2(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
+    """Estimate the area of a mask's surface from the faces of its voxels.
+
+    Args:
+        mask: ``(X, Y, Z)`` mask; faces at the border of the array are not counted.
+        affine: ``(4, 4)`` from voxel indices to millimetres.
+    """
+    volume_mm3 = _voxel_mm3(affine)
+    heights_mm = 1 / np.linalg.norm(np.linalg.inv(affine[:3, :3]), axis=1)
+    faces = [
+        np.count_nonzero(np.diff(mask, axis=axis)) * volume_mm3 / heights_mm[axis]
+        for axis in range(3)
+    ]
+    # Faces of voxels have one and a half times the area of a surface that lies in any direction.
+    return float(sum(faces)) / 1.5
 
 
 def fit_labels(

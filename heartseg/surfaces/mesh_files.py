@@ -4,6 +4,7 @@ STL, PLY and OBJ say so in their headers in the words that 3D Slicer looks for.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def write_surfaces(
     Args:
         surfaces: Surfaces by the keys of their structures, and ``blood_pool``; axes right,
             anterior, superior.
-        table: Names and colours of the structures.
+        table: Names and display colours of the structures.
         folder: The folder of the files.
         name: What the names of the files begin with.
         file_format: ``stl``, ``ply``, ``obj`` or ``glb``.
@@ -67,7 +68,9 @@ def write_surfaces(
     Raises:
         DataError: If a file cannot be written.
     """
-    parts = {s.key: s for s in (*table.foreground, BLOOD)}
+    # Surfaces are for people: no white and no grey.
+    shown = (replace(s, color=table.display_color(s)) for s in table.foreground)
+    parts = {s.key: s for s in (*shown, BLOOD)}
     files = []
     for key, mesh in surfaces.items():
         file = mesh_file(folder, name, key, file_format)

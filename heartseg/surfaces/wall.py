@@ -11,7 +11,7 @@ from scipy import ndimage, sparse
 
 from heartseg.labels import LabelTable
 from heartseg.surfaces.isosurface import Mesh, extract_mesh
-from heartseg.surfaces.label_surfaces import COARSER, fit_labels
+from heartseg.surfaces.label_surfaces import COARSER, estimate_area_mm2, fit_labels
 from heartseg.surfaces.offset import build_offset, finest_step_mm
 from heartseg.surfaces.proximity import SurfaceIndex
 from heartseg.surfaces.smoothing import Group
@@ -120,7 +120,7 @@ def build_wall(
     away = _mesh_of_cut(cut, corner, margin)
     opened_keys = tuple(s.key for s in table.foreground if s.value in opened)
 
-    step_mm = math.sqrt(TRIANGLES_PER_STEP * _area_mm2(blood > 0, affine) / triangles)
+    step_mm = math.sqrt(TRIANGLES_PER_STEP * estimate_area_mm2(blood > 0, affine) / triangles)
     while True:
         built = _build(
             extended,
@@ -162,18 +162,6 @@ def _build(
     if not ((sources == OUTSIDE).any() and (sources == INSIDE).any()):
         return None
     return mesh, _measure(mesh, sources, index, wall_mm)
-
-
-def _area_mm2(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
-    """Estimate the area of a mask's surface."""
-    volume_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
-    heights_mm = 1 / np.linalg.norm(np.linalg.inv(affine[:3, :3]), axis=1)
-    faces = [
-        np.count_nonzero(np.diff(mask, axis=axis)) * volume_mm3 / heights_mm[axis]
-        for axis in range(3)
-    ]
-    # Faces of voxels have one and a half times the area of a surface that lies in any direction.
-    return float(sum(faces)) / 1.5
 
 
 def find_cut(

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from heartseg.errors import ModelError
+from heartseg.plurals import counted
 
 BACKENDS = ("tensorflow", "jax")
 _DETERMINISTIC_XLA = "--xla_gpu_exclude_nondeterministic_ops=true"
@@ -71,6 +72,72 @@ def find_gpus() -> list[Gpu]:
         for device in jax.local_devices()
         if device.platform == "gpu"
     ]
+
+
+def name_runtime() -> str:
+    """Return the name and version of what computes for Keras."""
+    if find_backend() == "tensorflow":
+        return f"TensorFlow {tf.__version__}"
+    import jax
+
+    return f"JAX {jax.__version__}"
+
+
+def choose_device(name: str, *, threads: int = 0) -> str:
+    """Let this process compute on one device only. Call it before anything is computed.
+
+    Args:
+        name: ``auto`` (GPUs if there are some), ``cpu``, ``gpu`` (all of them), or ``gpu:N``.
+        threads: Threads of the processor; 0: one per core.
+
+    Returns:
+        ``CPU`` or ``GPU``.
+
+    Raises:
+        ModelError: If there is no such device, or the process has computed already.
+    """
+    gpus = find_gpus()
+    index = int(name.partition(":")[2] or 0)
+    if name.startswith("gpu") and index >= len(gpus):
+        backend = find_backend()
+        raise ModelError(
+            f"--device {name}: {backend} finds {counted(len(gpus), 'GPU')} in this process; choose "
+            "--device cpu, or install what the GPU needs (docs/portable.md)"
+        )
+    try:
+        if find_backend() == "tensorflow":
+            _limit_tensorflow(name, index, threads)
+        else:
+            _limit_jax(name, index, threads)
+    except RuntimeError as error:
+        raise ModelError(
+            f"--device, --threads: cannot be changed any more in this process ({error})"
+        ) from error
+    return "GPU" if gpus and name != "cpu" else "CPU"
+
+
+def _limit_tensorflow(name: str, index: int, threads: int) -> None:
+    if name == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    elif ":" in name:
+        tf.config.set_visible_devices([_tensorflow_devices("GPU")[index]], "GPU")
+    if threads and tf.config.threading.get_intra_op_parallelism_threads() != threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _limit_jax(name: str, index: int, threads: int) -> None:
+    import jax
+
+    if threads:
+        raise ModelError(
+            "--threads: JAX takes no number of threads; start heartseg with `taskset`, or on "
+            "TensorFlow"
+        )
+    if name == "cpu":
+        jax.config.update("jax_default_device", jax.devices("cpu")[0])
+    elif ":" in name:
+        jax.config.update("jax_default_device", jax.devices("gpu")[index])
 
 
 def set_seeds(seed: int, *, deterministic: bool) -> None:

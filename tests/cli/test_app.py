@@ -28,9 +28,11 @@ COMMANDS = (
     "colorize",
     "surfaces",
     "view",
+    "export",
     "config",
     "inspect",
     "info",
+    "dataset",
 )
 
 

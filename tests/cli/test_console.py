@@ -105,3 +105,23 @@ def test_a_log_file_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "taken").touch()
     with pytest.raises(DataError, match=r"taken/run\.log: cannot be written"):
         console.configure(quiet=False, log_file=tmp_path / "taken" / "run.log")
+
+
+CARD = "# Model card\n\nIt labels **eight** structures.\n\n![hearts](images/hearts.png)\n"
+
+
+def test_markdown_is_set_on_a_terminal_and_stays_as_it_is_in_a_pipe(monkeypatch):
+    shown = {}
+    for is_terminal in (True, False):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        monkeypatch.setattr(
+            console, "out", Console(file=stream, force_terminal=is_terminal, width=40)
+        )
+        console.show_markdown(CARD)
+        stream.flush()
+        shown[is_terminal] = stream.buffer.getvalue().decode("utf-8")
+
+    lines = [line.strip() for line in ANSI.sub("", shown[True]).splitlines() if line.strip()]
+    assert lines == ["Model card", "It labels eight structures."]
+    assert shown[True] != ANSI.sub("", shown[True])
+    assert shown[False] == f"{CARD}\n"

@@ -5,10 +5,12 @@ import time
 import nibabel
 import numpy as np
 import pytest
+import typer
 from builders import make_scan, write_nifti
 from typer.testing import CliRunner
 
 from heartseg.cli.app import app
+from heartseg.cli.options import join_settings
 
 runner = CliRunner()
 
@@ -113,3 +115,10 @@ def test_scans_that_phantoms_are_named_like_are_never_replaced(here):
         assert "did not make" in ran.stderr
     assert scan.read_bytes() == before
     assert nibabel.load(scan).shape == (4, 5, 6)
+
+
+def test_options_join_the_settings_and_may_not_contradict_them():
+    options = {"--device": ("parallel.device", "cpu"), "--threads": ("parallel.threads", None)}
+    assert join_settings(["a.b=1"], options) == ["a.b=1", "parallel.device=cpu"]
+    with pytest.raises(typer.BadParameter, match=r"--threads sets parallel\.threads"):
+        join_settings(["parallel.threads=2"], {"--threads": ("parallel.threads", 1)})

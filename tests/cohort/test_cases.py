@@ -111,7 +111,7 @@ def test_scans_that_are_not_nifti_are_named_in_a_warning(tmp_path, caplog):
     for name in ("a_seg.nii.gz", "a_norm.nii.gz", "b_norm.nrrd", "c_norm.MHA", "d_norm.txt"):
         (tmp_path / name).touch()
 
-    cases, problems = find_cases(tmp_path, image_suffix="_norm", label_suffix="_seg")
+    cases, problems = find_cases(Place(tmp_path, "_norm"), Place(tmp_path, "_seg"))
 
     assert ([case.name for case in cases], problems) == (["a"], [])
     [warning] = caplog.messages

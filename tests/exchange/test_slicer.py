@@ -41,7 +41,8 @@ def test_each_segment_has_name_colour_value_extent_and_terms(file):
     header = nrrd.read_header(str(file))
     assert header["Segment0_ID"] == "LV"
     assert header["Segment0_Name"] == "left ventricle"
-    assert header["Segment0_Color"] == "1 0 0"
+    # As people see it: the scan is grey and bright.
+    assert header["Segment0_Color"] == "0.705882 0.235294 0.235294"
     assert header["Segment0_LabelValue"] == "1"
     assert header["Segment0_Layer"] == "0"
     assert header["Segment0_Tags"] == (
@@ -64,6 +65,16 @@ def test_an_absent_structure_is_an_empty_segment(file):
     assert nrrd.read_header(str(file))["Segment1_Extent"] == "0 -1 0 -1 0 -1"
 
 
+def test_a_subset_of_structures_has_its_segments_only(tmp_path):
+    wanted = [HVSMR.structures[1], HVSMR.structures[5]]
+    kept = np.where(np.isin(LABELS, [1, 5]), LABELS, 0).astype(np.uint8)
+    write_seg_nrrd(tmp_path / "a.seg.nrrd", kept, affine=AFFINE, table=HVSMR, structures=wanted)
+    header = nrrd.read_header(str(tmp_path / "a.seg.nrrd"))
+    assert [header["Segment0_ID"], header["Segment1_ID"]] == ["LV", "AO"]
+    assert [header["Segment0_LabelValue"], header["Segment1_LabelValue"]] == ["1", "5"]
+    assert "Segment2_ID" not in header
+
+
 def test_equal_label_maps_in_any_memory_order_give_equal_bytes(file, tmp_path):
     other = tmp_path / "b.seg.nrrd"
     write_seg_nrrd(other, np.asfortranarray(LABELS), affine=AFFINE, table=HVSMR)
@@ -82,12 +93,12 @@ def test_the_colour_table_lists_every_label_and_hides_the_background(tmp_path):
         "# Color table file a.ctbl",
         "# 9 values",
         "0 background 0 0 0 0",
-        "1 left_ventricle 255 0 0 255",
-        "2 right_ventricle 0 0 255 255",
-        "3 left_atrium 255 255 0 255",
-        "4 right_atrium 0 255 255 255",
-        "5 aorta 0 255 0 255",
-        "6 pulmonary_artery 255 255 255 255",
-        "7 superior_vena_cava 255 0 255 255",
-        "8 inferior_vena_cava 128 128 128 255",
+        "1 left_ventricle 180 60 60 255",
+        "2 right_ventricle 30 165 255 255",
+        "3 left_atrium 255 225 15 255",
+        "4 right_atrium 0 240 255 255",
+        "5 aorta 210 120 15 255",
+        "6 pulmonary_artery 75 75 255 255",
+        "7 superior_vena_cava 165 60 135 255",
+        "8 inferior_vena_cava 150 225 150 255",
     ]

@@ -3,8 +3,11 @@ import numpy as np
 import pytest
 
 from heartseg.inference.answer_page import build_scan_page
-from heartseg.inference.volumetry import VolumeRow, measure_volumes
+from heartseg.inference.volumetry import Doubt, VolumeRow, build_rows, measure_volumes
 from heartseg.labels import HVSMR
+from heartseg.measurements.diameters import Diameter, VesselDiameters
+from heartseg.measurements.shapes import StructureShape
+from heartseg.measurements.structures import VolumeRatio, measure_structures
 from heartseg.scans.volume import Volume
 
 AFFINE = np.diag([10.0, 10.0, 10.0, 1.0])
@@ -63,3 +66,35 @@ def test_nothing_found_is_a_page_too():
 
     assert page.facts == {"All structures": "0.0 mL"}
     assert all(list(row.values) == [None, None] for row in page.rows)
+
+
+def test_measurements_become_columns_and_facts():
+    image, labels = make_scan()
+    along = VesselDiameters(*(Diameter(size, (-12.25, 30.0, -5.0)) for size in (30.0, 20.0, 10.0)))
+    shapes = {"AO": StructureShape(1234.0, along)}
+    measured = measure_structures(labels, AFFINE, HVSMR.foreground, image.voxels, body_m2=0.5)
+
+    page = build_scan_page(
+        image,
+        labels,
+        HVSMR,
+        title="pat0",
+        rows=build_rows("pat0", measured, HVSMR, shapes=shapes, doubt=Doubt(learned=True)),
+        ratios=[VolumeRatio("RV/LV", "RV", 1.234, truncated=True)],
+        shapes=shapes,
+        body_m2=0.5,
+    )
+
+    aorta = {c.title: v for c, v in zip(page.columns, page.rows[4].values, strict=True)}
+    assert aorta["Volume (mL/m²)"] == 4
+    assert aorta["Surface area (cm²)"] == 12.34
+    assert [aorta[f"{name} diameter (mm)"] for name in ("Largest", "Median", "Smallest")] == [
+        *(30, 20, 10)
+    ]
+    assert page.rows[4].flags == ["truncated"]
+    assert page.facts["RV/LV"] == "1.23; one of them reaches the border of the scan"
+    assert page.facts["AO, places of the diameters"] == (
+        "largest at L 12.2, A 30.0, I 5.0 mm; median at L 12.2, A 30.0, I 5.0 mm; smallest at "
+        "L 12.2, A 30.0, I 5.0 mm"
+    )
+    assert page.facts["Body surface area"] == "0.50 m²"

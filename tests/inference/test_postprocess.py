@@ -1,6 +1,6 @@
 import numpy as np
 
-from heartseg.inference.postprocess import clean_up, keep_largest_components, touches_border
+from heartseg.inference.postprocess import clean_up, keep_largest_components
 from heartseg.label_tables import ACDC
 from heartseg.labels import HVSMR, LabelTable, Structure
 
@@ -87,14 +87,6 @@ def test_an_empty_label_map_stays_empty():
     empty = np.zeros((3, 4, 5), np.uint8)
 
     np.testing.assert_array_equal(keep_largest_components(empty), empty)
-
-
-def test_structures_at_the_border_are_found():
-    labels = np.zeros((5, 6, 7), np.uint8)
-    labels[2, 3, 6] = 3
-    labels[2, 3, 3] = 2
-
-    np.testing.assert_array_equal(touches_border(labels, 5), [True, False, False, True, False])
 
 
 def test_structures_of_other_data_sets_keep_their_components_and_their_size():

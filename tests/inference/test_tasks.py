@@ -13,7 +13,7 @@ def plan(inputs, output_dir, scan_formats=("label_map", "preview")):
     tasks, problems = plan_tasks(
         [Path(file) for file in inputs],
         output_dir,
-        table=HVSMR,
+        structures=HVSMR.foreground,
         scan_formats=scan_formats,
         picture_formats=["mask"],
         image_suffix="_cropped_norm",

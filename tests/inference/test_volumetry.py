@@ -3,13 +3,23 @@ import pytest
 
 from heartseg.errors import DataError
 from heartseg.inference.volumetry import (
+    Doubt,
     VolumeRow,
+    build_rows,
     measure_volumes,
     merge_volumes,
     read_volumes,
     write_volumes,
 )
 from heartseg.labels import LabelTable, Structure
+from heartseg.measurements.diameters import Diameter, VesselDiameters
+from heartseg.measurements.shapes import StructureShape
+from heartseg.measurements.structures import StructureMeasurement, measure_structures
+
+HEADER = (
+    "case,structure,volume_ml,voxels,flags,stability,volume_ml_per_m2,mean_intensity,"
+    "ratio_to_left,surface_area_mm2,largest_diameter_mm,median_diameter_mm,smallest_diameter_mm"
+)
 
 TABLE = LabelTable(
     (
@@ -44,7 +54,7 @@ def test_a_table_is_read_as_it_was_written_with_cases_in_natural_order(tmp_path)
     write_volumes(file, rows)
 
     assert read_volumes(file) == rows[::-1]
-    assert file.read_text().splitlines()[0] == "case,structure,volume_ml,voxels,flags,stability"
+    assert file.read_text().splitlines()[0] == HEADER
 
 
 def test_stability_and_doubt_stand_beside_the_volume_and_are_read_back(tmp_path):
@@ -52,18 +62,38 @@ def test_stability_and_doubt_stand_beside_the_volume_and_are_read_back(tmp_path)
     labels[0, 2, 2] = 1
     labels[2, 2, 2] = 2
 
-    rows = measure_volumes(
-        "a",
-        labels,
-        np.eye(4),
-        TABLE,
-        stability=np.array([0.51234, 0.9, np.nan]),
-        doubtful=np.array([True, False, True]),
-    )
+    doubt = Doubt(np.array([0.51234, 0.9, np.nan]), np.array([True, False, True]))
+    measured = measure_structures(labels, np.eye(4), TABLE.foreground)
+    rows = build_rows("a", measured, TABLE, doubt=doubt)
     write_volumes(tmp_path / "v.csv", rows)
 
     read = [(row.flags, row.stability) for row in read_volumes(tmp_path / "v.csv")]
     assert read == [("truncated;doubtful", 0.512), ("", 0.9), ("absent", None)]
+
+
+def test_what_was_measured_stands_in_the_row_of_its_structure(tmp_path):
+    table = LabelTable(
+        tuple(
+            Structure(value, key, key, (value, 0, 0))
+            for value, key in enumerate(("background", "LV", "RV", "AO"))
+        )
+    )
+    measured = [
+        StructureMeasurement("LV", 2000, 50.0, 25.0, 0.123456789, truncated=False),
+        StructureMeasurement("RV", 3000, 75.0, 37.5, None, truncated=True),
+        StructureMeasurement("AO", 100, 2.5, 1.25, None, truncated=False),
+    ]
+    along = VesselDiameters(*(Diameter(d, (1.0, 2.0, 3.0)) for d in (30.25, 20.5, 10.125)))
+
+    rows = build_rows("a", measured, table, shapes={"AO": StructureShape(1234.56, along)})
+    write_volumes(tmp_path / "v.csv", rows)
+
+    left, right, aorta = read_volumes(tmp_path / "v.csv")
+    assert (left.volume_ml_per_m2, left.mean_intensity, left.ratio_to_left) == (25, 0.123457, None)
+    assert (right.ratio_to_left, right.flags, right.surface_area_mm2) == (1.5, "truncated", None)
+    assert aorta.surface_area_mm2 == 1234.6
+    assert (aorta.largest_diameter_mm, aorta.median_diameter_mm) == (30.25, 20.5)
+    assert aorta.smallest_diameter_mm == 10.12
 
 
 @pytest.mark.parametrize(
@@ -83,7 +113,7 @@ def test_a_table_of_an_earlier_version_is_read_and_extended(tmp_path, content, s
     write_volumes(file, merge_volumes(read_volumes(file), [new]))
 
     assert read_volumes(file) == [old, new]
-    assert file.read_text().startswith("case,structure,volume_ml,voxels,flags,stability\n")
+    assert file.read_text().startswith(HEADER)
 
 
 def test_a_missing_table_has_no_rows(tmp_path):
@@ -91,7 +121,14 @@ def test_a_missing_table_has_no_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["name,age\n", "case,structure,volume_ml,voxels,flags\npat4,LV,much,1,\n", ""]
+    "content",
+    [
+        "name,age\n",
+        "case,structure,volume_ml,voxels,flags\npat4,LV,much,1,\n",
+        "case,structure,volume_ml,voxels,flags\npat4,LV,1\n",
+        "case,structure,volume_ml,voxels,flags,age\n",
+        "",
+    ],
 )
 def test_another_table_is_refused(tmp_path, content):
     file = tmp_path / "volumes.csv"

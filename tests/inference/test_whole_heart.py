@@ -179,8 +179,15 @@ def test_ct_single_slices_and_constant_images_are_refused_in_words():
 
 
 def test_a_volume_that_no_heart_has_is_noticed():
-    result = segment(make_volume(make_heart(), make_affine("PIR", (0.0016, 0.0012, 0.0014))))
-    assert "mL; a heart has 20 to 2500 mL" in result.notices[0]
+    labels = np.ones((20, 20, 20), np.uint8)
+    agreed = np.ones(HVSMR.num_classes - 1)
+
+    [notice] = find_notices(labels, agreed, np.diag([0.5, 0.5, 0.5, 1]), CALIBRATION)
+    assert "1 mL; a heart has 20 to 2500 mL" in notice
+    assert not [*find_notices(labels, agreed, np.diag([3, 3, 3, 1]), CALIBRATION)]
+    # Of other structures nobody knows how large they are.
+    few = LabelTable(HVSMR.structures[:4])
+    assert not [*find_notices(labels, agreed[:3], np.eye(4), CALIBRATION, few)]
 
 
 def test_a_network_of_other_classes_is_an_error():

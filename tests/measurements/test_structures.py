@@ -5,7 +5,9 @@ import pytest
 from builders import make_affine
 
 from heartseg.labels import HVSMR
-from heartseg.measurements.structures import compute_ratios, measure_structures
+from heartseg.measurements.shapes import measure_shapes
+from heartseg.measurements.structures import compute_ratios, measure_structures, touches_border
+from heartseg.surfaces.label_surfaces import fit_heart
 
 SPACING_MM = (0.8, 1.0, 1.2)
 
@@ -29,25 +31,47 @@ def test_each_structure_has_what_can_be_computed_by_hand():
     labels, affine = heart()
     image = np.where(labels == 1, 3.0, 1.0).astype(np.float32)
 
-    measured = {m.structure: m for m in measure_structures(labels, affine, HVSMR, image)}
+    counted = measure_structures(labels, affine, HVSMR.foreground, image)
+    measured = {m.structure: m for m in counted}
 
     assert list(measured) == ["LV", "RV", "LA", "RA", "AO", "PA", "SVC", "IVC"]
     left = measured["LV"]
     assert left.volume_ml == pytest.approx((labels == 1).sum() * 0.96 / 1000)
-    assert left.surface_area_mm2 == pytest.approx(4 * math.pi * 9**2, rel=0.03)
     assert left.mean_intensity == pytest.approx(3)
-    assert (left.diameters, left.truncated, left.volume_ml_per_m2) == (None, False, None)
-    assert measured["AO"].diameters.median.diameter_mm == pytest.approx(8, rel=0.05)
+    assert (left.truncated, left.volume_ml_per_m2) == (False, None)
     assert measured["AO"].truncated
     absent = measured["IVC"]
-    assert (absent.volume_ml, absent.surface_area_mm2, absent.mean_intensity) == (0, None, None)
+    assert (absent.volume_ml, absent.voxels, absent.mean_intensity) == (0, 0, None)
+
+
+def test_areas_and_diameters_are_those_of_the_solids():
+    labels, affine = heart()
+
+    shapes = measure_shapes(fit_heart(labels, affine, HVSMR))
+
+    assert list(shapes) == ["LV", "RV", "AO"]
+    assert shapes["LV"].surface_area_mm2 == pytest.approx(4 * math.pi * 9**2, rel=0.03)
+    assert shapes["LV"].diameters is None
+    assert shapes["AO"].diameters.median.diameter_mm == pytest.approx(8, rel=0.05)
+    assert measure_shapes(fit_heart(np.zeros_like(labels), affine, HVSMR)) == {}
+
+
+def test_only_wanted_structures_are_measured_and_compared():
+    labels, affine = heart()
+    wanted = [HVSMR.structures[5], HVSMR.structures[2]]
+
+    measured = measure_structures(labels, affine, wanted)
+
+    assert [entry.structure for entry in measured] == ["AO", "RV"]
+    assert compute_ratios(measured) == ()
 
 
 def test_volumes_are_indexed_to_the_body_surface_area():
     labels, affine = heart()
 
     plain, indexed = (
-        measure_structures(labels, affine, HVSMR, body_m2=area)[0] for area in (None, 0.5)
+        measure_structures(labels, affine, HVSMR.foreground, body_m2=area)[0]
+        for area in (None, 0.5)
     )
 
     assert indexed.volume_ml_per_m2 == pytest.approx(2 * plain.volume_ml)
@@ -57,7 +81,7 @@ def test_volumes_are_indexed_to_the_body_surface_area():
 def test_ratios_are_of_volumes_and_none_where_one_is_absent():
     labels, affine = heart()
 
-    ventricles, atria = compute_ratios(measure_structures(labels, affine, HVSMR))
+    ventricles, atria = compute_ratios(measure_structures(labels, affine, HVSMR.foreground))
 
     assert ventricles.name == "RV/LV"
     assert ventricles.ratio == pytest.approx((labels == 2).sum() / (labels == 1).sum())
@@ -72,7 +96,7 @@ def test_a_place_is_the_same_in_the_patient_however_the_array_is_stored():
     other[:3, 3] = affine[:3, 3] + affine[:3, 0] * (labels.shape[0] - 1)
 
     first, second = (
-        measure_structures(*scan, HVSMR)[4].diameters
+        measure_shapes(fit_heart(*scan, HVSMR))["AO"].diameters
         for scan in ((labels, affine), (turned, other))
     )
 
@@ -84,11 +108,21 @@ def test_a_place_is_the_same_in_the_patient_however_the_array_is_stored():
 
 
 def test_an_empty_label_map_has_absent_structures_only():
-    measured = measure_structures(np.zeros((5, 6, 7), np.uint8), np.eye(4), HVSMR)
+    measured = measure_structures(np.zeros((5, 6, 7), np.uint8), np.eye(4), HVSMR.foreground)
 
     assert {m.volume_ml for m in measured} == {0}
 
 
 def test_an_image_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"image: expected shape \(5, 6, 7\)"):
-        measure_structures(np.zeros((5, 6, 7), np.uint8), np.eye(4), HVSMR, np.zeros((5, 6, 8)))
+        measure_structures(
+            np.zeros((5, 6, 7), np.uint8), np.eye(4), HVSMR.foreground, np.zeros((5, 6, 8))
+        )
+
+
+def test_structures_at_the_border_are_found():
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[2, 3, 6] = 3
+    labels[2, 3, 3] = 2
+
+    np.testing.assert_array_equal(touches_border(labels, 5), [True, False, False, True, False])

@@ -15,13 +15,12 @@ from pages.hearts import (
 
 from heartseg.labels import HVSMR
 from heartseg.pages import heart_surfaces
-from heartseg.pages.heart_surfaces import build_surfaces
-from heartseg.pictures.framing import find_heart
+from heartseg.pages.heart_surfaces import coarse_surfaces
 
 
 def build(affine):
     labels = make_page(affine).labels
-    found = build_surfaces(labels, affine, HVSMR, find_heart(labels, affine))
+    found = coarse_surfaces(labels, affine, HVSMR)
     return {surface.value: surface for surface in found}
 
 
@@ -53,10 +52,10 @@ def test_surfaces_keep_to_the_number_of_triangles(monkeypatch):
     surfaces = build(OBLIQUE)
 
     count = sum(len(surface.triangles) for surface in surfaces.values())
-    assert 900 < count < 1800
+    assert 750 < count <= 1500
 
 
 def test_without_a_label_there_is_no_surface():
     labels = np.zeros((6, 7, 8), np.uint8)
 
-    assert build_surfaces(labels, np.eye(4), HVSMR, find_heart(labels, np.eye(4))) == []
+    assert coarse_surfaces(labels, np.eye(4), HVSMR) == []

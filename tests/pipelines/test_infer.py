@@ -1,6 +1,8 @@
 import csv
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,8 +20,14 @@ from heartseg.pipelines.infer import run_infer
 from heartseg.scans.fingerprint import fingerprint_scan
 from heartseg.scans.volume import read_image
 from heartseg.slices.recipe import SliceRecipe
+from heartseg.slices.store import read_mask
 
 SIZE = 32
+SLOW_MODULES = (
+    "heartseg.surfaces.label_surfaces",
+    "heartseg.measurements.shapes",
+    "heartseg.pages.page_writer",
+)
 RECIPE = SliceRecipe(image_height=SIZE, image_width=SIZE, image_channels=1)
 # Posterior, inferior, right, turned a little: an oblique scan of three distinct spacings.
 AFFINE = np.array(
@@ -112,6 +120,7 @@ def test_a_volume_becomes_a_label_map_on_its_grid_with_preview_and_volumes(confi
     )
 
     assert list_visible(tmp_path / "out") == [
+        "pat4.json",
         "pat4_preview.png",
         "pat4_seg.nii.gz",
         "volumes.csv",
@@ -151,6 +160,65 @@ def test_the_files_of_a_volume_are_chosen_by_name(run_dir, tmp_path):
     assert names == {"x_preview.png", "x_overlay.gif", "volumes.csv"}
     with pytest.raises(ConfigError, match=r"infer\.outputs: .*label_map.*found label-map"):
         run_infer(make_config(run_dir, {"outputs": ["label-map"]}), [scan], output_dir=tmp_path)
+
+
+def test_a_plain_call_loads_nothing_for_surfaces_and_pages(run_dir, tmp_path):
+    scan = write_scan(tmp_path / "x.nii")
+    names = ["skimage", "trimesh", "manifold3d", "jinja2", *SLOW_MODULES]
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "from heartseg.config.schema import Config\n"
+        "from heartseg.pipelines.infer import run_infer\n"
+        f"config = Config.model_validate({make_config(run_dir).model_dump(mode='json')!r})\n"
+        f"run_infer(config, [Path({str(scan)!r})], output_dir=Path({str(tmp_path / 'out')!r}))\n"
+        f"print('LOADED', sorted(set({names!r}) & set(sys.modules)))\n"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+
+    assert ran.stdout.splitlines()[-1:] == ["LOADED []"], ran.stderr
+    assert (tmp_path / "out" / "x.json").is_file()
+
+
+def test_numbers_of_one_patient_are_for_one_volume(run_dir, tmp_path):
+    scans = [write_scan(tmp_path / f"{name}.nii", seed=seed) for seed, name in enumerate("ab")]
+    settings = {"height_cm": 180, "weight_kg": 80, "outputs": ["numbers"]}
+    config = make_config(run_dir, settings)
+
+    with pytest.raises(
+        ConfigError, match=r"infer\.height_cm: is of one patient, and there are 2 v"
+    ):
+        run_infer(config, scans, output_dir=tmp_path / "out")
+    result = run_infer(config, scans[:1], output_dir=tmp_path / "out")
+
+    assert list_visible(tmp_path / "out") == ["a.json", "volumes.csv"]
+    for row in result.volumes:
+        # 180 cm and 80 kg give 2 m2.
+        assert row.volume_ml_per_m2 == pytest.approx(row.volume_ml / 2, abs=1e-4)
+    with pytest.raises(DataError, match=r"height: expected 30 to 250 cm, got 1\.8"):
+        run_infer(make_config(run_dir, {"height_cm": 1.8, "weight_kg": 80}), scans[:1])
+
+
+def test_a_subset_of_structures_holds_for_volumes_and_pictures(run_dir, tmp_path):
+    picture, scan = write_picture(tmp_path / "p.png"), write_scan(tmp_path / "x.nii")
+    run_infer(make_config(run_dir), [picture, scan], output_dir=tmp_path / "all")
+    config = make_config(run_dir, {"structures": ["la", "RV"], "outputs": ["label_map"]})
+
+    result = run_infer(config, [picture, scan], output_dir=tmp_path / "some")
+
+    assert [row.structure for row in result.volumes] == ["RV", "LA"]
+    whole, part = (
+        np.asarray(nibabel.load(tmp_path / folder / "x_seg.nii.gz").dataobj)
+        for folder in ("all", "some")
+    )
+    np.testing.assert_array_equal(part, np.where(np.isin(whole, [2, 3]), whole, 0))
+    masks = (read_mask(tmp_path / folder / "p.png", HVSMR) for folder in ("all", "some"))
+    whole, part = masks
+    np.testing.assert_array_equal(part, np.where(np.isin(whole, [2, 3]), whole, 0))
+    with pytest.raises(DataError, match=r"structures: expected some of LV, RV, .* found XY"):
+        run_infer(make_config(run_dir, {"structures": ["XY"]}), [scan])
 
 
 def test_the_configuration_chooses_the_colours_that_people_see(run_dir, tmp_path, caplog):
@@ -275,8 +343,8 @@ def test_bad_files_are_reported_at_the_end_and_the_others_are_done(config, tmp_p
     problems = "\n".join(caught.value.problems)
     assert all(name in problems for name in ("1.png", "broken.nii.gz", "missing.png"))
     names = set(list_visible(tmp_path / "out"))
-    expected = {"0.png", "2.png", "3.png", "good_seg.nii.gz", "good_preview.png", "volumes.csv"}
-    assert names == expected
+    expected = {"0.png", "2.png", "3.png", "good_seg.nii.gz", "good_preview.png", "good.json"}
+    assert names == expected | {"volumes.csv"}
 
 
 def test_an_input_that_is_too_large_for_the_recipe_is_named_and_the_others_are_done(

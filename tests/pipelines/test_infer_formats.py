@@ -93,6 +93,11 @@ def results(scans, config, tmp_path_factory):
     return folder
 
 
+def with_outputs(config, *outputs):
+    """Return the configuration with other output formats."""
+    return config.model_copy(update={"infer": config.infer.model_copy(update={"outputs": outputs})})
+
+
 def bring_in_line(volume, affine):
     """Return voxels along the axes of another affine."""
     turn = ornt_transform(io_orientation(volume.affine), io_orientation(affine))
@@ -133,7 +138,8 @@ def test_the_label_map_lies_on_the_grid_of_the_scan(results, scans):
 
 @pytest.mark.parametrize("path", ["series", "multi/enhanced.dcm", "zipped.zip"])
 def test_a_dicom_seg_refers_to_the_series_and_holds_every_voxel(scans, config, tmp_path, path):
-    run_infer(config, [scans / path], output_dir=tmp_path, formats=["dicom_seg"])
+    with_seg = with_outputs(config, "label_map", "preview", "dicom_seg")
+    run_infer(with_seg, [scans / path], output_dir=tmp_path)
 
     name = Path(path).stem
     assert set(list_visible(tmp_path)) == {
@@ -167,10 +173,9 @@ def test_a_dicom_seg_of_what_is_no_dicom_is_an_error_before_any_work(scans, conf
     message = r"plain\.nii\.gz: expected a DICOM series, to which the output format dicom_seg \(--"
     with pytest.raises(DataError, match=message):
         run_infer(
-            config,
+            with_outputs(config, "label_map", "dicom_seg"),
             [scans / "series", scans / "plain.nii.gz"],
             output_dir=tmp_path / "out",
-            formats=["dicom_seg"],
         )
     assert not (tmp_path / "out").exists()
 
@@ -179,8 +184,10 @@ def test_a_dicom_seg_of_pictures_is_an_error(config, tmp_path):
     from PIL import Image
 
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(ConfigError, match="dicom_seg: is written of scans, and all inputs are"):
-        run_infer(config, [tmp_path / "a.png"], formats=["dicom_seg"])
+    with pytest.raises(
+        ConfigError, match=r"infer\.outputs: dicom_seg is written of scans, and all inputs"
+    ):
+        run_infer(with_outputs(config, "dicom_seg"), [tmp_path / "a.png"])
     with pytest.raises(DataError, match=r"a\.png: a series can be chosen in DICOM only"):
         run_infer(config, [tmp_path / "a.png"], series=3)
 
@@ -354,13 +361,6 @@ def test_without_the_extra_the_message_says_what_to_install(scans, tmp_path, mon
     assert "pip install 'heartseg[dicom]'" in done.stderr
 
 
-def with_outputs(config):
-    """Return the configuration without previews, which take seconds of a real scan."""
-    return config.model_copy(
-        update={"infer": config.infer.model_copy(update={"outputs": ["label_map"]})}
-    )
-
-
 def test_a_real_heart_has_the_same_labels_from_dicom_as_from_nifti(hvsmr2, config, tmp_path):
     original = read_image(hvsmr2 / "cropped_norm" / "pat58_cropped_norm.nii.gz")
     affine = original.affine
@@ -372,9 +372,9 @@ def test_a_real_heart_has_the_same_labels_from_dicom_as_from_nifti(hvsmr2, confi
     frames = make_enhanced(stored, affine, scaling=[(slope, 0)] * stored.shape[2])
     enhanced = save(frames, tmp_path / "enhanced.dcm")
 
-    out, only_labels = tmp_path / "out", with_outputs(config)
-    run_infer(only_labels, [plain], output_dir=out)
-    run_infer(only_labels, [classic, enhanced], output_dir=out, formats=["dicom_seg"])
+    out = tmp_path / "out"
+    run_infer(with_outputs(config, "label_map"), [plain], output_dir=out)
+    run_infer(with_outputs(config, "label_map", "dicom_seg"), [classic, enhanced], output_dir=out)
 
     expected = read_label_map(out / "plain_seg.nii.gz", HVSMR)
     assert len(np.unique(expected.voxels)) > 2
@@ -387,10 +387,10 @@ def test_a_real_heart_has_the_same_labels_from_dicom_as_from_nifti(hvsmr2, confi
 
 @pytest.mark.parametrize("name", ["siemens_t1_sagittal", "ge_axial"])
 def test_results_of_a_real_series_lie_where_dcm2niix_puts_it(dicom_data, config, tmp_path, name):
-    config = with_outputs(config)
     shutil.copy(dicom_data / f"{name}.nii.gz", tmp_path / "plain.nii.gz")
-    run_infer(config, [tmp_path / "plain.nii.gz"], output_dir=tmp_path / "out")
-    run_infer(config, [dicom_data / name], output_dir=tmp_path / "out", formats=["dicom_seg"])
+    out = tmp_path / "out"
+    run_infer(with_outputs(config, "label_map"), [tmp_path / "plain.nii.gz"], output_dir=out)
+    run_infer(with_outputs(config, "label_map", "dicom_seg"), [dicom_data / name], output_dir=out)
 
     plain = read_label_map(tmp_path / "out" / "plain_seg.nii.gz", HVSMR)
     found = read_label_map(tmp_path / "out" / f"{name}_seg.nii.gz", HVSMR)

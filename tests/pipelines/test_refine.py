@@ -88,6 +88,7 @@ def test_results_are_those_of_infer_with_the_adapted_model_and_a_suggestion(refi
     result, _ = refined
 
     assert sorted(file.name for file in result.files) == [
+        "pat1.json",
         "pat1_preview.png",
         "pat1_refined.keras",
         "pat1_seg.nii.gz",

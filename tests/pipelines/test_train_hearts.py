@@ -279,7 +279,7 @@ def test_a_trained_run_segments_volumes(trained, source_dir, tmp_path, monkeypat
 def test_pictures_are_refused_by_a_model_of_whole_hearts(trained, source_dir, tmp_path):
     run_dir, _ = trained
     picture = run_dir / "epoch_change_infer" / "Reference_pat2.png"
-    with pytest.raises(DataError, match=r"a model of whole hearts.* needs a NIfTI volume"):
+    with pytest.raises(DataError, match=r"a model of whole hearts.* needs a scan, not a picture"):
         run_infer(settings(source_dir, run_dir), [picture], output_dir=tmp_path)
 
 

@@ -100,3 +100,14 @@ def test_exhausted_memory_is_an_error_with_advice(error):
 def test_other_errors_pass_through():
     with pytest.raises(RuntimeError, match="INTERNAL"), memory_errors("use a smaller batch"):
         raise RuntimeError("INTERNAL: something else")
+
+
+@pytest.mark.parametrize("name", ["gpu", "gpu:1"])
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch, name):
+    monkeypatch.setattr(devices, "find_gpus", list)
+    with pytest.raises(ModelError, match=rf"--device {name}: .* finds 0 GPUs.*--device cpu"):
+        devices.choose_device(name)
+
+
+def test_the_processor_computes_where_it_is_asked_for():
+    assert devices.choose_device("cpu") == "CPU"

@@ -8,6 +8,9 @@ from heartseg.exchange.dicom_seg import DICOM_SEG_SUFFIX, write_dicom_seg
 from heartseg.inference.outputs.output_format import one_file
 from heartseg.inference.results import SegmentedScan
 
+_MAX_TEXT = 64
+"""Characters of a long string in DICOM."""
+
 
 def _write(file: Path, result: SegmentedScan) -> None:
     if result.series is None:
@@ -18,7 +21,8 @@ def _write(file: Path, result: SegmentedScan) -> None:
         affine=result.scan.affine,
         series=result.series,
         table=result.table,
-        version=f"{__version__}, {result.model.identity}"[:64],
+        keys=result.wanted.structures,
+        version=", ".join(filter(None, (__version__, result.model.identity)))[:_MAX_TEXT],
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from heartseg.labels import LabelTable
+from heartseg.labels import Structure
 
 Result = TypeVar("Result")
 
@@ -26,10 +26,14 @@ class OutputFormat(Generic[Result]):
     write: Callable[[Sequence[Path], Result], None]
     needs_dicom: bool = False
 
-    def name_files(self, folder: Path, case: str, table: LabelTable) -> tuple[Path, ...]:
+    def name_files(
+        self, folder: Path, case: str, structures: Sequence[Structure]
+    ) -> tuple[Path, ...]:
         """Return the files of a case, in the order in which ``write`` takes them."""
         return tuple(
-            folder / f"{case}{name}" for ending in self.endings for name in _expand(ending, table)
+            folder / f"{case}{name}"
+            for ending in self.endings
+            for name in _expand(ending, structures)
         )
 
 
@@ -45,7 +49,7 @@ def one_file(
     return OutputFormat((ending,), write_it, needs_dicom)
 
 
-def _expand(ending: str, table: LabelTable) -> list[str]:
+def _expand(ending: str, structures: Sequence[Structure]) -> list[str]:
     if "{structure}" not in ending:
         return [ending]
-    return [ending.replace("{structure}", structure.key) for structure in table.foreground]
+    return [ending.replace("{structure}", structure.key) for structure in structures]

@@ -15,6 +15,7 @@ def _write(file: Path, result: SegmentedScan) -> None:
         result.table,
         plane=result.recipe.plane,
         limits=result.window_limits,
+        structures=result.structures,
     )
     write_color(file, sheet)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from heartseg import __version__
 from heartseg.inference.outputs.output_format import one_file
 from heartseg.inference.results import SegmentedScan
-from heartseg.scans.fingerprint import fingerprint_scan
 
 REPORT_SUFFIX = "_report"
 
@@ -22,7 +21,7 @@ def _write(file: Path, result: SegmentedScan) -> None:
         "Model": result.model.identity or result.model.kind.replace("_", " "),
         **({"Declared absent": ", ".join(result.absent)} if result.absent else {}),
         "Scan": describe_grid(result.scan),
-        "Hash of the scan": fingerprint_scan(result.scan),
+        "Hash of the scan": result.scan_hash,
         "Made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, heartseg {__version__}",
         "Device": _name_device(),
     }
@@ -32,6 +31,9 @@ def _write(file: Path, result: SegmentedScan) -> None:
         result.table,
         title=result.case,
         rows=result.rows,
+        ratios=result.ratios,
+        shapes=result.shapes,
+        body_m2=result.wanted.body_m2,
         notices=result.notices,
         provenance=provenance,
     )

@@ -15,7 +15,13 @@ from heartseg.inference.results import SegmentedScan
 
 def _write(files: Sequence[Path], result: SegmentedScan) -> None:
     segmentation, colors = files
-    write_seg_nrrd(segmentation, result.labels, affine=result.scan.affine, table=result.table)
+    write_seg_nrrd(
+        segmentation,
+        result.labels,
+        affine=result.scan.affine,
+        table=result.table,
+        structures=result.structures,
+    )
     write_slicer_colors(colors, result.table)
 
 

@@ -9,7 +9,7 @@ from heartseg.inference.results import SegmentedScan
 
 
 def _write(files: Sequence[Path], result: SegmentedScan) -> None:
-    write_split(files, result.labels, like=result.scan, structures=result.table.foreground)
+    write_split(files, result.labels, like=result.scan, structures=result.structures)
 
 
 SPLIT = OutputFormat(("_{structure}.nii.gz",), _write)

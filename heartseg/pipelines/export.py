@@ -1,0 +1,200 @@
+"""``heartseg export``: a model in a format that other programs run, compared with Keras."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heartseg import __version__
+from heartseg.config.schema import Config
+from heartseg.errors import ConfigError, DataError, ModelError
+from heartseg.inference.engine import Compute
+from heartseg.inference.views import View, ViewedScan, describe_views
+from heartseg.modelfile.checkpoint import read_metadata
+from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
+from heartseg.modelfile.packaged import LICENCE, describe_packaged, load_packaged_graph
+from heartseg.progress import Report, silent
+from heartseg.runs.engines import convert_keras_file, load_keras
+from heartseg.runs.layout import RunLayout
+from heartseg.runs.trained import describe_model
+from heartseg.scans.reading import read_scan
+from heartseg.scans.volume import Volume, build_volume
+from heartseg.slices.recipe import PreparedVolume, to_network_input
+from heartseg.surroundings import check_backend
+from heartseg.synthesis.phantom import make_phantom
+
+if TYPE_CHECKING:
+    from heartseg.inference.exports import Format, Network
+
+MOST_DIFFERENT = 1e-4
+"""Fraction of voxels whose label may differ from Keras's."""
+MOST_SLICES = 8
+"""Slices of a scan that are compared."""
+PHANTOM_SIZE = 96
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was exported.
+
+    Attributes:
+        file: The file, or the folder of a SavedModel.
+        voxels: Voxels (of slices: pixels) whose labels were compared with Keras's.
+        different: Those whose label differs.
+    """
+
+    file: Path
+    voxels: int
+    different: int
+
+
+def run_export(
+    config: Config | None,
+    *,
+    format_name: str,
+    output: Path,
+    scan_file: Path | None = None,
+    licence: str | None = None,
+    overwrite: bool = False,
+    report: Report = silent,
+) -> ExportResult:
+    """Write a model as a portable file, and compare it with Keras before it gets its name.
+
+    Args:
+        config: Names the run whose best model is exported; None: the packaged model.
+        format_name: A name of ``FORMATS``.
+        output: The file to write; of a SavedModel its folder.
+        scan_file: The scan on which the labels are compared; None: a phantom.
+        licence: What the file says of the licence of its weights; None: what is known.
+        overwrite: Replace an earlier export.
+        report: Called before each step with (steps done, steps, what comes).
+
+    Raises:
+        ConfigError: If the name of the output does not fit the format.
+        DataError: If the output exists already and ``overwrite`` is not set, or cannot be written.
+        ModelError: If the model cannot be exported, or the export gives other labels.
+    """
+    check_backend()
+    from heartseg.inference.exports import FORMATS, remove_export
+
+    form = FORMATS[format_name]
+    targets = _check_output(form, format_name, output, overwrite=overwrite)
+    model_file = None if config is None else RunLayout(config.run_dir).require_best()
+    described = describe_model(model_file)
+    scan = _read_phantom() if scan_file is None else read_scan(scan_file)
+    images = sample_images(scan, described)
+    report(0, 3, "loading the model")
+    network = _load_network(model_file, described, config or Config())
+    metadata = _gather_metadata(model_file, described, licence)
+    with tempfile.TemporaryDirectory(prefix=".heartseg_export_", dir=_folder_of(output)) as folder:
+        draft = Path(folder) / output.name
+        report(1, 3, f"writing {output.name}")
+        form.write(draft, network, metadata)
+        report(2, 3, "comparing the export with Keras")
+        different = _compare(form.start(draft), network, images)
+        voxels = int(np.prod(images.shape[:-1]))
+        if different > MOST_DIFFERENT * voxels:
+            raise ModelError(
+                f"{output}: was not written: its labels differ from Keras's on {different:,} of "
+                f"{voxels:,} voxels, more than {MOST_DIFFERENT:.2%}"
+            )
+        for target in targets:
+            remove_export(target)
+            shutil.move(Path(folder) / target.name, target)
+    report(3, 3, "done")
+    return ExportResult(output, voxels, different)
+
+
+def sample_images(scan: Volume, described: ModelDescription) -> NDArray[np.float32]:
+    """Return what a network sees of a scan: one view of a volume, or slices from its middle.
+
+    Args:
+        scan: The scan.
+        described: What the network was trained for.
+
+    Returns:
+        ``(1, *grid, 1)``, or ``(B, H, W, C)`` images.
+    """
+    if described.kind == WHOLE_HEART:
+        from heartseg.scans.axes import to_trained_axes
+
+        def unused(images: NDArray[np.float32]) -> NDArray[np.float32]:
+            return images
+
+        turned = to_trained_axes(scan.voxels, scan.affine)
+        viewed = ViewedScan(unused, turned, described.grid, described.table.num_classes)
+        return viewed.image(View())[np.newaxis, ..., np.newaxis]
+    slices = PreparedVolume(scan, described.recipe)
+    first = max(0, (len(slices) - MOST_SLICES) // 2)
+    chosen = [slices[index] for index in range(first, min(len(slices), first + MOST_SLICES))]
+    return to_network_input(np.stack(chosen), described.recipe.image_channels)
+
+
+def _check_output(form: "Format", name: str, output: Path, *, overwrite: bool) -> tuple[Path, ...]:
+    """Return all files that the export has.
+
+    Raises:
+        ConfigError: If the output's name does not fit the format.
+        DataError: If one exists already.
+    """
+    if form.suffix and output.suffix != form.suffix:
+        raise ConfigError(
+            f"--output {output}: expected a file whose name ends in {form.suffix}, for --format "
+            f"{name}"
+        )
+    targets = (output, output.with_suffix(form.companion)) if form.companion else (output,)
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise DataError(
+                f"{target}: already exists; choose another --output, or replace it with --overwrite"
+            )
+        if form.suffix and target.is_dir():
+            raise DataError(f"{target}: is a folder; expected the name of a file")
+    return targets
+
+
+def _folder_of(output: Path) -> Path:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output.parent
+
+
+def _read_phantom() -> Volume:
+    phantom = make_phantom(7, 0, size=PHANTOM_SIZE)
+    return build_volume(phantom.image.astype(np.float32), phantom.affine)
+
+
+def _load_network(
+    model_file: Path | None, described: ModelDescription, config: Config
+) -> "Network":
+    from heartseg.inference.exports import Network
+    from heartseg.inference.network import as_float32
+
+    graph = load_packaged_graph() if model_file is None else convert_keras_file(model_file)
+    return Network(graph, as_float32(load_keras(model_file, described, config)[0]))
+
+
+def _gather_metadata(
+    model_file: Path | None, described: ModelDescription, licence: str | None
+) -> Mapping[str, Any]:
+    known = describe_packaged().metadata if model_file is None else read_metadata(model_file)
+    usual = LICENCE if model_file is None else "not stated"
+    seen = {"views": describe_views()} if described.kind == WHOLE_HEART else {}
+    return {
+        "kind": described.kind,
+        **known,
+        **seen,
+        "identity": described.identity,
+        "licence": licence or usual,
+        "exported_by": f"heartseg {__version__}",
+    }
+
+
+def _compare(compute: Compute, network: "Network", images: NDArray[np.float32]) -> int:
+    """Return how many voxels get another label than from Keras."""
+    expected = np.asarray(network.model.predict_on_batch(images)).argmax(axis=-1)
+    return int((compute(images).argmax(axis=-1) != expected).sum())
