@@ -13,6 +13,7 @@ from heartseg.cli.options import (
     Overrides,
     Overwrite,
     Quiet,
+    SeriesNumber,
     begin,
     hint_settings,
     join_settings,
@@ -48,6 +49,7 @@ def refine(
         float, typer.Option(min=0.05, max=120, help="Time in which the model adapts.")
     ] = 3.0,
     output_dir: OutputDir = None,
+    series: SeriesNumber = None,
     empty_slices: Annotated[
         str,
         typer.Option(
@@ -81,6 +83,7 @@ def refine(
             init=init,
             minutes=minutes,
             output_dir=output_dir,
+            series=series,
             empty_slices="background" if empty_slices == "background" else "unknown",
             overwrite=overwrite,
             report=report,
@@ -106,6 +109,7 @@ def suggest(
     ] = "packaged",
     count: Annotated[int, typer.Option(min=1, max=50, help="Number of slices.")] = 5,
     output_dir: OutputDir = None,
+    series: SeriesNumber = None,
     absent: Absent = None,
     diagnosis: Diagnosis = None,
     overrides: Overrides = None,
@@ -127,6 +131,7 @@ def suggest(
             init=init,
             count=count,
             output_dir=output_dir,
+            series=series,
             overwrite=overwrite,
             report=report,
         )

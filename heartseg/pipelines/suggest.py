@@ -5,17 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heartseg.config.schema import Config
-from heartseg.errors import DataError, ModelError
 from heartseg.inference.hints import find_absent
 from heartseg.inference.outputs.registry import SCAN_FORMATS, write_files
 from heartseg.inference.results import segment_scan
 from heartseg.inference.suggestion import NUM_SLICES, SuggestedSlice
-from heartseg.inference.tasks import check_outputs, mark_finished, mark_unfinished, plan_tasks
+from heartseg.inference.tasks import check_outputs, mark_finished, mark_unfinished
 from heartseg.lock import locked
-from heartseg.modelfile.description import WHOLE_HEART
+from heartseg.pipelines.one_scan import describe_whole_heart_model, plan_scan, read_planned
 from heartseg.progress import Report, silent
-from heartseg.runs.study_layout import locate_model
-from heartseg.runs.trained import describe_model, load_segmenter
+from heartseg.runs.trained import load_segmenter
 from heartseg.surroundings import check_backend
 
 OUTPUT_DIR = Path("heartseg_output")
@@ -43,6 +41,7 @@ def run_suggest(
     init: str = "packaged",
     count: int = NUM_SLICES,
     output_dir: Path | None = None,
+    series: int | None = None,
     overwrite: bool = False,
     report: Report = silent,
 ) -> SuggestResult:
@@ -51,9 +50,10 @@ def run_suggest(
     Args:
         scan_file: The scan.
         config: Its section ``infer`` says what is absent.
-        init: ``packaged``, the folder of a run, or a ``.keras`` file.
+        init: ``packaged``, the folder of a run or study, or a ``.keras`` or ``.onnx`` file.
         count: Number of slices.
         output_dir: Where to; None: ``heartseg_output`` in the working directory.
+        series: Number of the DICOM series; None if there is only one.
         overwrite: Replace results of an earlier call.
         report: Called after each part.
 
@@ -64,33 +64,18 @@ def run_suggest(
     """
     check_backend()
     config, output_dir = config or Config(), output_dir or OUTPUT_DIR
-    model_file = locate_model(init)
-    model = describe_model(model_file)
-    if model.kind != WHOLE_HEART:
-        raise ModelError(f"{init}: is a network of slices; suggest needs one of whole hearts")
+    model_file, model = describe_whole_heart_model(init, command="suggest")
     absent = find_absent(config.infer.absent, config.infer.diagnosis, model.table, source="suggest")
-    tasks, problems = plan_tasks(
-        [scan_file],
-        output_dir,
-        structures=model.table.foreground,
-        scan_formats=["suggestion"],
-        picture_formats=(),
-        image_suffix=config.data.image_suffix,
-    )
-    if problems:
-        raise DataError(problems[0])
-    [task] = tasks
-    if task.source is None:
-        raise DataError(f"{scan_file}: is a picture; expected a scan")
-    scan = task.source.read()
+    task = plan_scan(scan_file, output_dir, config, model, formats=["suggestion"], series=series)
+    scan = read_planned(task)
     with locked(output_dir):
-        check_outputs(output_dir, tasks, overwrite=overwrite)
+        check_outputs(output_dir, [task], overwrite=overwrite)
         segmenter = load_segmenter(model_file, config)
         result = replace(
             segment_scan(task.case, scan, segmenter, absent=absent, report=report),
             num_suggested=count,
         )
-        mark_unfinished(output_dir, tasks)
+        mark_unfinished(output_dir, [task])
         write_files(SCAN_FORMATS, task.files, result)
-        mark_finished(output_dir, tasks)
+        mark_finished(output_dir, [task])
     return SuggestResult(tuple(result.suggested), tuple(task.outputs), result.notices)

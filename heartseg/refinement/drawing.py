@@ -18,6 +18,8 @@ MOST_DRAWN = 0.9
 """Where more of the box around all structures is drawn, nothing is left to refine ..."""
 LEAST_SIDE = 0.2
 """... unless the box is thinner than this part of the scan: some slices side by side."""
+LEAST_OVERLAP = 0.3
+"""A drawn heart that overlaps less (Dice) with what a model finds may be of another patient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,19 @@ def understand_drawing(
     if not emptied and empty_slices == "unknown":
         assumed = "no slice is empty"
     return Drawing(result, slices, f"drawn: {what}; {assumed}")
+
+
+def hardly_overlaps(drawing: Drawing, found: NDArray[np.uint8]) -> bool:
+    """Return whether the drawn heart is not where a model sees one.
+
+    Args:
+        drawing: What is drawn.
+        found: ``(X, Y, Z)`` labels of the model.
+    """
+    known = drawing.known
+    drawn, seen = drawing.labels[known] > 0, found[known] > 0
+    both = np.count_nonzero(drawn & seen)
+    return bool(2 * both < LEAST_OVERLAP * (np.count_nonzero(drawn) + np.count_nonzero(seen)))
 
 
 def _check_structures(

@@ -15,31 +15,31 @@ from numpy.typing import NDArray
 
 from heartseg.inference.hints import redistribute
 from heartseg.inference.network import compile_volume_predict
-from heartseg.inference.views import FINE_GRID, View, average_views
+from heartseg.inference.views import average_views
 from heartseg.inference.whole_heart import SeenHeart
 from heartseg.progress import Report, silent
 from heartseg.refinement.adaptation import Lesson, Progress, adapt, prepare
 from heartseg.refinement.drawing import hold_out
-from heartseg.refinement.shapes import correct_shapes, distance_to_drawn
+from heartseg.refinement.laid_drawing import lay_drawn, lay_fractions, score_drawn
+from heartseg.refinement.shapes import correct_shapes, distance_to_drawn, interpolate_shapes
 from heartseg.scans.axes import to_trained_axes
-from heartseg.scans.resampling import resample, sampling_matrix
 from heartseg.scans.volume import UNLABELLED
 
 REHEARSAL = 0.3
 """Part of the time in which the network adapts without the held-out part."""
 CHECKS = 2
 """How often the held-out part is looked at meanwhile."""
-NEAR = 3.0
+NEAR = 8.0
 """Voxels from a drawn one at which the drawn shapes count a third."""
-BETWEEN = 0.5
-"""How far the predicted form counts where the drawn shapes do."""
-TRUSTS = (1.0, 0.0)
-"""How far the predicted form may count between drawn slices: in full or not at all."""
 MARGIN = 0.02
-"""Few voxels are held out: adapting is given up only where it is worse by more than this."""
+"""Few voxels are held out: another answer is taken only where it is better by more than this."""
 DISPUTED = 0.25
 """Weight of the soft answer where the drawn shapes and the old answer disagree: there the network
 is to judge by what it sees."""
+BEFORE, INTERPOLATED, CORRECTED = "before", "interpolated", "corrected"
+"""The answers without adapting: of the network, of the drawn shapes, and of both."""
+ADAPTED, MIXED = "adapted", "mixed"
+"""The answers of the adapted network: with the drawn shapes near them, and also between them."""
 
 Probabilities = NDArray[np.float32]
 
@@ -52,8 +52,8 @@ class Refined:
         probabilities: ``(*FINE_GRID, K)`` over the box around the heart.
         stability: ``(K - 1,)`` stability of each structure between views, NaN where absent.
         steps: Steps in which the network adapted.
-        held_out: Mean Dice on the held-out part, by what was judged.
-        chosen: Which of them made the answer.
+        held_out: Mean Dice on the held-out part, by the name of the answer.
+        chosen: The name of the answer that was taken.
     """
 
     probabilities: Probabilities
@@ -71,7 +71,7 @@ class Stage:
         rehearsal: Adapting without the held-out part.
         is_rehearsed: Whether that is done.
         scores: Held-out Dice by what was judged so far.
-        best_seconds: Time after which the rehearsal was best; 0 where adapting did not help.
+        best_seconds: Time of the rehearsal at the last look at the held-out part; 0 before it.
         is_stopped: Whether the rehearsal got worse, and so ended early.
         final: Adapting to all that is drawn.
     """
@@ -82,6 +82,11 @@ class Stage:
     best_seconds: float
     is_stopped: bool
     final: Progress
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that are done."""
+        return self.rehearsal.steps + self.final.steps
 
     @classmethod
     def new(cls) -> "Stage":
@@ -122,35 +127,28 @@ class _Refinement:
         probabilities, stability = average_views(scan, self.view)
         return redistribute(probabilities, self.absent), stability
 
-    def correct(
-        self, answer: Probabilities, drawn: NDArray[np.uint8], trust: float
-    ) -> Probabilities:
-        predicted = answer.argmax(axis=-1).astype(np.uint8)
-        return correct_shapes(predicted, drawn, self.num_classes, trust=trust, absent=self.absent)
-
     def blend(self, answer: Probabilities, drawn: NDArray[np.uint8]) -> Probabilities:
-        """Let the drawn shapes count near the slices on which they are drawn."""
+        """Let the drawn shapes correct an answer near the voxels that are drawn."""
+        shapes = correct_shapes(_label(answer), drawn, self.num_classes, absent=self.absent)
         near = np.exp(-distance_to_drawn(drawn != UNLABELLED) / NEAR)[..., np.newaxis]
-        blended = (1 - near) * answer + near * self.correct(answer, drawn, BETWEEN)
-        return np.asarray(blended, np.float32)
+        return np.asarray((1 - near) * answer + near * shapes, np.float32)
+
+    def answer_without_network(self, drawn: NDArray[np.uint8]) -> dict[str, Probabilities]:
+        """Return the answers that need no adapting, by name."""
+        shapes = interpolate_shapes(_label(self.old), drawn, self.num_classes, absent=self.absent)
+        return {BEFORE: self.old, INTERPOLATED: shapes, CORRECTED: self.blend(self.old, drawn)}
+
+    def answer_adapted(
+        self, answer: Probabilities, drawn: NDArray[np.uint8], shapes: Probabilities
+    ) -> dict[str, Probabilities]:
+        """Return the answers of the adapted network, by name."""
+        adapted = self.blend(answer, drawn)
+        return {ADAPTED: adapted, MIXED: np.asarray((adapted + shapes) / 2, np.float32)}
 
     def make_lesson(self, labels: NDArray[np.uint8], soft: Probabilities) -> Lesson:
-        matrices = [
-            sampling_matrix(fine, side, zoom=zoom, shift=shift)
-            for fine, side, zoom, shift in zip(
-                FINE_GRID, labels.shape, self.view.zoom, self.view.shift, strict=True
-            )
-        ]
-        # One class at a time: all classes at full resolution would be far larger than the scan.
-        drawn = np.stack(
-            [
-                resample((labels == value).astype(np.float32), matrices)
-                for value in range(self.num_classes)
-            ],
-            axis=-1,
-        )
-        agreed = soft.argmax(axis=-1) == self.old.argmax(axis=-1)
-        return Lesson(drawn, soft * np.where(agreed, 1, DISPUTED)[..., np.newaxis])
+        agreed = _label(soft) == _label(self.old)
+        weights = np.where(agreed, 1, DISPUTED)[..., np.newaxis]
+        return Lesson(lay_fractions(labels, self.view, self.num_classes), soft * weights)
 
 
 def refine_heart(
@@ -183,16 +181,12 @@ def refine_heart(
     prepare(network, work.num_classes, absent)
     if not stage.is_rehearsed:
         _rehearse(work, stage, seconds * REHEARSAL, keep, clock, report)
-    left = _scaled(report, seconds * REHEARSAL, seconds)
     fine = work.lay(work.lit)
-    trust = max(TRUSTS, key=lambda value: stage.scores[_shape_name(value)])
-    corrected = work.correct(work.old, fine, trust)
+    answers = work.answer_without_network(fine)
+    chosen = _choose(stage.scores)
     network.set_weights(initial)
-    if not stage.best_seconds:
-        # Adapting did not help: the drawn shapes correct the old answer.
-        name = max(stage.scores, key=lambda key: stage.scores[key])
-        answer = work.blend(work.old, fine) if name == "before" else corrected
-        return Refined(answer, heart.stability, 0, stage.scores, name)
+    if chosen in answers:
+        return Refined(answers[chosen], heart.stability, 0, stage.scores, chosen)
 
     def go_on(progress: Progress) -> bool:
         stage.final = progress
@@ -203,16 +197,28 @@ def refine_heart(
         network,
         work.scan,
         work.view,
-        work.make_lesson(work.lit, corrected),
+        work.make_lesson(work.lit, answers[_choose_lesson(stage.scores)]),
         seconds=seconds * (1 - REHEARSAL) * (1 / CHECKS if stage.is_stopped else 1),
         progress=stage.final,
         after_step=go_on,
         clock=clock,
-        report=left,
+        report=_scaled(report, seconds * REHEARSAL, seconds),
         what="adapting to all that is drawn",
     )
     answer, stability = work.predict()
-    return Refined(work.blend(answer, fine), stability, done.steps, stage.scores, "adapted")
+    answers |= work.answer_adapted(answer, fine, answers[INTERPOLATED])
+    return Refined(answers[chosen], stability, done.steps, stage.scores, chosen)
+
+
+def _choose(scores: Mapping[str, float]) -> str:
+    """Return whose answer to take: the adapted network's unless another is clearly better."""
+    best = max(scores, key=lambda name: scores[name])
+    return best if scores[best] > scores.get(ADAPTED, 0.0) + MARGIN else ADAPTED
+
+
+def _choose_lesson(scores: Mapping[str, float]) -> str:
+    """Return which answer the network keeps near to where nothing is drawn."""
+    return max((CORRECTED, INTERPOLATED), key=lambda name: scores[name])
 
 
 def _rehearse(
@@ -223,22 +229,23 @@ def _rehearse(
     clock: Callable[[], float],
     report: Report,
 ) -> None:
-    """Adapt without the held-out part, and judge all sources on it."""
+    """Adapt without the held-out part, and judge all answers on it."""
     shown = np.where(work.held, UNLABELLED, work.lit).astype(np.uint8)
     tests = np.where(work.held, work.lit, UNLABELLED).astype(np.uint8)
-    # What crosses a kept slice is known, and no test.
     fine_shown, fine_tests = work.lay(shown), work.lay(tests)
+    # What crosses a kept slice is known, and no test.
     fine_tests[fine_shown != UNLABELLED] = UNLABELLED
 
-    def judge(answer: Probabilities) -> float:
-        return score_drawn(answer.argmax(axis=-1).astype(np.uint8), fine_tests, work.num_classes)
+    def judge(answers: Mapping[str, Probabilities]) -> dict[str, float]:
+        return {
+            name: score_drawn(_label(answer), fine_tests, work.num_classes)
+            for name, answer in answers.items()
+        }
 
-    stage.scores["before"] = judge(work.old)
-    corrections = {trust: work.correct(work.old, fine_shown, trust) for trust in TRUSTS}
-    stage.scores.update({_shape_name(t): judge(answer) for t, answer in corrections.items()})
-    best_trust = max(TRUSTS, key=lambda trust: stage.scores[_shape_name(trust)])
-    lesson = work.make_lesson(shown, corrections[best_trust])
-    next_check = seconds / CHECKS
+    answers = work.answer_without_network(fine_shown)
+    stage.scores |= judge(answers)
+    lesson = work.make_lesson(shown, answers[_choose_lesson(stage.scores)])
+    next_check = stage.best_seconds + seconds / CHECKS
 
     def check(progress: Progress) -> bool:
         nonlocal next_check
@@ -248,13 +255,14 @@ def _rehearse(
             return True
         next_check += seconds / CHECKS
         work.network.set_weights(progress.average)
-        score = judge(work.blend(work.predict()[0], fine_shown))
+        seen, _ = work.predict()
         work.network.set_weights(progress.weights)
-        worse = score < stage.scores.get("adapted", 0.0) - MARGIN
-        stage.is_stopped = worse
-        if not worse:
-            stage.scores["adapted"], stage.best_seconds = score, progress.seconds
-        return not worse
+        scores = judge(work.answer_adapted(seen, fine_shown, answers[INTERPOLATED]))
+        stage.is_stopped = scores[ADAPTED] < stage.scores.get(ADAPTED, 0.0) - MARGIN
+        if not stage.is_stopped:
+            stage.scores |= scores
+            stage.best_seconds = progress.seconds
+        return not stage.is_stopped
 
     adapt(
         work.network,
@@ -268,15 +276,12 @@ def _rehearse(
         report=_scaled(report, 0, seconds / REHEARSAL),
         what="adapting, a part held out",
     )
-    others = [score for name, score in stage.scores.items() if name != "adapted"]
-    if stage.scores.get("adapted", 0.0) < max(others) - MARGIN:
-        stage.best_seconds = 0.0
     stage.is_rehearsed = True
     keep(stage)
 
 
-def _shape_name(trust: float) -> str:
-    return {1.0: "corrected", 0.0: "interpolated"}[trust]
+def _label(probabilities: Probabilities) -> NDArray[np.uint8]:
+    return np.asarray(probabilities.argmax(axis=-1), np.uint8)
 
 
 def _scaled(report: Report, start: float, total: float) -> Report:
@@ -284,45 +289,3 @@ def _scaled(report: Report, start: float, total: float) -> Report:
         report(round(start) + done, round(total), what)
 
     return shifted
-
-
-def lay_drawn(labels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """Bring drawn labels onto the grid of the answers.
-
-    Args:
-        labels: ``(P, I, R)`` labels, ``UNLABELLED`` where nothing is drawn.
-        view: The box that the grid covers, as a view of ``labels``.
-
-    Returns:
-        ``FINE_GRID`` labels: of the drawn voxels within a voxel of the grid the one nearest to its
-        centre; so a drawn slice is never lost between two planes.
-    """
-    for axis, (count, zoom, shift) in enumerate(zip(FINE_GRID, view.zoom, view.shift, strict=True)):
-        side = labels.shape[axis]
-        place = (0.5 + ((np.arange(count) + 0.5) / count - 0.5) * zoom + shift) * side - 0.5
-        reach = max(0.5, zoom * side / count / 2)
-        laid = np.full(
-            (*labels.shape[:axis], count, *labels.shape[axis + 1 :]), UNLABELLED, np.uint8
-        )
-        # The nearest voxels first; what they leave open the next ones fill.
-        offsets = sorted(range(-int(reach) - 1, int(reach) + 2), key=abs)
-        for offset in offsets:
-            index = np.rint(place).astype(int) + offset
-            near = (np.abs(index - place) <= reach) & (index >= 0) & (index < side)
-            taken = np.take(labels, np.clip(index, 0, side - 1), axis=axis)
-            open_ = (laid == UNLABELLED) & np.expand_dims(
-                near, tuple(a for a in range(3) if a != axis)
-            )
-            laid[open_] = taken[open_]
-        labels = laid
-    return labels
-
-
-def score_drawn(predicted: NDArray[np.uint8], drawn: NDArray[np.uint8], num_classes: int) -> float:
-    """Return the mean Dice over the structures that occur, where something is drawn; 1 for none."""
-    known = drawn != UNLABELLED
-    pairs = drawn[known].astype(np.int64) * num_classes + predicted[known]
-    confusion = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-    total = (confusion.sum(axis=0) + confusion.sum(axis=1))[1:]
-    dice = 2 * np.diagonal(confusion)[1:][total > 0] / total[total > 0]
-    return float(dice.mean()) if dice.size else 1.0

@@ -22,7 +22,7 @@ from heartseg.scans.volume import UNLABELLED
 REACH = 20.0
 """Distances are cut here: further from a border they say nothing."""
 FADE = 15.0
-"""Beyond the last drawn slice a correction fades to a third over so many voxels."""
+"""A correction fades to a third over so many voxels from the nearest drawn one."""
 SOFTNESS = 1.5
 """Distance over which one label becomes another, where distances become probabilities."""
 FAR = 1e6
@@ -57,8 +57,15 @@ class _Lines:
         ahead = np.where(self.after < side, self.after - index, FAR)
         return np.minimum(behind, ahead).astype(np.float32)
 
-    def interpolate(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Interpolate drawn values; beyond the last drawn voxel its value fades away."""
+    def interpolate(
+        self, values: NDArray[np.float32], *, fades_between: bool
+    ) -> NDArray[np.float32]:
+        """Interpolate drawn values; beyond the last drawn voxel its value fades away.
+
+        Args:
+            values: The values; those of drawn voxels count.
+            fades_between: Whether they also fade away between drawn voxels.
+        """
         side = len(values)
         index = np.arange(side)[:, np.newaxis, np.newaxis]
         has_before, has_after = self.before >= 0, self.after < side
@@ -66,7 +73,9 @@ class _Lines:
         second = np.take_along_axis(values, np.minimum(self.after, side - 1), axis=0)
         span = np.maximum(self.after - self.before, 1)
         part = np.where(has_before & has_after, (index - self.before) / span, ~has_before)
-        fading = np.where(has_before & has_after, 1.0, np.exp(-self.gap / FADE))
+        fading = np.exp(-self.gap / FADE)
+        if not fades_between:
+            fading = np.where(has_before & has_after, 1.0, fading)
         mixed = (1 - part) * first + part * second
         return np.asarray(fading * mixed * (has_before | has_after), np.float32)
 
@@ -110,22 +119,53 @@ def correct_shapes(
     drawn: NDArray[np.uint8],
     num_classes: int,
     *,
-    trust: float = 1.0,
     absent: Sequence[int] = (),
 ) -> NDArray[np.float32]:
-    """Correct a prediction by what is drawn, there and between drawn slices.
+    """Correct a prediction by what is drawn: there, and less and less away from it.
 
     Args:
         predicted: ``(P, I, R)`` labels.
         drawn: ``(P, I, R)`` labels, ``UNLABELLED`` where nothing is drawn.
         num_classes: Classes, background included.
-        trust: How far the predicted form counts between drawn slices: 1 in full, 0 not at all,
-            which leaves the interpolation of the drawn shapes.
         absent: Label values that never occur.
 
     Returns:
         ``(P, I, R, num_classes)`` probabilities that sum to 1.
     """
+    return _spread(predicted, drawn, num_classes, absent, trust=1.0)
+
+
+def interpolate_shapes(
+    predicted: NDArray[np.uint8],
+    drawn: NDArray[np.uint8],
+    num_classes: int,
+    *,
+    absent: Sequence[int] = (),
+) -> NDArray[np.float32]:
+    """Interpolate drawn shapes between drawn slices, whatever is predicted there.
+
+    Args:
+        predicted: ``(P, I, R)`` labels: what stands in the other parts of slices that are drawn in
+            part.
+        drawn: ``(P, I, R)`` labels, ``UNLABELLED`` where nothing is drawn.
+        num_classes: Classes, background included.
+        absent: Label values that never occur.
+
+    Returns:
+        ``(P, I, R, num_classes)`` probabilities that sum to 1.
+    """
+    return _spread(predicted, drawn, num_classes, absent, trust=0.0)
+
+
+def _spread(
+    predicted: NDArray[np.uint8],
+    drawn: NDArray[np.uint8],
+    num_classes: int,
+    absent: Sequence[int],
+    *,
+    trust: float,
+) -> NDArray[np.float32]:
+    """Spread what drawn distances add to ``trust`` times the predicted ones."""
     classes = [value for value in range(num_classes) if value not in absent]
     known = drawn != UNLABELLED
     both = np.where(known, drawn, predicted)
@@ -140,7 +180,7 @@ def correct_shapes(
         weight = 1 / (1 + gap) ** 2 if len(axes) > 1 else np.ones_like(gap)
         for row in range(len(classes)):
             own, wanted = (np.moveaxis(d[row], axis, 0) for d in (before, after))
-            mixed = trust * own + lines.interpolate(wanted - trust * own)
+            mixed = trust * own + lines.interpolate(wanted - trust * own, fades_between=trust > 0)
             total[row] += weight * np.moveaxis(mixed, 0, axis)
         weights += weight
     total /= weights

@@ -1,7 +1,9 @@
 """``refine`` and ``suggest`` from files to files, with a tiny network that knows nothing."""
 
 import csv
-import re
+import logging
+import shutil
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from heartseg.modelfile.checkpoint import save_model
 from heartseg.networks.volume_unet import build_volume_unet
 from heartseg.pipelines.refine import run_refine
 from heartseg.pipelines.suggest import run_suggest
+from heartseg.runs.study_layout import StudyLayout
 from heartseg.runs.trained import describe_model
 from heartseg.scans.volume import UNLABELLED, read_label_map
 
@@ -45,30 +48,76 @@ def case(tmp_path_factory):
     return folder, scan, partial
 
 
+@dataclass
+class Interruption:
+    """What an interrupted call left, and what the next one said."""
+
+    inputs: dict
+    left: list[str]
+    messages: list[str]
+
+
 @pytest.fixture(scope="module")
 def refined(case, tmp_path_factory):
+    """The results of a call that was interrupted once and called again."""
     folder, *_ = case
-    before = read_tree(folder)
+    inputs = read_tree(folder)
     output_dir = tmp_path_factory.mktemp("refined")
-    result = run_refine(
-        folder / "pat1.nii.gz",
-        folder / "partial.seg.nrrd",
-        init=str(folder / "model.keras"),
-        minutes=MINUTES,
-        output_dir=output_dir,
-    )
-    return result, before
+
+    def refine(report):
+        return run_refine(
+            folder / "pat1.nii.gz",
+            folder / "partial.seg.nrrd",
+            init=str(folder / "model.keras"),
+            minutes=MINUTES,
+            output_dir=output_dir,
+            report=report,
+        )
+
+    seen = []
+
+    def interrupt(_done, _total, what):
+        seen.append(what)
+        if seen.count("adapting to all that is drawn") == 3:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("heartseg.refinement.scan_refinement.SAVE_EVERY_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            refine(interrupt)
+    left = sorted(file.name for file in output_dir.iterdir())
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("heartseg.refinement")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    result = refine(lambda *_: None)
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+    return result, Interruption(inputs, left, messages)
+
+
+def test_an_interrupted_call_leaves_no_result_and_the_next_one_goes_on(refined):
+    result, interruption = refined
+
+    assert "pat1_refine_state.npz" in interruption.left
+    assert not [name for name in interruption.left if name.startswith(("pat1_seg", "pat1_refined"))]
+    [message] = [m for m in interruption.messages if "goes on after" in m]
+    assert "after 2 steps" in message
+    assert not (result.output_dir / "pat1_refine_state.npz").exists()
 
 
 def test_drawn_voxels_are_kept_exactly_and_no_input_is_changed(case, refined):
     folder, _, partial = case
-    result, before = refined
+    result, interruption = refined
 
     labels = read_label_map(result.output_dir / "pat1_seg.nii.gz", HVSMR).voxels
 
     known = partial != UNLABELLED
     np.testing.assert_array_equal(labels[known], partial[known])
-    assert read_tree(folder) == before
+    assert read_tree(folder) == interruption.inputs
     assert "whole" in result.assumption
 
 
@@ -187,14 +236,22 @@ def test_hints_that_cannot_be_true_are_errors(case, tmp_path, settings, error, m
         )
 
 
-def test_a_missing_model_is_an_error(case, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "message"), [("none.keras", r"none\.keras"), ("study", "is a study of several models")]
+)
+def test_a_model_that_cannot_adapt_is_an_error(case, tmp_path, name, message):
     folder, *_ = case
+    study = StudyLayout(tmp_path / "study")
+    for number in range(2):
+        study.fold(number).run_dir.mkdir(parents=True)
+        shutil.copy(folder / "model.keras", study.fold(number).best)
+    study.write_record(2)
 
-    with pytest.raises(ModelError, match=re.escape("none.keras")):
+    with pytest.raises(ModelError, match=message):
         run_refine(
             folder / "pat1.nii.gz",
             folder / "partial.nii.gz",
-            init=str(tmp_path / "none.keras"),
+            init=str(tmp_path / name),
             output_dir=tmp_path,
         )
 

@@ -5,7 +5,7 @@ import pytest
 
 from heartseg.errors import DataError
 from heartseg.labels import HVSMR
-from heartseg.refinement.drawing import hold_out, understand_drawing
+from heartseg.refinement.drawing import hardly_overlaps, hold_out, understand_drawing
 from heartseg.scans.volume import UNLABELLED
 
 SHAPE = (12, 14, 16)
@@ -86,6 +86,14 @@ def test_strokes_of_a_few_voxels_are_an_error():
 
     with pytest.raises(DataError, match="only 1 voxel drawn"):
         understand_drawing(labels, HVSMR)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [(heart(), False), (np.roll(heart(), 3, axis=0), False), (np.roll(heart(), 7, axis=1), True)],
+)
+def test_a_drawing_of_another_patient_hardly_overlaps(found, expected):
+    assert hardly_overlaps(understand_drawing(drawn_on((2, 5), (2, 9)), HVSMR), found) is expected
 
 
 @pytest.mark.parametrize(
