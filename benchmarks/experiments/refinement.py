@@ -120,12 +120,12 @@ def train_from_nothing(
     network: keras.Model, heart: SeenHeart, drawn: Drawn, absent: list[int], seconds: float
 ) -> NDArray[np.float32]:
     """Return the answer of a network with random weights that learned only what is drawn."""
-    new = keras.models.clone_model(network)
-    prepare(new, K, absent)
+    network.set_weights(keras.models.clone_model(network).get_weights())
+    prepare(network, K, absent)
     fractions = lay_fractions(drawn.lit, heart.view, K)
     lesson = Lesson(fractions, np.zeros_like(fractions))
     adapt(
-        new,
+        network,
         heart.scan,
         heart.view,
         lesson,
@@ -134,8 +134,7 @@ def train_from_nothing(
         report=silent,
         what="training",
     )
-    scan = heart.scan.seen_by(compile_volume_predict(new))
-    return redistribute(average_views(scan, heart.view)[0], absent)
+    return redistribute(average_views(heart.scan, heart.view)[0], absent)
 
 
 def measure(case: str, count: int, options: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ stretched to one grid whatever their size in mm. Arrays here have the axes towar
 inferior and right ("PIR"), like the training data.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -118,12 +117,6 @@ class ViewedScan:
             self._voxels = self._voxels - np.float32(floor)
         self._voxels = np.maximum(self._voxels, 0)
         self.level = rough_level(self._voxels)
-
-    def seen_by(self, predict: PredictVolume) -> "ViewedScan":
-        """Return the same scan, viewed by another network of the same grid and classes."""
-        other = copy.copy(self)
-        other._predict = predict
-        return other
 
     def image(self, view: View) -> NDArray[np.float32]:
         """Return what a view of the scan shows, on the network's grid; blood is near 1."""

@@ -27,11 +27,13 @@ from heartseg.progress import Report, silent
 from heartseg.refinement.drawing import EmptySlices, understand_drawing
 from heartseg.runs.adapted_model import describe_adapted
 from heartseg.scans.oblique import obliqueness_deg
-from heartseg.scans.volume import Volume
+from heartseg.scans.volume import Volume, write_label_map
 from heartseg.surroundings import check_backend
 
 OUTPUT_DIR = Path("heartseg_refined")
-MODEL_SUFFIX, STATE_SUFFIX = "_refined.keras", "_refine_state.npz"
+MODEL_SUFFIX, DRAWN_SUFFIX = "_refined.keras", "_drawn.nii.gz"
+"""What ``infer`` does not write: the adapted model, and what was taken as drawn."""
+STATE_SUFFIX = "_refine_state.npz"
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,13 @@ def run_refine(
     seconds = 60 * minutes
     report(0, round(seconds), "reading")
     task = plan_scan(
-        scan_file, output_dir, config, model, formats=formats, series=series, more=[MODEL_SUFFIX]
+        scan_file,
+        output_dir,
+        config,
+        model,
+        formats=formats,
+        series=series,
+        more=[MODEL_SUFFIX, DRAWN_SUFFIX],
     )
     scan = read_planned(task)
     _check(scan_file, scan)
@@ -149,7 +157,8 @@ def run_refine(
         result = restrict(result, wanted)
         written = {name: files for name, files in task.files.items() if name in SCAN_FORMATS}
         write_files(SCAN_FORMATS, written, result)
-        adapted_file = output_dir / f"{task.case}{MODEL_SUFFIX}"
+        adapted_file, drawn_file = task.files["more"]
+        write_label_map(drawn_file, drawing.labels, like=scan, table=model.table)
         learned = Volume(drawing.labels, scan.affine, scan.header)
         metadata = describe_adapted(
             model,

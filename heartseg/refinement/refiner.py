@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.inference.hints import redistribute
-from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.views import average_views
 from heartseg.inference.whole_heart import SeenHeart
 from heartseg.progress import Report, silent
@@ -123,8 +122,8 @@ class _Refinement:
         return lay_drawn(labels, self.view)
 
     def predict(self) -> tuple[Probabilities, NDArray[np.float64]]:
-        scan = self.scan.seen_by(compile_volume_predict(self.network))
-        probabilities, stability = average_views(scan, self.view)
+        # The scan is viewed by this network, whose weights have changed.
+        probabilities, stability = average_views(self.scan, self.view)
         return redistribute(probabilities, self.absent), stability
 
     def blend(self, answer: Probabilities, drawn: NDArray[np.uint8]) -> Probabilities:
@@ -166,7 +165,7 @@ def refine_heart(
     """Refine the answer of a network by what is drawn on a part of the scan.
 
     Args:
-        network: The network that saw the heart; it adapts, in place.
+        network: The network that viewed the heart and views it again; it adapts, in place.
         heart: The heart, and the network's answer.
         drawn: ``(X, Y, Z)`` labels on the scan's grid, ``UNLABELLED`` where nothing is drawn.
         absent: Label values that never occur.
