@@ -16,6 +16,7 @@ One processor thread computes, and its time is counted, not that of other progra
 import argparse
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from heartseg.refinement.adaptation import Lesson, adapt, prepare
 from heartseg.refinement.laid_drawing import lay_drawn, lay_fractions
 from heartseg.refinement.refiner import Refined, Stage, refine_heart
 from heartseg.refinement.saved_stage import load_stage, save_stage
-from heartseg.refinement.shapes import interpolate_shapes
+from heartseg.refinement.shapes import correct_answer, interpolate_shapes
 from heartseg.scans.axes import to_trained_axes
 from heartseg.scans.volume import UNLABELLED, read_image, read_label_map
 
@@ -50,22 +51,86 @@ SAGITTAL = 2
 K = HVSMR.num_classes
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """What is drawn of a heart.
+@dataclass(frozen=True, eq=False)
+class DrawnHeart:
+    """A heart of which some slices are drawn as the reference has them.
 
     Attributes:
-        labels: ``(X, Y, Z)`` labels, ``UNLABELLED`` where nothing is drawn.
-        lit: The same on the part of the scan that the network views.
-        rest: Indices of the slices that are not drawn.
+        heart: What the network sees, with the hint.
+        truth: ``(X, Y, Z)`` labels of the reference.
+        drawn: ``(X, Y, Z)`` labels, ``UNLABELLED`` where nothing is drawn.
+        absent: Label values that the hint declares absent.
     """
 
-    labels: NDArray[np.uint8]
-    lit: NDArray[np.uint8]
-    rest: NDArray[np.intp]
+    heart: SeenHeart
+    truth: NDArray[np.uint8]
+    drawn: NDArray[np.uint8]
+    absent: list[int]
+
+    @property
+    def lit(self) -> NDArray[np.uint8]:
+        """What is drawn on the part of the scan that the network views."""
+        return to_trained_axes(self.drawn, self.heart.affine)[self.heart.lit]
+
+    def score(self, answer: NDArray[np.float32], heart: SeenHeart | None = None) -> float:
+        """Return the macro average of Dice on the slices that are not drawn."""
+        labels = (heart or self.heart).label(answer, HVSMR)
+        rest = (self.drawn == UNLABELLED).all(axis=(0, 1))
+        return float(np.nanmean(dice_per_label(labels[:, :, rest], self.truth[:, :, rest], K)))
+
+    def score_shapes(self) -> dict[str, float]:
+        """Score what needs no training: interpolated shapes, and shapes that correct the answer."""
+        answer = self.heart.probabilities
+        laid = lay_drawn(self.lit, self.heart.view)
+        seen = answer.argmax(axis=-1).astype(np.uint8)
+        return {
+            "interpolation": self.score(interpolate_shapes(seen, laid, K, absent=self.absent)),
+            "corrected": self.score(correct_answer(answer, laid, absent=self.absent)),
+        }
+
+    def refine(self, network: keras.Model, seconds: float, stage_file: Path | None) -> Refined:
+        """Refine, or only answer where what was learned is kept."""
+        kept = [None if stage_file is None else load_stage(stage_file, str(seconds))]
+
+        def keep(stage: Stage) -> None:
+            kept[0] = stage
+
+        refined = refine_heart(
+            network,
+            self.heart,
+            self.drawn,
+            absent=self.absent,
+            seconds=seconds,
+            stage=kept[0],
+            keep=keep,
+            clock=time.process_time,
+        )
+        if stage_file is not None and kept[0] is not None:
+            save_stage(stage_file, kept[0], str(seconds))
+        return refined
+
+    def train_from_nothing(self, network: keras.Model, seconds: float) -> NDArray[np.float32]:
+        """Return the answer of random weights that learned only what is drawn."""
+        heart = self.heart
+        network.set_weights(keras.models.clone_model(network).get_weights())
+        prepare(network, K, self.absent)
+        fractions = lay_fractions(self.lit, heart.view, K)
+        adapt(
+            network,
+            heart.scan,
+            heart.view,
+            Lesson(fractions, np.zeros_like(fractions)),
+            seconds=seconds,
+            clock=time.process_time,
+            report=silent,
+            what="training",
+        )
+        return redistribute(average_views(heart.scan, heart.view)[0], self.absent)
 
 
-def draw(heart: SeenHeart, truth: NDArray[np.uint8], count: int, *, suggested: bool) -> Drawn:
+def draw(
+    heart: SeenHeart, truth: NDArray[np.uint8], count: int, *, suggested: bool
+) -> NDArray[np.uint8]:
     """Draw slices that are evenly spaced, or those that heartseg suggests."""
     if suggested:
         doubt = heart.measure_doubt(heart.probabilities)
@@ -73,68 +138,9 @@ def draw(heart: SeenHeart, truth: NDArray[np.uint8], count: int, *, suggested: b
     else:
         held = np.flatnonzero(truth.any(axis=(0, 1)))
         chosen = held[np.round(np.linspace(0, len(held) - 1, count + 2)[1:-1]).astype(int)]
-    labels = np.full(truth.shape, UNLABELLED, np.uint8)
-    labels[:, :, chosen] = truth[:, :, chosen]
-    lit = to_trained_axes(labels, heart.affine)[heart.lit]
-    return Drawn(labels, lit, np.setdiff1d(np.arange(truth.shape[SAGITTAL]), chosen))
-
-
-def score(
-    heart: SeenHeart, answer: NDArray[np.float32], truth: NDArray[np.uint8], rest: NDArray[np.intp]
-) -> float:
-    """Return the macro average of Dice on the slices that are not drawn."""
-    labels = heart.label(answer, HVSMR)
-    return float(np.nanmean(dice_per_label(labels[:, :, rest], truth[:, :, rest], K)))
-
-
-def refine(
-    network: keras.Model,
-    heart: SeenHeart,
-    drawn: Drawn,
-    absent: list[int],
-    seconds: float,
-    stage_file: Path | None,
-) -> Refined:
-    """Refine, or only answer where what was learned is kept."""
-    kept = [None if stage_file is None else load_stage(stage_file, str(seconds))]
-
-    def keep(stage: Stage) -> None:
-        kept[0] = stage
-
-    refined = refine_heart(
-        network,
-        heart,
-        drawn.labels,
-        absent=absent,
-        seconds=seconds,
-        stage=kept[0],
-        keep=keep,
-        clock=time.process_time,
-    )
-    if stage_file is not None and kept[0] is not None:
-        save_stage(stage_file, kept[0], str(seconds))
-    return refined
-
-
-def train_from_nothing(
-    network: keras.Model, heart: SeenHeart, drawn: Drawn, absent: list[int], seconds: float
-) -> NDArray[np.float32]:
-    """Return the answer of a network with random weights that learned only what is drawn."""
-    network.set_weights(keras.models.clone_model(network).get_weights())
-    prepare(network, K, absent)
-    fractions = lay_fractions(drawn.lit, heart.view, K)
-    lesson = Lesson(fractions, np.zeros_like(fractions))
-    adapt(
-        network,
-        heart.scan,
-        heart.view,
-        lesson,
-        seconds=seconds,
-        clock=time.process_time,
-        report=silent,
-        what="training",
-    )
-    return redistribute(average_views(heart.scan, heart.view)[0], absent)
+    drawn = np.full(truth.shape, UNLABELLED, np.uint8)
+    drawn[:, :, chosen] = truth[:, :, chosen]
+    return drawn
 
 
 def measure(case: str, count: int, options: argparse.Namespace) -> None:
@@ -144,35 +150,33 @@ def measure(case: str, count: int, options: argparse.Namespace) -> None:
     image = read_image(DATA / "cropped_norm" / f"{case}_cropped_norm.nii.gz")
     truth = read_label_map(DATA / "cropped_norm" / f"{case}_cropped_seg.nii.gz", HVSMR).voxels
     absent = absent_values(HINTS.get(case, ()), HVSMR)
-    began, begun = time.process_time(), time.monotonic()
     predict = compile_volume_predict(network)
     plain = see_heart(predict, image, model)
     heart = see_heart(HintedNetwork(predict, absent), image, model) if absent else plain
-    drawn = draw(heart, truth, count, suggested=options.suggested)
-    seen = heart.probabilities.argmax(axis=-1).astype(np.uint8)
-    laid = lay_drawn(drawn.lit, heart.view)
+    work = DrawnHeart(heart, truth, draw(heart, truth, count, suggested=options.suggested), absent)
     scores = {
-        "no help": score(plain, plain.probabilities, truth, drawn.rest),
-        "hint": score(heart, heart.probabilities, truth, drawn.rest),
-        "interpolation": score(
-            heart, interpolate_shapes(seen, laid, K, absent=absent), truth, drawn.rest
-        ),
+        "no help": work.score(plain.probabilities, plain),
+        "hint": work.score(heart.probabilities),
+        **work.score_shapes(),
     }
-    stage_file = options.stages and options.stages / f"{case}_{count}_{options.suggested}.npz"
-    refined = refine(network, heart, drawn, absent, options.seconds, stage_file)
-    scores["refined"] = score(heart, refined.probabilities, truth, drawn.rest)
-    seconds, waited = time.process_time() - began, time.monotonic() - begun
+    took = "no training"
+    if options.seconds:
+        began, begun = time.process_time(), time.monotonic()
+        name = f"{case}_{count}_{'suggested' if options.suggested else 'even'}.npz"
+        refined = work.refine(network, options.seconds, options.stages and options.stages / name)
+        took = (
+            f"{refined.chosen}, {refined.steps} steps; {time.process_time() - began:.0f} s of one "
+            f"thread, {time.monotonic() - begun:.0f} s waited; held out: {_list(refined.held_out)}"
+        )
+        scores["refined"] = work.score(refined.probabilities)
     if options.from_nothing:
-        answer = train_from_nothing(network, heart, drawn, absent, options.seconds)
-        scores["from nothing"] = score(heart, answer, truth, drawn.rest)
-    shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-    held_out = ", ".join(f"{name} {value:.3f}" for name, value in refined.held_out.items())
-    print(
-        f"{case}, {count} {'suggested' if options.suggested else 'even'} slices: {shown} "
-        f"({refined.chosen}, {refined.steps} steps; held out: {held_out}; "
-        f"{seconds:.0f} s of one thread, {waited:.0f} s waited)",
-        flush=True,
-    )
+        scores["from nothing"] = work.score(work.train_from_nothing(network, options.seconds))
+    kind = "suggested" if options.suggested else "even"
+    print(f"{case}, {count} {kind} slices: {_list(scores)} ({took})", flush=True)
+
+
+def _list(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from heartseg.inference.hints import redistribute
 from heartseg.inference.views import average_views
@@ -20,7 +21,7 @@ from heartseg.progress import Report, silent
 from heartseg.refinement.adaptation import Lesson, Progress, adapt, prepare
 from heartseg.refinement.drawing import hold_out
 from heartseg.refinement.laid_drawing import lay_drawn, lay_fractions, score_drawn
-from heartseg.refinement.shapes import correct_shapes, distance_to_drawn, interpolate_shapes
+from heartseg.refinement.shapes import correct_answer, interpolate_shapes
 from heartseg.scans.axes import to_trained_axes
 from heartseg.scans.volume import UNLABELLED
 
@@ -28,17 +29,20 @@ REHEARSAL = 0.3
 """Part of the time in which the network adapts without the held-out part."""
 CHECKS = 2
 """How often the held-out part is looked at meanwhile."""
-NEAR = 8.0
-"""Voxels from a drawn one at which the drawn shapes count a third."""
-MARGIN = 0.02
-"""Few voxels are held out: another answer is taken only where it is better by more than this."""
+MARGIN = 0.05
+"""Few voxels are held out, often one slice: a difference of their Dice below this says nothing."""
+FAR = 12.0
+"""Voxels from a drawn one at which the adapted network counts a third beside the old answer: beyond
+the drawn slices it has learned nothing, and may have forgotten."""
+KEPT_FAR = 4.0
+"""How much more the soft answer counts far from what is drawn than beside it."""
 DISPUTED = 0.25
 """Weight of the soft answer where the drawn shapes and the old answer disagree: there the network
 is to judge by what it sees."""
 BEFORE, INTERPOLATED, CORRECTED = "before", "interpolated", "corrected"
 """The answers without adapting: of the network, of the drawn shapes, and of both."""
 ADAPTED, MIXED = "adapted", "mixed"
-"""The answers of the adapted network: with the drawn shapes near them, and also between them."""
+"""The answers of the adapted network: corrected too, and the mean of this and of the shapes."""
 
 Probabilities = NDArray[np.float32]
 
@@ -126,28 +130,34 @@ class _Refinement:
         probabilities, stability = average_views(self.scan, self.view)
         return redistribute(probabilities, self.absent), stability
 
-    def blend(self, answer: Probabilities, drawn: NDArray[np.uint8]) -> Probabilities:
-        """Let the drawn shapes correct an answer near the voxels that are drawn."""
-        shapes = correct_shapes(_label(answer), drawn, self.num_classes, absent=self.absent)
-        near = np.exp(-distance_to_drawn(drawn != UNLABELLED) / NEAR)[..., np.newaxis]
-        return np.asarray((1 - near) * answer + near * shapes, np.float32)
+    def correct(self, answer: Probabilities, drawn: NDArray[np.uint8]) -> Probabilities:
+        return correct_answer(answer, drawn, absent=self.absent)
 
     def answer_without_network(self, drawn: NDArray[np.uint8]) -> dict[str, Probabilities]:
         """Return the answers that need no adapting, by name."""
         shapes = interpolate_shapes(_label(self.old), drawn, self.num_classes, absent=self.absent)
-        return {BEFORE: self.old, INTERPOLATED: shapes, CORRECTED: self.blend(self.old, drawn)}
+        return {BEFORE: self.old, INTERPOLATED: shapes, CORRECTED: self.correct(self.old, drawn)}
 
     def answer_adapted(
-        self, answer: Probabilities, drawn: NDArray[np.uint8], shapes: Probabilities
+        self,
+        answer: Probabilities,
+        drawn: NDArray[np.uint8],
+        others: Mapping[str, Probabilities],
     ) -> dict[str, Probabilities]:
-        """Return the answers of the adapted network, by name."""
-        adapted = self.blend(answer, drawn)
-        return {ADAPTED: adapted, MIXED: np.asarray((adapted + shapes) / 2, np.float32)}
+        """Return the answers of the adapted network, by name; ``others`` need no adapting."""
+        near = _measure_nearness(drawn)
+        adapted = near * self.correct(answer, drawn) + (1 - near) * others[CORRECTED]
+        mixed = (adapted + others[INTERPOLATED]) / 2
+        return {ADAPTED: adapted.astype(np.float32), MIXED: mixed.astype(np.float32)}
 
     def make_lesson(self, labels: NDArray[np.uint8], soft: Probabilities) -> Lesson:
         agreed = _label(soft) == _label(self.old)
-        weights = np.where(agreed, 1, DISPUTED)[..., np.newaxis]
-        return Lesson(lay_fractions(labels, self.view, self.num_classes), soft * weights)
+        far = 1 - _measure_nearness(self.lay(labels))
+        weights = np.where(agreed, 1, DISPUTED)[..., np.newaxis] * (1 + (KEPT_FAR - 1) * far)
+        return Lesson(
+            lay_fractions(labels, self.view, self.num_classes),
+            np.asarray(soft * weights, np.float32),
+        )
 
 
 def refine_heart(
@@ -183,7 +193,11 @@ def refine_heart(
     fine = work.lay(work.lit)
     answers = work.answer_without_network(fine)
     chosen = _choose(stage.scores)
-    network.set_weights(initial)
+    if chosen in answers or stage.is_stopped:
+        network.set_weights(initial)
+    else:
+        # What is learned already is not learned again; the held-out part is new.
+        network.set_weights(stage.rehearsal.average)
     if chosen in answers:
         return Refined(answers[chosen], heart.stability, 0, stage.scores, chosen)
 
@@ -205,7 +219,7 @@ def refine_heart(
         what="adapting to all that is drawn",
     )
     answer, stability = work.predict()
-    answers |= work.answer_adapted(answer, fine, answers[INTERPOLATED])
+    answers |= work.answer_adapted(answer, fine, answers)
     return Refined(answers[chosen], stability, done.steps, stage.scores, chosen)
 
 
@@ -256,7 +270,7 @@ def _rehearse(
         work.network.set_weights(progress.average)
         seen, _ = work.predict()
         work.network.set_weights(progress.weights)
-        scores = judge(work.answer_adapted(seen, fine_shown, answers[INTERPOLATED]))
+        scores = judge(work.answer_adapted(seen, fine_shown, answers))
         stage.is_stopped = scores[ADAPTED] < stage.scores.get(ADAPTED, 0.0) - MARGIN
         if not stage.is_stopped:
             stage.scores |= scores
@@ -277,6 +291,12 @@ def _rehearse(
     )
     stage.is_rehearsed = True
     keep(stage)
+
+
+def _measure_nearness(drawn: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return ``(P, I, R, 1)`` values: 1 where something is drawn, a third ``FAR`` away from it."""
+    distances = ndimage.distance_transform_edt(drawn == UNLABELLED)
+    return np.asarray(np.exp(-distances / FAR))[..., np.newaxis]
 
 
 def _label(probabilities: Probabilities) -> NDArray[np.uint8]:

@@ -23,6 +23,8 @@ REACH = 20.0
 """Distances are cut here: further from a border they say nothing."""
 FADE = 15.0
 """A correction fades to a third over so many voxels from the nearest drawn one."""
+NEAR = 8.0
+"""Voxels from a drawn one at which corrected shapes count a third in an answer."""
 SOFTNESS = 1.5
 """Distance over which one label becomes another, where distances become probabilities."""
 FAR = 1e6
@@ -135,6 +137,26 @@ def correct_shapes(
     return _spread(predicted, drawn, num_classes, absent, trust=1.0)
 
 
+def correct_answer(
+    answer: NDArray[np.float32], drawn: NDArray[np.uint8], *, absent: Sequence[int] = ()
+) -> NDArray[np.float32]:
+    """Let drawn shapes correct the probabilities of a network near the voxels that are drawn.
+
+    Args:
+        answer: ``(P, I, R, K)`` probabilities.
+        drawn: ``(P, I, R)`` labels, ``UNLABELLED`` where nothing is drawn.
+        absent: Label values that never occur.
+
+    Returns:
+        Probabilities of the same shape.
+    """
+    predicted = np.asarray(answer.argmax(axis=-1), np.uint8)
+    shapes = correct_shapes(predicted, drawn, answer.shape[-1], absent=absent)
+    distances = ndimage.distance_transform_edt(drawn == UNLABELLED)
+    near = np.exp(-distances / NEAR)[..., np.newaxis]
+    return np.asarray((1 - near) * answer + near * shapes, np.float32)
+
+
 def interpolate_shapes(
     predicted: NDArray[np.uint8],
     drawn: NDArray[np.uint8],
@@ -216,8 +238,3 @@ def _to_probabilities(
     probabilities = np.zeros((*distances.shape[1:], num_classes), np.float32)
     probabilities[..., list(classes)] = np.moveaxis(powers, 0, -1)
     return probabilities
-
-
-def distance_to_drawn(known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return how many voxels each voxel lies from the nearest drawn one."""
-    return np.asarray(ndimage.distance_transform_edt(~known), np.float32)
