@@ -8,6 +8,11 @@ from chromium import Browser, find_chromium
 DATA = Path(os.environ.get("HEARTSEG_DATA", Path(__file__).parents[2] / "shared/data/hvsmr2"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow tests first: no process then waits at the end for the long test of another."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def hvsmr2() -> Path:
     """The folder of the real HVSMR-2.0 files, which are never part of the repository."""

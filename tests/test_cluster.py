@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from builders import make_config, make_scan, read_tree, write_case
 
+from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
 from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import save_model
@@ -163,6 +164,21 @@ def test_a_worker_killed_while_it_segments_changes_no_byte(cluster, tmp_path, mo
     assert result.num_volumes == 6
     assert len(cluster.workers) == 1
     assert read_tree(tmp_path / "far") == read_tree(tmp_path / "here")
+
+
+def test_workers_segment_with_the_packaged_model_without_tensorflow(cluster, tmp_path, hvsmr2):
+    from distributed import Client
+
+    scan = hvsmr2 / "cropped_norm/pat58_cropped_norm.nii.gz"
+    result = run_infer(
+        Config(**on(cluster)), [scan, scan.parent], output_dir=tmp_path, packaged=True
+    )
+
+    assert result.num_volumes == 2
+    with Client(cluster.address, set_as_default=False) as client:
+        loaded = client.run(lambda: sorted({"onnxruntime", "tensorflow", "keras"} & {*sys.modules}))
+    # One worker may have been quick enough to segment both.
+    assert {name for names in loaded.values() for name in names} == {"onnxruntime"}
 
 
 @pytest.mark.slow

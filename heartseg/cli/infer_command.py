@@ -8,8 +8,10 @@ import typer
 
 from heartseg.cli.options import (
     Absent,
+    BodySurface,
     Device,
     Diagnosis,
+    Height,
     LogFile,
     OutputDir,
     Overrides,
@@ -17,6 +19,7 @@ from heartseg.cli.options import (
     Quiet,
     SeriesNumber,
     Threads,
+    Weight,
     begin,
     hint_settings,
     join_settings,
@@ -112,22 +115,9 @@ def infer(
             "do.",
         ),
     ] = False,
-    height_cm: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(
-            "--height", metavar="CM", help="Height of the patient, with --weight: volumes per m2."
-        ),
-    ] = None,
-    weight_kg: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option("--weight", metavar="KG", help="Weight of the patient."),
-    ] = None,
-    bsa_m2: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(
-            "--bsa", metavar="M2", help="Body surface area in place of --height and --weight."
-        ),
-    ] = None,
+    height_cm: Height = None,
+    weight_kg: Weight = None,
+    bsa_m2: BodySurface = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

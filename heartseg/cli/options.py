@@ -86,6 +86,22 @@ SeriesNumber = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--series", min=0, metavar="N", help="Number of the DICOM series of the scan."),
 ]
+Height = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(
+        "--height", metavar="CM", help="Height of the patient, with --weight: volumes per m2."
+    ),
+]
+Weight = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--weight", metavar="KG", help="Weight of the patient."),
+]
+BodySurface = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(
+        "--bsa", metavar="M2", help="Body surface area in place of --height and --weight."
+    ),
+]
 OutputDir = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(

@@ -6,12 +6,16 @@ from typing import Annotated, Optional
 import typer
 
 from heartseg.cli.options import (
+    BodySurface,
+    Height,
     LogFile,
     Overrides,
     Overwrite,
     Quiet,
     SeriesNumber,
+    Weight,
     begin,
+    join_settings,
     path_argument,
     path_option,
     split_config,
@@ -34,6 +38,9 @@ def view(
         ),
     ] = None,
     series: SeriesNumber = None,
+    height_cm: Height = None,
+    weight_kg: Weight = None,
+    bsa_m2: BodySurface = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -43,7 +50,22 @@ def view(
     config_file, files = split_config(inputs)
     if len(files) != 2:
         raise typer.BadParameter("give a SCAN and a LABELMAP, two files")
-    config = begin(config_file, overrides, quiet, log_file)
+    settings = join_settings(
+        overrides,
+        {
+            "--height": ("infer.height_cm", height_cm),
+            "--weight": ("infer.weight_kg", weight_kg),
+            "--bsa": ("infer.bsa_m2", bsa_m2),
+        },
+    )
+    config = begin(config_file, settings, quiet, log_file)
+    from heartseg.measurements.body_surface import body_surface_m2
+
+    body_m2 = body_surface_m2(
+        height_cm=config.infer.height_cm,
+        weight_kg=config.infer.weight_kg,
+        area_m2=config.infer.bsa_m2,
+    )
     from heartseg.cli import console
     from heartseg.pipelines.view import run_view
 
@@ -53,6 +75,7 @@ def view(
             files[1],
             table=config.label_table,
             series=series,
+            body_m2=body_m2,
             output_file=output_file,
             image_suffix=config.data.image_suffix,
             overwrite=overwrite,

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
-
 from heartseg.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -144,6 +142,8 @@ def _draw_test_parts(
             "the folds are not stratified: a category has fewer cases than there are folds"
         )
         classes = None
+    from sklearn.model_selection import KFold, StratifiedKFold
+
     kind = KFold if classes is None else StratifiedKFold
     splitter = kind(n_splits=folds, shuffle=True, random_state=seed)
     for rest, test in splitter.split(names, classes):
@@ -180,6 +180,9 @@ def _divide(
         if min(counts.values()) < 2 or min(second, len(names) - second) < len(counts):
             logger.warning("the split is not stratified: a category has too few cases")
             classes = None
+    # Imported only where something is drawn: reading a partition need not wait for it.
+    from sklearn.model_selection import train_test_split
+
     kept, drawn = train_test_split(
         list(names), test_size=second, random_state=seed, shuffle=True, stratify=classes
     )

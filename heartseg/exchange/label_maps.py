@@ -19,6 +19,7 @@ from heartseg.scans.volume import (
     UNLABELLED,
     Volume,
     as_labels,
+    build_volume,
     check_labels,
     is_nifti,
     read_label_map,
@@ -26,6 +27,8 @@ from heartseg.scans.volume import (
 
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 _SLICER_SUFFIXES = tuple(f".seg{suffix}" for suffix in NRRD_SUFFIXES)
+_OFFSET_FIELD = "Segmentation_ReferenceImageExtentOffset"
+"""Where in its scan a segmentation of 3D Slicer begins; only one that was cut begins later."""
 _LABEL_VALUE = re.compile(r"Segment(\d{1,4})_LabelValue")
 _TERM = re.compile(r"TerminologyEntry:[^~|]*~[^~|]*~[^~|^]*\^([^~|^]*)\^([^~|^]*)")
 
@@ -105,6 +108,40 @@ def may_be_cut(file: Path) -> bool:
     It may in DICOM SEG, which has no frames without labels, and in segmentations of 3D Slicer.
     """
     return file.name.lower().endswith((*_DICOM_SUFFIXES, *_SLICER_SUFFIXES))
+
+
+def read_labels_with_room(file: Path, table: LabelTable) -> Volume:
+    """Read a label map, with background around it where the file may end before its scan does.
+
+    What is labelled then reaches the border of the result only where the scan ends: a DICOM SEG
+    holds no slice beyond the labelled ones, and 3D Slicer may cut a segmentation on all sides.
+
+    Returns:
+        The label map, with one more voxel at both ends of the axes that may be cut.
+
+    Raises:
+        DataError: As ``read_labels``.
+    """
+    volume = read_labels(file, table)
+    room = np.array(_find_cut_axes(file), dtype=int)
+    if not room.any():
+        return volume
+    affine = volume.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ room
+    voxels = np.pad(volume.voxels, [(side, side) for side in room])
+    return build_volume(voxels, affine, source=str(file))
+
+
+def _find_cut_axes(file: Path) -> tuple[int, int, int]:
+    """Return 1 for the axes along which a label map may end before its scan does, else 0."""
+    name = file.name.lower()
+    if name.endswith(_DICOM_SUFFIXES):
+        return 0, 0, 1
+    if name.endswith(_SLICER_SUFFIXES):
+        _, fields = read_nrrd_with_fields(file)
+        if set(fields.get(_OFFSET_FIELD, "0").split()) != {"0"}:
+            return 1, 1, 1
+    return 0, 0, 0
 
 
 def _read_stored(file: Path) -> tuple[Volume, Mapping[int, _Segment]]:

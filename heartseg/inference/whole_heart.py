@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from heartseg.errors import DataError
 from heartseg.inference.hints import HintedNetwork, absent_values, describe_doubt
@@ -78,10 +79,16 @@ class WholeHeartSegmenter:
             ModelError: If the network's answer has another shape than expected.
         """
         check_scan(image)
+        # NumPy's products here are many and small: further threads would wait busily for each
+        # other, at several times the processor time.
+        with threadpool_limits(1, user_api="blas"):
+            return self._segment(image, absent, report)
+
+    def _segment(self, image: Volume, absent: Sequence[str], report: Report) -> Prediction:
         if obliqueness_deg(image.affine) > MOST_OBLIQUE_DEG:
             # A finer grid would cost time and show the views no more.
             straight = straighten(image, WORKING_SIDE)
-            found = self.segment(straight, absent=absent, report=report)
+            found = self._segment(straight, absent, report)
             labels = resample_labels(
                 found.labels, straight.affine, to_affine=image.affine, shape=image.voxels.shape
             )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from heartseg.config.schema import PACKAGED, Config
 from heartseg.errors import DataError, ModelError
 from heartseg.exchange.label_maps import read_labels
@@ -22,10 +24,10 @@ from heartseg.inference.volumetry import (
 from heartseg.inference.whole_heart import MOST_OBLIQUE_DEG
 from heartseg.lock import locked
 from heartseg.modelfile.onnx_file import SUFFIX as ONNX_SUFFIX
-from heartseg.pipelines.one_scan import describe_whole_heart_model, plan_scan, read_planned
 from heartseg.progress import Report, silent
 from heartseg.refinement.drawing import EmptySlices, understand_drawing
 from heartseg.runs.adapted_model import describe_adapted
+from heartseg.runs.one_scan import describe_whole_heart_model, plan_scan, read_planned
 from heartseg.scans.oblique import obliqueness_deg
 from heartseg.scans.volume import Volume, write_label_map
 from heartseg.surroundings import check_backend
@@ -151,9 +153,11 @@ def run_refine(
         network, engine = load_keras(model_file, model, config)
         state_file = output_dir / f"{task.case}{STATE_SUFFIX}"
         drawn_scan = DrawnScan(task.case, scan, drawing, model, absent)
-        result, refined = drawn_scan.refine(
-            network, engine.compute, seconds=seconds, state_file=state_file, report=report
-        )
+        # As in infer: many small products, whose threads would wait busily for each other.
+        with threadpool_limits(1, user_api="blas"):
+            result, refined = drawn_scan.refine(
+                network, engine.compute, seconds=seconds, state_file=state_file, report=report
+            )
         result = restrict(result, wanted)
         written = {name: files for name, files in task.files.items() if name in SCAN_FORMATS}
         write_files(SCAN_FORMATS, written, result)

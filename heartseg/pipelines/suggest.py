@@ -11,8 +11,8 @@ from heartseg.inference.results import segment_scan
 from heartseg.inference.suggestion import NUM_SLICES, SuggestedSlice
 from heartseg.inference.tasks import check_outputs, mark_finished, mark_unfinished
 from heartseg.lock import locked
-from heartseg.pipelines.one_scan import describe_whole_heart_model, plan_scan, read_planned
 from heartseg.progress import Report, silent
+from heartseg.runs.one_scan import describe_whole_heart_model, plan_scan, read_planned
 from heartseg.runs.trained import load_segmenter
 from heartseg.surroundings import check_backend
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from heartseg.cohort.inputs import find_inputs
 from heartseg.cohort.pairing import ENDPOINTS, Suffixes, case_name
 from heartseg.errors import BatchError, DataError
-from heartseg.exchange.label_maps import read_labels
+from heartseg.exchange.label_maps import may_be_cut, read_labels, read_labels_with_room
 from heartseg.exchange.structure_files import choose_structures
 from heartseg.files import image_stem, list_files, write_json
 from heartseg.labels import LabelTable, Structure
@@ -228,7 +228,7 @@ def _make(
     options: SurfaceOptions,
     output_dir: Path,
 ) -> CaseSurfaces:
-    volume = read_labels(task.file, table)
+    volume = read_labels_with_room(task.file, table)
     zones = None if task.endpoints is None else _read_zones(task, volume, table)
     keys = [structure.key for structure in structures]
     surfaces = build_surfaces(
@@ -273,6 +273,8 @@ def _make(
 def _read_zones(task: _Task, volume: Volume, table: LabelTable) -> NDArray[np.uint8]:
     if task.endpoints is None:
         return np.zeros_like(volume.voxels)
+    if may_be_cut(task.file):
+        return np.asarray(read_labels(task.endpoints, table, like=volume).voxels, np.uint8)
     zones = read_labels(task.endpoints, table)
     check_same_grid(zones, volume, names=(str(task.endpoints), str(task.file)))
     return np.asarray(zones.voxels, np.uint8)

@@ -29,6 +29,7 @@ def run_view(
     *,
     table: LabelTable,
     series: int | None = None,
+    body_m2: float | None = None,
     output_file: Path | None = None,
     image_suffix: str = "",
     overwrite: bool = False,
@@ -41,6 +42,7 @@ def run_view(
         label_file: Its label map, of any tool and format, of the same voxels.
         table: The structures and their display colours.
         series: Number of the DICOM series; None if there is only one.
+        body_m2: Body surface area of the patient, to which volumes are indexed.
         output_file: Where to; None: ``NAME_report.html`` in the working directory.
         image_suffix: What follows the case name in the name of the scan's file.
         overwrite: Replace an earlier page.
@@ -75,7 +77,9 @@ def run_view(
     )
     maker = read_provenance(stored.header)
     report(1, 2, "drawing")
-    measured = measure_structures(labels, image.affine, table.foreground, image.voxels)
+    measured = measure_structures(
+        labels, image.affine, table.foreground, image.voxels, body_m2=body_m2
+    )
     shapes = measure_shapes(fit_heart(labels, image.affine, table))
     page = build_scan_page(
         image,
@@ -85,6 +89,7 @@ def run_view(
         rows=build_rows(name, measured, table, shapes=shapes),
         ratios=compute_ratios(measured),
         shapes=shapes,
+        body_m2=body_m2,
         provenance={
             "Label map": name_file(label_file),
             "Model": "not named in the label map" if maker is None else maker.model,

@@ -9,7 +9,7 @@ from itk_images import write_itk
 
 from heartseg.errors import DataError
 from heartseg.exchange.dicom_seg import write_dicom_seg
-from heartseg.exchange.label_maps import read_labels
+from heartseg.exchange.label_maps import read_labels, read_labels_with_room
 from heartseg.exchange.slicer import write_seg_nrrd
 from heartseg.labels import HVSMR
 from heartseg.scans.dicom_series import choose_series
@@ -59,6 +59,22 @@ def rewrite(source, target, *changes):
         content = content.replace(old, new)
     target.write_bytes(content)
     return target
+
+
+def test_what_a_file_leaves_out_is_background_around_it(files, tmp_path):
+    cut = tmp_path / "cut.seg.nrrd"
+    rewrite(files / "a.seg.nrrd", cut, (b"ExtentOffset:=0 0 0", b"ExtentOffset:=12 0 3"))
+
+    for file, room in ((files / "a.dcm", (0, 0, 1)), (cut, (1, 1, 1)), (files / "a.mha", 0)):
+        plain, roomy = read_labels(file, HVSMR), read_labels_with_room(file, HVSMR)
+        inner = tuple(
+            slice(n, size - n)
+            for n, size in zip(np.broadcast_to(room, 3), roomy.voxels.shape, strict=True)
+        )
+        np.testing.assert_array_equal(roomy.voxels[inner], plain.voxels)
+        assert np.count_nonzero(roomy.voxels) == np.count_nonzero(plain.voxels)
+        place = roomy.affine @ [*np.broadcast_to(room, 3), 1]
+        np.testing.assert_allclose(place, plain.affine[:, 3], atol=1e-4)
 
 
 def test_segments_are_known_by_their_code_whatever_their_value_and_name(files, tmp_path):

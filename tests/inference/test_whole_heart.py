@@ -9,6 +9,7 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
+from threadpoolctl import threadpool_info
 
 from heartseg.errors import DataError, ModelError
 from heartseg.evaluation.overlap import dice_per_label
@@ -84,6 +85,22 @@ def test_labels_lie_where_the_image_says():
     assert dice_per_label(result.labels, expected_labels(image), 4).min() > 0.8
     assert result.stability.min() > 0.7
     assert result.notices == ()
+
+
+def test_numpy_multiplies_in_one_thread_while_a_scan_is_segmented():
+    def blas_threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    def predict(images):
+        seen.append(blas_threads())
+        return predict_by_brightness(images)
+
+    before, seen = blas_threads(), []
+    segment(make_volume(make_heart()), predict)
+
+    assert all(threads == {1} for threads in seen)
+    assert seen
+    assert blas_threads() == before
 
 
 @pytest.mark.parametrize("axes", ["LPS", "RAS", "ASL", "SLP", "IRP", "PRI"])

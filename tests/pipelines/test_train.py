@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import keras
@@ -314,64 +312,6 @@ def test_two_devices_share_a_batch_and_resume_together(dataset_dir, tmp_path):
     command = [sys.executable, "-c", MIRRORED, str(tmp_path / "run.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "True 2", done.stderr[-2000:]
-
-
-WORKER = """
-import sys, yaml
-from heartseg.cohort.split_record import SplitRecord, write_split_record
-from heartseg.config.schema import Config
-from heartseg.pipelines.train import run_training
-from heartseg.runs import slice_training
-config = Config(**yaml.safe_load(open(sys.argv[1])))
-result = run_training(config, resume=True)
-print(len(result.history))
-"""
-
-
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(dataset_dir, tmp_path):
-    values = settings(dataset_dir, tmp_path / "whole", epochs=6, deterministic=True)
-    values["train"]["epoch_change_infer"] = False
-
-    def start(name):
-        values["run_dir"] = str(tmp_path / name)
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
-        return subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path / f"{name}.yaml")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-
-    assert start("whole").communicate(timeout=120)[0].strip() == b"6"
-    rng = np.random.default_rng(5)
-    state = tmp_path / "killed" / "last" / "state.keras"
-    for _ in range(3):
-        worker = start("killed")
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        deadline = time.monotonic() + 60
-        # Kill at a random moment after at least one more epoch, so that the loop gets on.
-        while time.monotonic() < deadline and worker.poll() is None:
-            if state.exists() and state.stat().st_mtime_ns != before:
-                break
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.3))
-        worker.send_signal(signal.SIGKILL)
-        worker.communicate()
-    assert start("killed").communicate(timeout=120)[0].strip() == b"6"
-
-    one, other = (
-        json.loads((tmp_path / name / "history.json").read_text())["epochs"]
-        for name in ("whole", "killed")
-    )
-    for before, after in zip(one, other, strict=True):
-        del before["seconds"], after["seconds"]
-        assert before == after
-    for left, right in zip(
-        weights(tmp_path / "whole" / "best.keras"),
-        weights(tmp_path / "killed" / "best.keras"),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(left, right)
 
 
 def test_the_recipe_of_the_model_is_that_of_the_prepared_slices(dataset_dir, tmp_path, caplog):

@@ -78,6 +78,18 @@ def test_volumes_are_those_of_the_label_map(files):
         assert float(shown) == pytest.approx((scan.labels == value).sum() * voxel_ml, abs=0.051)
 
 
+def test_volumes_per_body_surface_area_are_given_on_demand(files):
+    plain = text_of(run_view(*files, table=HVSMR).read_text(encoding="utf-8"))
+    indexed = run_view(*files, table=HVSMR, body_m2=0.5, overwrite=True)
+
+    page = indexed.read_text(encoding="utf-8")
+    row = re.search(r'<tr data-value="1">(.*?)</tr>', page, re.DOTALL)[1]
+    volume, per_m2 = re.findall(r'<td class="number">([^<]*)</td>', row)[:2]
+    assert float(per_m2) == pytest.approx(2 * float(volume), abs=0.11)
+    assert "Body surface area 0.50 m\N{SUPERSCRIPT TWO}" in text_of(page)
+    assert "Body surface area" not in plain
+
+
 def test_a_table_of_other_labels_names_the_structures(files):
     table = LabelTable(tuple(Structure(v, f"T{v}", f"tube {v}", (v, 0, 0)) for v in range(9)))
 
