@@ -109,10 +109,12 @@ class DrawnHeart:
             save_stage(stage_file, kept[0], str(seconds))
         return refined
 
-    def train_from_nothing(self, network: keras.Model, seconds: float) -> NDArray[np.float32]:
+    def train_from_nothing(
+        self, network: keras.Model, weights: list[NDArray[np.float32]], seconds: float
+    ) -> NDArray[np.float32]:
         """Return the answer of random weights that learned only what is drawn."""
         heart = self.heart
-        network.set_weights(keras.models.clone_model(network).get_weights())
+        network.set_weights(weights)
         prepare(network, K, self.absent)
         fractions = lay_fractions(self.lit, heart.view, K)
         adapt(
@@ -150,6 +152,8 @@ def measure(case: str, count: int, options: argparse.Namespace) -> None:
     image = read_image(DATA / "cropped_norm" / f"{case}_cropped_norm.nii.gz")
     truth = read_label_map(DATA / "cropped_norm" / f"{case}_cropped_seg.nii.gz", HVSMR).voxels
     absent = absent_values(HINTS.get(case, ()), HVSMR)
+    # Before the network has a loss, which cannot be cloned.
+    random_weights = keras.models.clone_model(network).get_weights()
     predict = compile_volume_predict(network)
     plain = see_heart(predict, image, model)
     heart = see_heart(HintedNetwork(predict, absent), image, model) if absent else plain
@@ -170,7 +174,8 @@ def measure(case: str, count: int, options: argparse.Namespace) -> None:
         )
         scores["refined"] = work.score(refined.probabilities)
     if options.from_nothing:
-        scores["from nothing"] = work.score(work.train_from_nothing(network, options.seconds))
+        answer = work.train_from_nothing(network, random_weights, options.seconds)
+        scores["from nothing"] = work.score(answer)
     kind = "suggested" if options.suggested else "even"
     print(f"{case}, {count} {kind} slices: {_list(scores)} ({took})", flush=True)
 
