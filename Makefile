@@ -6,8 +6,10 @@ DATA ?= data/cropped_norm
 
 ifeq ($(OS),Windows_NT)
   BIN := .venv/Scripts
+  TOOLS := .venv-release/Scripts
 else
   BIN := .venv/bin
+  TOOLS := .venv-release/bin
 endif
 HEARTSEG := $(BIN)/heartseg
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -18,7 +20,7 @@ DEMO_SET := --set data.source_dir=$(DEMO)/volumes --set data.master_dir=$(DEMO)/
 HELD_OUT := $(BIN)/python -c "import json; print(json.load(open('$(DEMO)/dataset/split.json'))['cases']['test'][0])"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check smoke prepare split train evaluate infer model bench docs dist-check clean
+.PHONY: help setup demo test check smoke prepare split train evaluate infer model bench docs dist dist-check sbom clean
 
 help: ## List the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -80,8 +82,24 @@ docs: .venv/installed-test ## Write docs/configuration.md, licences.md and model
 	$(BIN)/python tests/licences.py
 	$(BIN)/python tools/package_weights.py
 
-dist-check: .venv/installed-test ## Build the wheel, and use it in another folder, offline
-	$(BIN)/python tests/check_dist.py
+.venv-release/installed: tools/release-requirements.txt
+	$(PYTHON) -m venv .venv-release
+	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check -r tools/release-requirements.txt
+	@touch $@
+
+dist: .venv-release/installed ## Build the source distribution and the wheel in dist/
+	rm -f dist/heartseg-*
+	$(TOOLS)/python -m build --outdir dist .
+	$(TOOLS)/python -m twine check --strict dist/heartseg-*
+
+dist-check: dist .venv/installed-test ## Build both, and use the wheel in another folder, offline
+	$(BIN)/python tests/check_dist.py dist
+
+sbom: .venv/installed .venv-release/installed ## List the parts of .venv in dist/heartseg.cdx.json
+	@mkdir -p dist
+	$(TOOLS)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-file dist/heartseg.cdx.json $(BIN)/python
+	$(BIN)/python tools/complete_sbom.py dist/heartseg.cdx.json
 
 clean: ## Remove the environment, the demo, builds and caches
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-release demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

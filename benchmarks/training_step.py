@@ -79,7 +79,7 @@ def measure(pairs: list[SlicePair], rounds: int, base_filters: int) -> None:
         plain, loss=keras.losses.CategoricalCrossentropy(), metrics=[published_dice], **shape
     )
     images, labels = read_pairs(pairs, HVSMR, (SIZE, SIZE))
-    inputs = np.repeat(images[..., np.newaxis] / np.float32(255), 3, axis=-1)
+    inputs = np.repeat(images[:, 0, ..., np.newaxis] / np.float32(255), 3, axis=-1)
     one_hot = np.eye(CLASSES, dtype=np.float32)[labels]
 
     precision = choose_precision("auto")

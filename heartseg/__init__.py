@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 # whose header claims more pixels is then refused before memory is allocated for them.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**26))
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = [
     "LABELS",
     "HeartsegError",

@@ -1,7 +1,7 @@
-"""Build the distributions, install the wheel elsewhere, and use it there without a network.
+"""Check the distributions of a folder, install the wheel elsewhere, and use it there offline.
 
-``make dist-check`` runs it. The wheel is built from the source distribution; the dependencies are
-those of the environment that runs this script.
+``make dist-check`` builds and checks them: ``python tests/check_dist.py dist``. The dependencies
+are those of the environment that runs this script.
 """
 
 import shutil
@@ -27,39 +27,42 @@ def make_venv(folder):
     return folder / ("Scripts" if sys.platform == "win32" else "bin")
 
 
-def build(folder):
-    """Return the wheel and the source distribution of the last commit."""
-    source, builder = folder / "source", make_venv(folder / "builder")
-    archive = folder / "source.tar"
-    call("git", "archive", "--output", archive, "HEAD", cwd=REPOSITORY)
-    with tarfile.open(archive) as packed:
-        packed.extractall(source, filter="data")
-    call(builder / "python", "-m", "pip", "install", "--quiet", "build", cwd=folder)
-    call(builder / "python", "-m", "build", "--outdir", folder / "dist", source, cwd=folder)
-    shutil.rmtree(source)
-    (wheel,) = (folder / "dist").glob("*.whl")
-    (sdist,) = (folder / "dist").glob("*.tar.gz")
-    return wheel, sdist
+def find_one(folder, pattern):
+    """Return the one file of a pattern."""
+    found = [file.resolve() for file in folder.glob(pattern)]
+    if len(found) != 1:
+        sys.exit(f"{folder}: expected one {pattern}, found {len(found)}; run `make dist`")
+    return found[0]
 
 
 def check_content(wheel, sdist):
-    """Check that the wheel holds all of the package and nothing else, and the sdist its basics."""
+    """Check that the wheel holds all of the package and nothing else, and the sdist all of it too.
+
+    Both hold the weights, which lie in the package, and the configurations.
+    """
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
         f"heartseg/{file.relative_to(REPOSITORY / 'heartseg').as_posix()}"
         for file in (REPOSITORY / "heartseg").rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
+    configs = {f"configs/{file.name}" for file in (REPOSITORY / "configs").glob("*.yaml")}
+    basics = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml", "setup.py"}
+    lacking = (wanted | configs | basics) - read_names(sdist)
+    if lacking:
+        sys.exit(f"{sdist.name} lacks {sorted(lacking)}")
     wanted |= {f"heartseg/configs/{file.name}" for file in (REPOSITORY / "configs").glob("*.yaml")}
     if wanted - names:
         sys.exit(f"{wheel.name} lacks {sorted(wanted - names)}")
     other = {name for name in names if not name.startswith(("heartseg/", "heartseg-"))}
     if other:
         sys.exit(f"{wheel.name} holds {sorted(other)}")
+
+
+def read_names(sdist):
+    """Return the names in a source distribution, without its top folder."""
     with tarfile.open(sdist) as packed:
-        held = {name.partition("/")[2] for name in packed.getnames()}
-    if not {"LICENSE", "README.md", "pyproject.toml"} <= held:
-        sys.exit(f"{sdist.name} lacks LICENSE, README.md or pyproject.toml")
+        return {name.partition("/")[2] for name in packed.getnames()}
 
 
 def use(folder, wheel):
@@ -99,14 +102,13 @@ def use(folder, wheel):
         sys.exit("no label map was made")
 
 
-def main():
+def main(dist):
+    wheel, sdist = find_one(dist, "heartseg-*.whl"), find_one(dist, "heartseg-*.tar.gz")
+    check_content(wheel, sdist)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        wheel, sdist = build(folder)
-        check_content(wheel, sdist)
-        use(folder, wheel)
+        use(Path(name), wheel)
     print(f"{wheel.name} and {sdist.name} are sound")  # noqa: T201
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "dist"))

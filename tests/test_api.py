@@ -422,11 +422,13 @@ def test_a_frame_needs_pandas(monkeypatch):
 
 
 def test_a_frame_has_the_columns_of_the_table():
-    pytest.importorskip("pandas", reason="pandas is not installed")
+    import pandas as pd
+
     scores = heartseg.score(*shifted_square(), spacing_mm=(1, 1, 1))
 
     frame = scores.to_frame()
 
+    assert isinstance(frame, pd.DataFrame)
     assert tuple(frame.columns) == COLUMNS
     assert frame.set_index("structure").loc["LV", "dice"] == 0.5
 

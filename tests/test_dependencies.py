@@ -18,8 +18,6 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 COMES_WITH = {"dask": "distributed"}
 """Packages that are installed with another one, which is declared."""
-OPTIONAL = {"pandas"}
-"""Packages that are used only if the user has installed them."""
 
 
 def find_imports(source):
@@ -50,7 +48,7 @@ def test_every_imported_package_is_declared():
     declared = read_declared()
     missing = {
         package
-        for package in imported - OPTIONAL
+        for package in imported
         if COMES_WITH.get(package) not in declared
         and not {name.lower().replace("_", "-") for name in names.get(package, [package])}
         & declared

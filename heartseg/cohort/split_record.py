@@ -32,6 +32,7 @@ class SplitRecord:
         image_hashes: Hash of the scan by case, as far as known.
         slice_hashes: For each part, the hash of each slice by file name.
         recipe: How the slices were made, as recorded by ``prepare``; empty if unknown.
+        descending: Cases whose slices are numbered toward left, posterior or inferior.
         warnings: What readers of the scores must know.
     """
 
@@ -48,6 +49,7 @@ class SplitRecord:
     image_hashes: Mapping[str, str] = field(default_factory=dict)
     slice_hashes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    descending: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def contents(self, part: str) -> PartContents:
@@ -122,6 +124,7 @@ def write_split_record(file: Path, record: SplitRecord) -> None:
             },
             "cases": {part: list(cases) for part, cases in record.cases.items()},
             "recipe": dict(record.recipe),
+            "descending": list(record.descending),
             "hashes": {
                 "cases": dict(record.case_hashes),
                 "scans": dict(record.image_hashes),
@@ -155,6 +158,7 @@ def _from_json(content: Mapping[str, Any]) -> SplitRecord:
         case_hashes=dict(hashes.get("cases", {})),
         image_hashes=dict(hashes.get("scans", {})),
         recipe=dict(content.get("recipe", {})),
+        descending=tuple(map(str, content.get("descending", ()))),
         slice_hashes={part: dict(of) for part, of in hashes.get("slices", {}).items()},
         warnings=tuple(content.get("warnings", ())),
     )

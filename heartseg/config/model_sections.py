@@ -16,7 +16,9 @@ class SliceModelConfig(Section):
     kind: Literal["slices"] = "slices"
     """Which network this is."""
     image_channels: Literal[1, 3] = 3
-    """Input channels; 3 are copies of one grey slice, as published."""
+    """Input channels without context; 3 are copies of one grey slice, as published."""
+    context: Annotated[int, Field(ge=0, le=8)] = 0
+    """Neighbours on either side of a slice that are further input channels."""
     base_filters: PositiveInt = 16
     """Filters of the first level; doubled at each level below."""
     base_kernels: tuple[Odd, Odd] = (7, 7)
@@ -37,9 +39,14 @@ class SliceModelConfig(Section):
     """plain: two convolutions, as published. residual: their input is added to their result."""
 
     @property
+    def channels(self) -> int:
+        """Input channels: a slice and its neighbours, or copies of a slice."""
+        return 2 * self.context + 1 if self.context else self.image_channels
+
+    @property
     def architecture(self) -> dict[str, Any]:
         """What ``build_unet`` takes beside image size, classes and seed."""
-        return self.model_dump(exclude={"kind"})
+        return {**self.model_dump(exclude={"kind", "context"}), "image_channels": self.channels}
 
     @model_validator(mode="after")
     def _dropout_stays_below_one(self) -> "SliceModelConfig":

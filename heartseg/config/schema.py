@@ -458,7 +458,8 @@ class Config(Section):
     def recipe_values(self) -> dict[str, object]:
         """The plain values of the slice recipe that training and inference share."""
         settings = self.prepare.model_dump(exclude={"keep_empty", "num_samples"})
-        return {**settings, "image_channels": getattr(self.model, "image_channels", 3)}
+        network = {"image_channels": 3, "context": 0}
+        return settings | {key: getattr(self.model, key, usual) for key, usual in network.items()}
 
     @property
     def label_table(self) -> LabelTable:
@@ -525,6 +526,21 @@ class Config(Section):
                 "train.init: the packaged weights are of a network of model.kind: whole_heart; "
                 "name a .keras file of a network of slices"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _neighbours_are_there(self) -> "Config":
+        if getattr(self.model, "context", 0):
+            if not self.prepare.keep_empty:
+                raise ValueError(
+                    "model.context: the neighbours of a slice must be prepared too; set "
+                    "prepare.keep_empty: true"
+                )
+            if self.split.by == "slice":
+                raise ValueError(
+                    "model.context: with split.by: slice, the neighbours of a slice are in other "
+                    "parts; set split.by: patient"
+                )
         return self
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ def compile_predict(model: keras.Model, recipe: SliceRecipe, *, batch_size: int)
     Raises:
         ModelError: If the model's input does not fit the recipe.
     """
-    expected = (recipe.image_height, recipe.image_width, recipe.image_channels)
+    expected = (recipe.image_height, recipe.image_width, recipe.channels)
     shape = model.input_shape
     fits = isinstance(shape, tuple) and len(shape) == 4
     if not fits or any(

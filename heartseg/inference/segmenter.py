@@ -78,7 +78,9 @@ class SliceSegmenter:
     tile_overlap: float | None = None
     largest_component: bool = False
 
-    def segment_slices(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    def segment_slices(
+        self, images: Sequence[NDArray[np.uint8]], *, of_one_scan: bool = False
+    ) -> list[NDArray[np.uint8]]:
         """Return the ``(H, W)`` label map of each picture; see ``predict_slices``."""
         return predict_slices(
             self.predict,
@@ -87,6 +89,7 @@ class SliceSegmenter:
             num_classes=self.model.table.num_classes,
             batch_size=self.batch_size,
             tile_overlap=self.tile_overlap,
+            of_one_scan=of_one_scan,
         )
 
     def segment(

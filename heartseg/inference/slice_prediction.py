@@ -13,6 +13,7 @@ from heartseg.inference.tiling import TileGrid, build_canvas, needs_tiles
 from heartseg.progress import Report, silent
 from heartseg.scans.geometry import SliceGrid
 from heartseg.scans.volume import Volume
+from heartseg.slices.neighbours import neighbours
 from heartseg.slices.recipe import PreparedVolume, SliceRecipe, prepare_slice, to_network_input
 
 Predict: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -72,12 +73,14 @@ def predict_slices(
     num_classes: int,
     batch_size: int = 8,
     tile_overlap: float | None = None,
+    of_one_scan: bool = False,
 ) -> list[NDArray[np.uint8]]:
     """Predict the labels of pictures, each on its own grid.
 
     A picture holds grey levels that were windowed before, as ``prepare`` writes them; it has no
     spacing. With ``fit: stretch`` it is resized to the network; with ``fit: pad`` its pixels are
-    assumed to be ``recipe.spacing_mm`` wide. A prepared slice reaches the network unchanged.
+    assumed to be ``recipe.spacing_mm`` wide. A prepared slice reaches the network unchanged. A
+    network that sees neighbours sees the picture in their place, unless all are of one scan.
 
     Args:
         predict: The network.
@@ -86,6 +89,7 @@ def predict_slices(
         num_classes: Classes that the network tells apart, background included.
         batch_size: Pictures predicted at once.
         tile_overlap: As in ``predict_volume``.
+        of_one_scan: Whether the pictures are all slices of one scan, in order, and of one size.
 
     Returns:
         One ``(H, W)`` label map per picture, in their order.
@@ -98,14 +102,20 @@ def predict_slices(
     grids = [lay_picture(image, recipe) for image in images]
     tiled = [index for index, grid in enumerate(grids) if network.needs_tiles(grid)]
     whole = [index for index in range(len(images)) if index not in tiled]
+
+    def see(index: int) -> NDArray[np.float32]:
+        if of_one_scan:
+            seen = neighbours(index, len(images), recipe.context)
+        else:
+            seen = [index] * (2 * recipe.context + 1)
+        return np.stack([images[place] for place in seen]).astype(np.float32)
+
     labels = {
-        index: _most_probable(
-            *network.predict_tiled(images[index].astype(np.float32), grids[index], GRAY_LIMITS)
-        )
+        index: _most_probable(*network.predict_tiled(see(index), grids[index], GRAY_LIMITS))
         for index in tiled
     }
     prepared = (
-        prepare_slice(images[index].astype(np.float32), grids[index], GRAY_LIMITS)
+        np.stack([prepare_slice(image, grids[index], GRAY_LIMITS) for image in see(index)])
         for index in whole
     )
     for index, probabilities in zip(whole, network.predict_each(prepared), strict=True):
@@ -138,18 +148,19 @@ class _SliceNetwork:
     ) -> Iterator[tuple[SliceGrid, NDArray[np.float32]]]:
         """Yield the probabilities of each slice of a scan, and the grid that they are on."""
         if self.needs_tiles(prepared.grid):
-            for native in prepared.layout.stack(image.voxels):
-                yield self.predict_tiled(native, prepared.grid, prepared.limits)
+            native = prepared.layout.stack(image.voxels)
+            for index in range(len(prepared)):
+                seen = native[prepared.neighbours(index)]
+                yield self.predict_tiled(seen, prepared.grid, prepared.limits)
         else:
-            slices = (prepared[index] for index in range(len(prepared)))
-            for probabilities in self.predict_each(slices):
+            for probabilities in self.predict_each(prepared.stacks()):
                 yield prepared.grid, probabilities
 
-    def predict_each(self, slices: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Yield the ``(H, W, K)`` probabilities of each slice on the network's grid."""
-        remaining = iter(slices)
+    def predict_each(self, stacks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Yield the ``(H, W, K)`` probabilities of each ``(S, H, W)`` on the network's grid."""
+        remaining = iter(stacks)
         while batch := list(islice(remaining, self.batch_size)):
-            images = to_network_input(np.stack(batch), self.recipe.image_channels)
+            images = to_network_input(np.stack(batch), self.recipe.channels)
             probabilities = self.predict(images)
             expected = (*images.shape[:3], self.num_classes)
             if probabilities.shape != expected:
@@ -162,11 +173,18 @@ class _SliceNetwork:
     def predict_tiled(
         self, native: NDArray[np.float32], grid: SliceGrid, limits: tuple[float, float]
     ) -> tuple[SliceGrid, NDArray[np.float32]]:
-        """Return the canvas of a slice and its blended probabilities there."""
+        """Return the canvas of a slice and its blended probabilities there.
+
+        Args:
+            native: ``(S, H, W)`` intensities of the slice and its neighbours.
+            grid: How the slice lies on the network's grid.
+            limits: Intensities that become black and white.
+        """
         canvas = build_canvas(grid, stretched=self._is_stretched)
         overlap = 0.0 if self.tile_overlap is None else self.tile_overlap
         tiles = TileGrid.cover(canvas.network_shape, grid.network_shape, overlap=overlap)
-        parts = self.predict_each(tiles.cut(prepare_slice(native, canvas, limits)))
+        cut = [tiles.cut(prepare_slice(each, canvas, limits)) for each in native]
+        parts = self.predict_each(np.stack(cut, axis=1))
         return canvas, tiles.blend(list(parts))
 
     def needs_tiles(self, grid: SliceGrid) -> bool:

@@ -134,7 +134,7 @@ def check_ports(model: OnnxModel, described: ModelDescription, *, source: str) -
     if described.kind == WHOLE_HEART:
         expected: tuple[int, ...] = (*described.grid, 1)
     else:
-        expected = (recipe.image_height, recipe.image_width, recipe.image_channels)
+        expected = (recipe.image_height, recipe.image_width, recipe.channels)
     wanted = (expected, (*expected[:-1], classes))
     found = (model.source.shape[1:], model.result.shape[1:])
     fits = all(

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +132,8 @@ def sample_images(scan: Volume, described: ModelDescription) -> NDArray[np.float
         return viewed.image(View())[np.newaxis, ..., np.newaxis]
     slices = PreparedVolume(scan, described.recipe)
     first = max(0, (len(slices) - MOST_SLICES) // 2)
-    chosen = [slices[index] for index in range(first, min(len(slices), first + MOST_SLICES))]
-    return to_network_input(np.stack(chosen), described.recipe.image_channels)
+    chosen = islice(slices.stacks(), first, first + MOST_SLICES)
+    return to_network_input(np.stack(list(chosen)), described.recipe.channels)
 
 
 def _check_output(form: "Format", name: str, output: Path, *, overwrite: bool) -> tuple[Path, ...]:

@@ -288,8 +288,9 @@ def _plan(
         raise DataError("\n".join(problems))
     _refuse_idle(config.infer, tasks)
     tasks = _add_hints(config.infer, tasks, model)
-    if not find_kind(model.kind).takes_pictures:
-        tasks, refused = _without_pictures(tasks)
+    hint = _refuses_pictures(model)
+    if hint:
+        tasks, refused = _without_pictures(tasks, hint)
         problems += refused
     return tasks, problems
 
@@ -311,6 +312,22 @@ def _add_hints(settings: InferConfig, tasks: Sequence[Task], model: ModelDescrip
             ", ".join(unknown),
         )
     return [replace(task, absent=table.get(task.case, for_all)) for task in tasks]
+
+
+def _refuses_pictures(model: ModelDescription) -> str:
+    """Return why a model cannot segment pictures; empty if it can."""
+    if not find_kind(model.kind).takes_pictures:
+        return (
+            "a model of whole hearts, such as the packaged one, needs a scan, not a picture; for "
+            "pictures name the CONFIG of a run that was trained on slices"
+        )
+    if model.recipe.context:
+        return (
+            f"the model sees {counted(model.recipe.context, 'neighbour')} on either side of a "
+            "slice (model.context), and a picture has none; segment its scan, or name the CONFIG "
+            "of a run without context"
+        )
+    return ""
 
 
 def _without_results(files: Sequence[Path], inputs: Sequence[Path]) -> list[Path]:
@@ -337,12 +354,8 @@ def _choose_formats(settings: InferConfig) -> tuple[list[str], list[str]]:
     return [*settings.outputs, *movies], ["mask", "overlay"] if settings.overlay else ["mask"]
 
 
-def _without_pictures(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
+def _without_pictures(tasks: Sequence[Task], hint: str) -> tuple[list[Task], list[str]]:
     """Return the volumes, and one message per picture; pictures alone are an error."""
-    hint = (
-        "a model of whole hearts, such as the packaged one, needs a scan, not a picture; for "
-        "pictures name the CONFIG of a run that was trained on slices"
-    )
     volumes = [task for task in tasks if task.is_scan]
     if not volumes:
         raise DataError(f"{tasks[0].file}: {hint}")

@@ -189,8 +189,8 @@ def _prepare_cases(
 def _plan_state(config: Config, source: DataSet) -> PreparedState:
     """Return the settings that decide what the slices look like, and the source files."""
     recipe = SliceRecipe.from_dict(config.recipe_values).to_dict()
-    # The number of channels matters to the network only, not to the slices on disk.
-    del recipe["image_channels"]
+    # Channels matter to the network only, not to the slices on disk.
+    del recipe["image_channels"], recipe["context"]
     labels = source.table.description
     # As they are read back from JSON: lists in place of tuples.
     recipe, labels = json.loads(json.dumps([recipe, labels]))

@@ -385,7 +385,8 @@ def _predict_prepared(
     layout = SliceLayout.from_affine(affine, recipe.plane)
     prediction, reference = (np.zeros(grid_facts["shape"], np.uint8) for _ in range(2))
     images = [read_gray(held_out.master_dir / "images" / r.file) for r in records]
-    answers = segmenter.segment_slices(images)
+    step = 1 if layout.ascending else -1
+    answers = segmenter.segment_slices(images[::step], of_one_scan=True)[::step]
     for record, answer in zip(records, answers, strict=True):
         grid = recipe.grid(
             (record.height, record.width), (record.spacing_row_mm, record.spacing_col_mm)

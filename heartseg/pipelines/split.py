@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.partition import Partition, check_disjoint, draw_folds, draw_partition
 from heartseg.cohort.split_record import (
@@ -23,6 +25,7 @@ from heartseg.files import natural_key
 from heartseg.ownership import Outputs, filling
 from heartseg.pictures.charts import draw_bar_charts
 from heartseg.progress import Report, silent
+from heartseg.scans.geometry import Plane, SliceLayout
 from heartseg.slices.manifest import MANIFEST, SliceRecord, read_manifest
 from heartseg.slices.prepared import PreparedState, read_prepared_state
 
@@ -120,6 +123,18 @@ class _Prepared:
     def label_hashes(self) -> Mapping[str, str]:
         """Fingerprint of each case's label map, as far as known."""
         return {} if self.state is None else self.state.label_hashes
+
+    def list_descending(self) -> list[str]:
+        """List the cases whose slices are numbered toward left, posterior or inferior."""
+        if self.state is None:
+            return []
+        plane = str(self.state.recipe.get("plane", Plane.SAGITTAL.value))
+        affines = {case: np.array(grid["affine"]) for case, grid in self.state.grids.items()}
+        return [
+            case
+            for case, affine in affines.items()
+            if not SliceLayout.from_affine(affine, plane).ascending
+        ]
 
     def divide(self, partition: Partition) -> dict[str, list[SliceRecord]]:
         """Return the slices of each part."""
@@ -281,6 +296,7 @@ def _describe(
         case_hashes={c: digest for c, digest in source.label_hashes.items() if c in everyone},
         image_hashes={c: digest for c, digest in images.items() if c in everyone},
         recipe={} if source.state is None else source.state.recipe,
+        descending=tuple(case for case in source.list_descending() if case in everyone),
         slice_hashes=_hash_slices(source.master_dir, parts),
     )
     return replace(record, warnings=tuple(audit_split(record)))

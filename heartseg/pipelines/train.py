@@ -7,7 +7,7 @@ from heartseg.errors import ConfigError
 from heartseg.progress import Report, silent
 from heartseg.runs.folder import check_run_dir
 from heartseg.runs.kind import find_kind
-from heartseg.runs.lineage import find_origin
+from heartseg.runs.lineage import check_initial_labels
 from heartseg.surroundings import check_backend
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def run_training(
         ConfigError: If a resumed run would be another one than it was.
         DataError: If the dataset is missing or broken, or ``run_dir`` holds a run and neither
             ``resume`` nor ``overwrite`` is set, or another process is at work there.
-        ModelError: If the network does not fit into memory, a loss is no number, or the state to
-            resume from is damaged.
+        ModelError: If the network does not fit into memory, a loss is no number, the state to
+            resume from is damaged, or the weights to start from tell other structures apart.
     """
     if resume and overwrite:
         raise ConfigError("--resume continues a run and --overwrite replaces it: give one of them")
@@ -51,7 +51,7 @@ def run_training(
     config = kind.adopt_data(config)
     # All that can be wrong is looked at before TensorFlow loads, which takes seconds.
     kind.check_material(config)
-    find_origin(config.train.init)
+    check_initial_labels(config.train.init, config.label_table)
     check_run_dir(config, resume=resume, overwrite=overwrite)
 
     from heartseg.runs.fitting import fit_run

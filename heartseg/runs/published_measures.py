@@ -11,9 +11,9 @@ from heartseg.config.schema import Config
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import ModelDescription
 from heartseg.runs.material import Batches
+from heartseg.runs.slice_kind import find_part
 from heartseg.slices.batches import data_errors, untuned
 from heartseg.slices.dataset import build_dataset
-from heartseg.slices.pairs import find_pairs
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.synthesis.rendering import frame_scan
 from heartseg.synthesis.sources import read_scan
@@ -32,10 +32,10 @@ def measure_slices(
         DataError: If there are no test slices, or one is broken.
     """
     slices = build_dataset(
-        find_pairs(config.dataset_dir / "test"),
+        find_part(config.dataset_dir, "test", context=recipe.context),
         table=table,
         image_size=(recipe.image_height, recipe.image_width),
-        image_channels=recipe.image_channels,
+        image_channels=recipe.channels,
         batch_size=config.evaluate.batch_size,
     )
     with data_errors():

@@ -78,7 +78,7 @@ class SliceKind:
     def build_batch(self, config: Config) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return images of noise and empty masks."""
         shape = (config.train.batch_size, config.prepare.image_height, config.prepare.image_width)
-        images = np.random.default_rng(0).random((*shape, slice_model(config).image_channels))
+        images = np.random.default_rng(0).random((*shape, slice_model(config).channels))
         return images.astype(np.float32), np.zeros(shape, np.uint8)
 
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
@@ -92,7 +92,7 @@ class SliceKind:
 
     def check_material(self, config: Config) -> None:
         """Look for the slices of the split."""
-        find_slices(config.dataset_dir)
+        find_slices(config)
 
     def gather_material(self, config: Config, *, report: Report = silent) -> "SliceMaterial":  # noqa: ARG002
         """Find the slices of the split."""
@@ -118,7 +118,7 @@ class SliceKind:
     def compare_recipes(self, config: Config, model: ModelDescription) -> list[str]:
         """Compare how slices reach the network."""
         configured, trained = config.recipe_values, model.recipe.to_dict()
-        section = {"image_channels": "model"}
+        section = {"image_channels": "model", "context": "model"}
         return [
             f"{section.get(key, 'prepare')}.{key}"
             for key, value in trained.items()
@@ -149,15 +149,39 @@ def slice_model(config: Config) -> SliceModelConfig:
     return config.model
 
 
-def find_slices(folder: Path) -> tuple[list[SlicePair], list[SlicePair]]:
+def find_slices(config: Config) -> tuple[list[SlicePair], list[SlicePair]]:
     """Return the training and the validation slices of a split.
 
     Raises:
-        DataError: If there are none, or some lack their masks.
+        DataError: If there are none, or some lack their masks or the neighbours that the network
+            sees.
     """
+    folder, context = config.dataset_dir, slice_model(config).context
     if not (folder / "train").is_dir() or not (folder / "valid").is_dir():
         raise DataError(f"{folder}: no train/ and valid/ slices; run `heartseg split` first")
-    train = find_pairs(folder / "train")
+    train = find_part(folder, "train", context=context)
     # A split of two patients has none for validation, and says so by an empty folder.
-    valid = find_pairs(folder / "valid", may_be_empty=True)
+    valid = find_part(folder, "valid", context=context, may_be_empty=True)
     return train, valid
+
+
+def find_part(
+    folder: Path, part: str, *, context: int, may_be_empty: bool = False
+) -> list[SlicePair]:
+    """Return the slices of one part of a split, with the neighbours that the network sees.
+
+    Args:
+        folder: The split.
+        part: Name of the part.
+        context: Neighbours on either side.
+        may_be_empty: As in ``find_pairs``.
+
+    Raises:
+        DataError: As in ``find_pairs``.
+    """
+    file = folder / SPLIT
+    # Slices that were laid out by hand have no record.
+    descending = read_split_record(file).descending if context and file.is_file() else ()
+    return find_pairs(
+        folder / part, may_be_empty=may_be_empty, context=context, descending=descending
+    )

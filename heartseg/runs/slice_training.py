@@ -49,7 +49,7 @@ class SliceMaterial:
             DataError: If there are none, or some lack their masks.
         """
         self._config = config
-        self._train, self._valid = find_slices(config.dataset_dir)
+        self._train, self._valid = find_slices(config)
         if not self._valid:
             logger.warning(
                 "%s: no validation slices; epochs are judged by the training loss, so nothing "
@@ -138,7 +138,7 @@ class SliceMaterial:
         batches: dict[str, Any] = {
             "table": config.label_table,
             "image_size": (config.prepare.image_height, config.prepare.image_width),
-            "image_channels": slice_model(config).image_channels,
+            "image_channels": slice_model(config).channels,
             "batch_size": batch_size,
             "share": Share(placement.process_index, placement.num_processes),
         }
@@ -183,8 +183,9 @@ class _EpochInference:
         self._table = config.label_table
         self._pairs = choose_slices(valid, config.train.num_infer_images)
         shape = (config.prepare.image_height, config.prepare.image_width)
-        self._images, labels = read_pairs(self._pairs, self._table, shape)
-        self._inputs = to_network_input(self._images, slice_model(config).image_channels)
+        stacks, labels = read_pairs(self._pairs, self._table, shape)
+        self._images = stacks[:, stacks.shape[1] // 2]
+        self._inputs = to_network_input(stacks, slice_model(config).channels)
         for pair, image, reference in zip(self._pairs, self._images, labels, strict=True):
             write_beside(name_picture(self._folder, pair.name), image, reference, self._table)
 

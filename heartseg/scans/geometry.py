@@ -42,6 +42,7 @@ class SliceLayout:
         col_axis: Array axis that becomes the columns.
         flip_rows: Whether row 0 is the last index of its axis.
         flip_cols: Whether column 0 is the last index of its axis.
+        ascending: Whether slices are stacked toward right, anterior or superior.
     """
 
     slice_axis: int
@@ -49,6 +50,7 @@ class SliceLayout:
     col_axis: int
     flip_rows: bool
     flip_cols: bool
+    ascending: bool = True
 
     @classmethod
     def from_affine(cls, affine: NDArray[np.float64], plane: Plane | str) -> "SliceLayout":
@@ -63,12 +65,14 @@ class SliceLayout:
         world_axes = [int(axis) for axis in orientation[:, 0]]
         stack, (row_world, row_sign), (col_world, col_sign) = _DIRECTIONS[Plane(plane)]
         row_axis, col_axis = world_axes.index(row_world), world_axes.index(col_world)
+        slice_axis = world_axes.index(stack)
         return cls(
-            slice_axis=world_axes.index(stack),
+            slice_axis=slice_axis,
             row_axis=row_axis,
             col_axis=col_axis,
             flip_rows=bool(orientation[row_axis, 1] != row_sign),
             flip_cols=bool(orientation[col_axis, 1] != col_sign),
+            ascending=bool(orientation[slice_axis, 1] > 0),
         )
 
     def stack(self, voxels: NDArray[Any]) -> NDArray[Any]:

@@ -10,7 +10,7 @@ everything depends on one generator per slice, and all geometry is one resamplin
 transforms blur an image only once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -72,7 +72,8 @@ def augment_slice(
     """Change a slice and its label map in the same way.
 
     Args:
-        image: ``(H, W)`` intensities in [0, 1].
+        image: ``(H, W)`` intensities in [0, 1]; or ``(S, H, W)``, the slice and its neighbours,
+            which all change alike, except for their noise.
         labels: ``(H, W)`` labels.
         settings: The allowed changes.
         rng: Source of the random numbers.
@@ -82,14 +83,22 @@ def augment_slice(
         linearly, the labels by nearest neighbour. Pixels from outside the slice are black and
         background.
     """
-    for is_on, axis in ((settings.flip_horizontal, 1), (settings.flip_vertical, 0)):
+    for is_on, axis in ((settings.flip_horizontal, -1), (settings.flip_vertical, -2)):
         if is_on and rng.random() < 0.5:
             image, labels = np.flip(image, axis), np.flip(labels, axis)
     if settings._resamples:
         columns, rows = _draw_sampling_grid(labels.shape, settings, rng)
-        image = cv2.remap(np.ascontiguousarray(image), columns, rows, cv2.INTER_LINEAR)
+        image = _change_each(image, lambda part: cv2.remap(part, columns, rows, cv2.INTER_LINEAR))
         labels = cv2.remap(np.ascontiguousarray(labels), columns, rows, cv2.INTER_NEAREST)
     return _change_intensity(image, settings, rng), np.ascontiguousarray(labels)
+
+
+def _change_each(
+    image: NDArray[np.float32], change: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Change each slice of ``(H, W)`` or ``(S, H, W)``."""
+    slices = np.ascontiguousarray(image).reshape(-1, *image.shape[-2:])
+    return np.stack([change(part) for part in slices]).reshape(image.shape)
 
 
 def _draw_sampling_grid(
@@ -130,7 +139,7 @@ def _change_intensity(
     if settings.blur_sigma:
         # Below a tenth of a pixel nothing changes, and OpenCV replaces 0 by a width of its own.
         sigma = max(0.1, rng.uniform(0, settings.blur_sigma))
-        image = cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), sigma)
+        image = _change_each(image, lambda part: cv2.GaussianBlur(part, (0, 0), sigma))
     if settings.contrast:
         mean = image.mean()
         image = (image - mean) * rng.uniform(1 - settings.contrast, 1 + settings.contrast) + mean

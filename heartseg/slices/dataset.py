@@ -39,7 +39,8 @@ def build_dataset(
         pairs: The slices, at least one.
         table: The label of each colour.
         image_size: Height and width of every slice.
-        image_channels: Channels of the network's input; each is a copy of the slice.
+        image_channels: Channels of the network's input: a slice and its neighbours, or copies of
+            a slice alone.
         batch_size: Slices per batch; the last batch may be smaller.
         share: The part of each batch that this process reads.
 
@@ -75,7 +76,8 @@ def build_training_dataset(
         pairs: The slices, at least one.
         table: The label of each colour.
         image_size: Height and width of every slice.
-        image_channels: Channels of the network's input; each is a copy of the slice.
+        image_channels: Channels of the network's input: a slice and its neighbours, or copies of
+            a slice alone.
         batch_size: Slices per batch; the last batch of an epoch may be smaller.
         steps_per_epoch: Batches per epoch; by default those of one pass over the slices.
         seed: Seed of the run.
@@ -150,7 +152,7 @@ class _Reader:
         shape = (len(images), *self.image_size, self.image_channels)
         copies = empty_aligned(shape, images[0].dtype)
         for image, out in zip(images, copies, strict=True):
-            cv2.merge([image] * self.image_channels, out)
+            cv2.merge(list(image) * (self.image_channels // len(image)), out)
         return copies
 
     def __call__(

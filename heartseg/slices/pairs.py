@@ -1,9 +1,8 @@
 """Slices on disk with their colour masks: found in pairs by name, and read together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from heartseg.errors import DataError
 from heartseg.files import list_folder, natural_key
 from heartseg.labels import LabelTable
+from heartseg.slices.neighbours import stack_files
 from heartseg.slices.store import load_gray, load_mask
 
 _IMAGES, _MASKS = "images", "masks"
@@ -28,10 +28,18 @@ class SlicePair:
     Attributes:
         image_file: Grey PNG.
         mask_file: Colour PNG of the same name and size.
+        seen_files: Grey PNGs of the slice, between those of the neighbours that the network sees;
+            empty if it sees the slice alone.
     """
 
     image_file: Path
     mask_file: Path
+    seen_files: tuple[Path, ...] = ()
+
+    @property
+    def image_files(self) -> tuple[Path, ...]:
+        """The grey PNGs that the network sees, in its order of channels."""
+        return self.seen_files or (self.image_file,)
 
     @property
     def name(self) -> str:
@@ -39,19 +47,27 @@ class SlicePair:
         return self.image_file.stem
 
 
-def find_pairs(part_dir: Path, *, may_be_empty: bool = False) -> list[SlicePair]:
+def find_pairs(
+    part_dir: Path,
+    *,
+    may_be_empty: bool = False,
+    context: int = 0,
+    descending: Collection[str] = (),
+) -> list[SlicePair]:
     """Pair the PNG files in ``images/`` with those of the same name in ``masks/``.
 
     Args:
         part_dir: The folder with both subfolders.
         may_be_empty: Whether to return an empty list, rather than fail, if there is no pair.
+        context: Neighbours on either side of a slice that the network sees.
+        descending: Cases whose slices are numbered toward left, posterior or inferior.
 
     Returns:
         All pairs in natural order (``pat2`` before ``pat10``).
 
     Raises:
         DataError: If there is no pair, a folder must not be read, or files have no partner; the
-            message lists all of these.
+            message lists all of these. If a neighbour is missing.
     """
     images, masks = (_list_png_names(part_dir / kind) for kind in (_IMAGES, _MASKS))
     alone = [
@@ -72,10 +88,21 @@ def find_pairs(part_dir: Path, *, may_be_empty: bool = False) -> list[SlicePair]
             f"{part_dir}: expected PNG files in images/ and masks/, found none; run `heartseg "
             "split` first"
         )
-    return [
-        SlicePair(part_dir / _IMAGES / name, part_dir / _MASKS / name)
-        for name in sorted(images, key=natural_key)
-    ]
+    files = [part_dir / _IMAGES / name for name in sorted(images, key=natural_key)]
+    seen = _find_neighbours(files, context, descending) if context else {}
+    return [SlicePair(file, part_dir / _MASKS / file.name, seen.get(file, ())) for file in files]
+
+
+def _find_neighbours(
+    files: Sequence[Path], context: int, descending: Collection[str]
+) -> dict[Path, tuple[Path, ...]]:
+    cases: dict[str, list[Path]] = {}
+    for file in files:
+        cases.setdefault(file.stem.rpartition("_")[0], []).append(file)
+    found: dict[Path, tuple[Path, ...]] = {}
+    for case, slices in cases.items():
+        found |= stack_files(slices, context, ascending=case not in descending)
+    return found
 
 
 def _list_png_names(folder: Path) -> set[str]:
@@ -93,13 +120,17 @@ def read_pairs(
         shape: Height and width that each slice must have.
 
     Returns:
-        ``(N, H, W)`` grey levels and ``(N, H, W)`` labels, both uint8.
+        ``(N, S, H, W)`` grey levels of each slice and its neighbours, and ``(N, H, W)`` labels,
+        both uint8.
 
     Raises:
         DataError: If a file is unreadable or has another size, or a colour is not in the table.
     """
-    loaded = [(load_gray(pair.image_file), load_mask(pair.mask_file)) for pair in pairs]
-    for picture in chain.from_iterable(loaded):
+    # A slice may be the neighbour of several.
+    files = {file for pair in pairs for file in pair.image_files}
+    grays = {file: load_gray(file) for file in sorted(files)}
+    masks = [load_mask(pair.mask_file) for pair in pairs]
+    for picture in (*grays.values(), *masks):
         if picture.shape != shape:
             raise DataError(
                 f"{picture.file}: expected {shape[1]} x {shape[0]} pixels (prepare.image_width and "
@@ -108,10 +139,11 @@ def read_pairs(
     # One thread at a time: NumPy's calls are so short here that several threads would spend more
     # time waiting for Python's global lock than working.
     with _DECODING:
-        images = np.empty((len(pairs), *shape), np.uint8)
+        images = np.empty((len(pairs), len(pairs[0].image_files), *shape), np.uint8)
         labels = empty_aligned((len(pairs), *shape))
-        for index, (image, mask) in enumerate(loaded):
-            image.gray(out=images[index])
+        for index, (pair, mask) in enumerate(zip(pairs, masks, strict=True)):
+            for image, file in zip(images[index], pair.image_files, strict=True):
+                grays[file].gray(out=image)
             mask.labels(table, out=labels[index])
     return images, labels
 

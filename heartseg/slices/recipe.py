@@ -1,6 +1,6 @@
 """The preparation of slices for a network: one recipe for training and inference."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,7 +10,10 @@ from heartseg.errors import DataError
 from heartseg.scans.geometry import Plane, SliceGrid, SliceLayout
 from heartseg.scans.intensity import apply_window, find_window, to_gray
 from heartseg.scans.volume import Volume
+from heartseg.slices.neighbours import neighbours, stack_slices
 
+MOST_NEIGHBOURS = 8
+"""Largest number of neighbours on either side of a slice."""
 MAX_RESAMPLED_SIDE = 8192
 """Largest number of pixels that a side of a slice may have after resampling."""
 
@@ -29,7 +32,9 @@ class SliceRecipe:
         spacing_mm: Pixel size after resampling, for ``pad``.
         window: ``fixed`` or ``percentile``; see ``intensity.find_window``.
         window_range: Ends of the window.
-        image_channels: Channels of the network's input; each is a copy of the slice.
+        image_channels: Channels of the network's input without ``context``; each is a copy of the
+            slice.
+        context: Neighbours on either side that the network sees as channels.
     """
 
     plane: str = "sagittal"
@@ -40,6 +45,12 @@ class SliceRecipe:
     window: str = "fixed"
     window_range: tuple[float, float] = (0.0, 1.0)
     image_channels: int = 3
+    context: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return 2 * self.context + 1 if self.context else self.image_channels
 
     def to_dict(self) -> dict[str, object]:
         """Return the recipe as plain values, for JSON."""
@@ -59,6 +70,7 @@ class SliceRecipe:
             Plane(recipe.plane)
             smallest = min(recipe.image_height, recipe.image_width, recipe.image_channels)
             sensible = smallest >= 1 and recipe.spacing_mm > 0 and low < high
+            sensible = sensible and 0 <= recipe.context <= MOST_NEIGHBOURS
         except TypeError as error:
             raise ValueError(f"not a slice recipe: {error}") from error
         if recipe.fit not in ("stretch", "pad") or recipe.window not in ("fixed", "percentile"):
@@ -109,6 +121,7 @@ class PreparedVolume:
         height, width = self._slices.shape[1:]
         self.grid = recipe.grid((height, width), self.layout.spacing_mm(image.affine))
         self.limits = find_window(image.voxels, recipe.window, recipe.window_range)
+        self._context = recipe.context
 
     def __len__(self) -> int:
         return len(self._slices)
@@ -118,6 +131,16 @@ class PreparedVolume:
         if not 0 <= index < len(self):
             raise IndexError(index)
         return prepare_slice(self._slices[index], self.grid, self.limits)
+
+    def neighbours(self, index: int) -> list[int]:
+        """Return the slices that the network sees with a slice, in its order of channels."""
+        return neighbours(index, len(self), self._context, ascending=self.layout.ascending)
+
+    def stacks(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield each slice with its neighbours: ``(S, H, W)`` grey levels."""
+        return stack_slices(
+            self.__getitem__, len(self), self._context, ascending=self.layout.ascending
+        )
 
 
 def prepare_slice(
@@ -137,15 +160,16 @@ def prepare_slice(
     return to_gray(grid.image_to_network(apply_window(image, limits)))
 
 
-def to_network_input(slices: NDArray[np.uint8], image_channels: int) -> NDArray[np.float32]:
+def to_network_input(slices: NDArray[np.uint8], channels: int) -> NDArray[np.float32]:
     """Turn grey levels into the network's input.
 
     Args:
-        slices: ``(B, H, W)`` grey levels.
-        image_channels: Number of channels; each is a copy of the slice.
+        slices: ``(B, H, W)`` grey levels; or ``(B, S, H, W)``, each slice with its neighbours.
+        channels: Number of channels: S, or, of a slice alone, any; each is then a copy of it.
 
     Returns:
-        ``(B, H, W, image_channels)`` float32 in [0, 1].
+        ``(B, H, W, channels)`` float32 in [0, 1].
     """
-    scaled = slices[..., np.newaxis].astype(np.float32) / np.float32(255)
-    return np.repeat(scaled, image_channels, axis=-1)
+    stacks = slices if slices.ndim == 4 else slices[:, np.newaxis]
+    scaled = np.moveaxis(stacks, 1, -1).astype(np.float32, order="C") / np.float32(255)
+    return np.repeat(scaled, channels // stacks.shape[1], axis=-1)

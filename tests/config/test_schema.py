@@ -93,6 +93,18 @@ def test_a_size_that_the_network_cannot_halve_is_refused():
         Config.model_validate({"prepare": {"image_width": 500}})
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, r"set prepare\.keep_empty: true"),
+        ({"prepare": {"keep_empty": True}, "split": {"by": "slice"}}, r"set split\.by: patient"),
+    ],
+)
+def test_context_needs_the_neighbours_of_each_slice(change, problem):
+    with pytest.raises(ValidationError, match=problem):
+        Config.model_validate({"model": {"context": 1}, **change})
+
+
 def test_labels_may_be_replaced_as_a_whole_in_any_order():
     labels = [
         {"value": 1, "key": "BP", "name": "blood pool", "color": [255, 0, 0]},

@@ -195,6 +195,49 @@ def test_prepared_pictures_reach_the_network_as_the_slices_of_their_volume_do(re
         np.testing.assert_array_equal(label_map, read_intensity(batch)[0].argmax(-1))
 
 
+@pytest.mark.parametrize("tile_overlap", [None, 0.25])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1)])
+def test_a_network_sees_the_neighbours_from_left_to_right_of_the_patient(signs, tile_overlap):
+    image = np.zeros((6, 20, 12), np.float32)
+    image += np.arange(6, dtype=np.float32)[:, np.newaxis, np.newaxis] / 10
+    image = image[:: signs[0]]
+    volume = Volume(image, affine_of(signs=signs), nibabel.Nifti1Header())
+    seen = []
+
+    def record(images):
+        seen.extend(images[:, 8, 8].tolist())
+        return read_intensity(images)
+
+    recipe = recipe_of(image_height=16, image_width=16, context=1)
+    options = {"num_classes": NUM_CLASSES, "batch_size": 4, "tile_overlap": tile_overlap}
+    predict_volume(record, volume, recipe, **options)
+    tiles = len(seen) // 6
+    levels = np.round(np.array(seen).reshape(6, tiles, 3) * 10).astype(int)
+    expected = [[1, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5], [4, 5, 4]]
+    for tile in range(tiles):
+        assert levels[:: signs[0], tile].tolist() == expected
+    assert tiles == (1 if tile_overlap is None else 2)
+
+
+def test_a_picture_alone_is_its_own_neighbour_and_those_of_a_scan_are_each_others():
+    pictures = [np.full((64, 64), level, np.uint8) for level in (0, 51, 102)]
+    seen = []
+
+    def record(images):
+        seen.extend(np.round(images[:, 8, 8] * 5).astype(int).tolist())
+        return read_intensity(images)
+
+    for of_one_scan in (False, True):
+        predict_slices(
+            record,
+            pictures,
+            recipe_of(context=1),
+            num_classes=NUM_CLASSES,
+            of_one_scan=of_one_scan,
+        )
+    assert seen == [[0, 0, 0], [1, 1, 1], [2, 2, 2], [1, 0, 1], [0, 1, 2], [1, 2, 1]]
+
+
 def test_pictures_of_any_size_get_label_maps_of_their_own_size_in_their_order():
     shapes = [(40, 90), (64, 64), (7, 5), (200, 100)]
     pictures = [

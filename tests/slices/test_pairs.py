@@ -43,7 +43,7 @@ def test_an_empty_part_is_an_error_with_the_command_that_fills_it(tmp_path):
 def test_pairs_are_read_as_grey_levels_and_labels(tmp_path):
     labels = write_slices(tmp_path, ["a_0", "a_1", "a_2"], SIZE)
     images, read = read_pairs(find_pairs(tmp_path), HVSMR, SIZE)
-    assert (images.shape, images.dtype, read.dtype) == ((3, *SIZE), np.uint8, np.uint8)
+    assert (images.shape, images.dtype, read.dtype) == ((3, 1, *SIZE), np.uint8, np.uint8)
     for number in range(3):
         assert np.unique(images[number]) == [10 * number]
     np.testing.assert_array_equal(read, list(labels.values()))
