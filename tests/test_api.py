@@ -272,7 +272,7 @@ def test_a_scan_that_the_model_refuses_is_named(scan_file):
     class Refusing:
         model = None
 
-        def segment(self, image, *, report):
+        def segment(self, image, *, absent, report):
             raise DataError("found no heart")
 
     with pytest.raises(DataError, match=r"pat4_cropped_norm\.nii\.gz: found no heart"):

@@ -50,6 +50,7 @@ CORE = {
         "slices",
         "surfaces",
     },
+    "refinement": {"inference", "modelfile", "scans", "training"},
     "evaluation": {"pictures", "surfaces"},
 }
 MAY_IMPORT = {

@@ -17,6 +17,7 @@ from heartseg.api.inputs import ScanLike, take_scan
 from heartseg.config.loading import load_config
 from heartseg.config.schema import Config, DataConfig
 from heartseg.errors import DataError, ModelError
+from heartseg.inference.hints import check_absent
 from heartseg.inference.outputs.registry import (
     DEFAULT_SCAN_FORMATS,
     SCAN_FORMATS,
@@ -149,6 +150,7 @@ def segment(
     scan: ScanLike,
     *,
     model: str | os.PathLike[str] | Segmenter = PACKAGED,
+    absent: Sequence[str] = (),
     series: int | None = None,
     report: Report = silent,
 ) -> Segmentation:
@@ -161,6 +163,8 @@ def segment(
             spacing. It is not changed.
         model: ``"packaged"``, or what ``load_segmenter`` takes or returns. Load a segmenter once to
             segment many scans; the packaged model stays loaded anyway.
+        absent: Keys of structures that the patient does not have, such as ``["RV", "RA"]``; they
+            are never predicted. A notice says so where the scan contradicts.
         series: Number of the DICOM series of a path; None if there is only one.
         report: Called with (units done, units, what was done) while the scan is segmented.
 
@@ -168,6 +172,7 @@ def segment(
         Labels on the scan's own grid, volumes, and what makes them doubtful.
 
     Raises:
+        ConfigError: If the model knows no structure that ``absent`` names.
         DataError: If the scan is missing, broken, not 3D, or not one that the model knows, such as
             a CT, or a DICOM series is to be chosen.
         MissingPackageError: If DICOM needs a package that is not installed.
@@ -187,9 +192,15 @@ def segment(
         segmenter = load_segmenter(model)
     else:
         segmenter = _check_segmenter(model)
+    hints = check_absent(absent, segmenter.model.table, source="absent") if absent else ()
     try:
         result = segment_scan(
-            named.name or UNNAMED, named.volume, segmenter, series=named.series, report=report
+            named.name or UNNAMED,
+            named.volume,
+            segmenter,
+            absent=hints,
+            series=named.series,
+            report=report,
         )
     except DataError as error:
         raise DataError(f"{named.source}: {error}") from error

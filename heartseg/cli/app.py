@@ -21,6 +21,7 @@ from heartseg.cli.dataset_command import dataset
 from heartseg.cli.evaluate_command import evaluate
 from heartseg.cli.export_command import export
 from heartseg.cli.infer_command import infer
+from heartseg.cli.refine_command import refine, suggest
 from heartseg.cli.study_command import study
 from heartseg.cli.surfaces_command import surfaces
 from heartseg.cli.view_command import view
@@ -93,6 +94,8 @@ def _explain(error: HeartsegError | OSError | ModuleNotFoundError) -> str | None
 def _how_to_continue(command: str | None) -> str:
     if command == "train":
         return "interrupted; the same command with --resume continues after the last finished epoch"
+    if command == "refine":
+        return "interrupted; no file is incomplete, and the same command goes on where this ended"
     return "interrupted; no file is incomplete, and the same command does what is missing"
 
 
@@ -112,6 +115,8 @@ for command in (
     evaluate,
     study,
     infer,
+    refine,
+    suggest,
     data_commands.colorize,
     surfaces,
     view,

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from heartseg.cli.options import (
+    Absent,
     BodySurface,
     Device,
+    Diagnosis,
     Height,
     LogFile,
     OutputDir,
@@ -19,11 +21,13 @@ from heartseg.cli.options import (
     Threads,
     Weight,
     begin,
+    hint_settings,
     join_settings,
     name_keys,
     path_argument,
     path_option,
     split_config,
+    split_terms,
 )
 from heartseg.plurals import counted
 
@@ -61,6 +65,16 @@ def infer(
     threads: Threads = None,
     output_dir: OutputDir = None,
     series: SeriesNumber = None,
+    absent: Absent = None,
+    diagnosis: Diagnosis = None,
+    hints: Annotated[
+        Optional[Path],  # noqa: UP045
+        path_option(
+            metavar="CSV",
+            help="Table with the columns case, and absent or diagnosis: what is known of each "
+            "case.",
+        ),
+    ] = None,
     report: Annotated[
         bool,
         typer.Option("--report", help="Also write one page per volume, NAME_report.html."),
@@ -81,6 +95,12 @@ def infer(
         bool,
         typer.Option(
             "--dicom-seg", help="Also write NAME.seg.dcm, which refers to the DICOM series."
+        ),
+    ] = False,
+    suggest: Annotated[
+        bool,
+        typer.Option(
+            "--suggest", help="Also write which slices to correct first, for heartseg refine."
         ),
     ] = False,
     structures: Annotated[
@@ -111,11 +131,13 @@ def infer(
         {
             "--device": ("parallel.device", device),
             "--threads": ("parallel.threads", threads),
-            "--structures": ("infer.structures", structures and structures.split(",")),
+            "--structures": ("infer.structures", split_terms(structures)),
             "--diameters": ("infer.diameters", diameters or None),
             "--height": ("infer.height_cm", height_cm),
             "--weight": ("infer.weight_kg", weight_kg),
             "--bsa": ("infer.bsa_m2", bsa_m2),
+            **hint_settings(absent, diagnosis),
+            "--hints": ("infer.hints", hints and str(hints)),
         },
     )
     asked = {
@@ -124,6 +146,7 @@ def infer(
         "slicer": slicer,
         "split": split,
         "dicom_seg": dicom_seg,
+        "suggestion": suggest,
     }
     config = _add_outputs(
         begin(config_file, settings, quiet, log_file),

@@ -113,6 +113,36 @@ OutputDir = Annotated[
     ),
 ]
 
+Absent = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="RV,RA,...",
+        help="Structures that the patient does not have; they are never labelled.",
+    ),
+]
+
+Diagnosis = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="TERMS",
+        help="Diagnoses, such as 'single ventricle, common atrium': heartseg derives from them "
+        "which structures are absent, where that is certain.",
+    ),
+]
+
+
+def split_terms(text: str | None) -> list[str] | None:
+    """Return the parts of an option such as ``RV,RA`` without blanks; None if it is not given."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def hint_settings(absent: str | None, diagnosis: str | None) -> dict[str, tuple[str, object]]:
+    """Return what --absent and --diagnosis set, for ``join_settings``."""
+    return {
+        "--absent": ("infer.absent", split_terms(absent)),
+        "--diagnosis": ("infer.diagnosis", split_terms(diagnosis)),
+    }
+
 
 def join_settings(
     overrides: list[str] | None, options: Mapping[str, tuple[str, object]]

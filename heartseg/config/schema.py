@@ -353,7 +353,7 @@ class InferConfig(Section):
     """Slices predicted at once."""
     outputs: tuple[str, ...] = ("label_map", "preview", "numbers")
     """Files that are written for a volume: label_map, preview, numbers, report, movie_webm,
-    movie_gif, movie_mp4, surfaces, slicer, split, dicom_seg (of DICOM only)."""
+    movie_gif, movie_mp4, surfaces, slicer, split, suggestion, dicom_seg (of DICOM only)."""
     structures: tuple[str, ...] | None = None
     """Keys of the structures that every result is about; none: all."""
     diameters: bool = False
@@ -369,6 +369,13 @@ class InferConfig(Section):
     """Whether the labels are also drawn over a picture."""
     movie: Literal["none", "webm", "gif", "mp4"] = "none"
     """Whether a volume's overlay is also written as a movie; webm and gif play in browsers."""
+    absent: tuple[str, ...] = ()
+    """Structures that the patient does not have, such as [RV, RA]; they are never labelled."""
+    diagnosis: tuple[str, ...] = ()
+    """Diagnoses in the terms of HVSMR-2.0, such as [single ventricle]; what is absent follows."""
+    hints: Path | None = None
+    """CSV with the columns case and absent, diagnosis or both: what is known of each case. A case
+    with a row there does not take `absent` and `diagnosis`."""
     tiled: bool = False
     """Whether slices larger than the network are cut into overlapping tiles at their own size."""
     tile_overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25

@@ -16,6 +16,7 @@ from heartseg.labels import LabelTable
 from heartseg.scans.nrrd import NRRD_SUFFIXES, read_nrrd_with_fields
 from heartseg.scans.reading import read_plain
 from heartseg.scans.volume import (
+    UNLABELLED,
     Volume,
     as_labels,
     build_volume,
@@ -83,7 +84,9 @@ def read_labels(
         stored, segments = _read_stored(file)
         voxels = stored.voxels
         if segments:
-            voxels = _rename(as_labels(voxels, source=str(file)), table, file, segments)
+            voxels = _rename(
+                as_labels(voxels, source=str(file)), table, file, segments, partial=partial
+            )
         labels = check_labels(
             voxels, table, source=str(file), partial=partial, mapping=None if segments else mapping
         )
@@ -168,11 +171,16 @@ def _rename(
     table: LabelTable,
     file: Path,
     segments: Mapping[int, _Segment],
+    *,
+    partial: bool,
 ) -> NDArray[np.uint8]:
     """Give the voxels of each segment the label of its structure."""
     labels = np.zeros(voxels.shape, np.uint8)
     for value in np.unique(voxels[voxels != 0]):
         segment = segments.get(int(value), _Segment("", (f"value {value}",)))
+        if partial and _is_unknown(int(value), segment):
+            labels[voxels == value] = UNLABELLED
+            continue
         structure = find_structure(table, code=segment.code, texts=segment.names)
         if structure is None:
             raise DataError(
@@ -181,3 +189,12 @@ def _rename(
             )
         labels[voxels == value] = structure.value
     return labels
+
+
+def _is_unknown(value: int, segment: _Segment) -> bool:
+    """Return whether a segment marks what nobody drew: 3D Slicer makes one of the value 255."""
+    names = {name.strip().casefold() for name in segment.names}
+    digits = {"".join(c for c in name if c.isdigit()) for name in names if name}
+    return bool(names & {"unknown", "unlabelled"}) or (
+        value == UNLABELLED or (str(UNLABELLED) in digits)
+    )

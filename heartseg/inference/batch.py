@@ -124,6 +124,7 @@ def segment_to_files(
             task.case,
             scan,
             segmenter,
+            absent=task.absent,
             label_hash=label_hash,
             series=None if task.source is None else task.source.series,
             report=report,

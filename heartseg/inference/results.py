@@ -1,6 +1,6 @@
 """What is known of a scan or picture once it is segmented: all that a result file is made from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from heartseg.cohort.training_record import find_learned
 from heartseg.exchange.structure_files import choose_structures, keep_structures
 from heartseg.inference.plausibility import is_doubtful, looks_like_labels, mean_stability
 from heartseg.inference.segmenter import Segmenter
+from heartseg.inference.suggestion import NUM_SLICES, SuggestedSlice, suggest_slices
 from heartseg.inference.volumetry import Doubt, VolumeRow, build_rows
 from heartseg.labels import LabelTable, Structure
 from heartseg.measurements.structures import (
@@ -77,6 +78,10 @@ class SegmentedScan:
         model: What segmented it.
         learned: In what way the model has seen this scan in training; None if it has not.
         series: The DICOM series that the scan was read from; None in other formats.
+        absent: Keys of the structures that were declared absent.
+        doubt: As in ``Prediction``.
+        drawn: Indices of the slices along each axis that a person drew.
+        num_suggested: How many slices are suggested.
         wanted: What is wanted of it.
     """
 
@@ -88,7 +93,20 @@ class SegmentedScan:
     model: ModelDescription
     learned: str | None = None
     series: Series | None = None
+    absent: tuple[str, ...] = ()
+    doubt: tuple[NDArray[np.float64], ...] | None = None
+    drawn: tuple[tuple[int, ...], ...] = ((), (), ())
+    num_suggested: int = NUM_SLICES
     wanted: Wanted = Wanted()
+
+    @property
+    def suggested(self) -> list[SuggestedSlice]:
+        """The slices to draw next; none where the doubt is not known."""
+        if self.doubt is None:
+            return []
+        return suggest_slices(
+            self.doubt, self.scan.affine, count=self.num_suggested, drawn=self.drawn
+        )
 
     @property
     def provenance(self) -> Provenance:
@@ -187,6 +205,7 @@ def segment_scan(
     scan: Volume,
     segmenter: Segmenter,
     *,
+    absent: Sequence[str] = (),
     label_hash: str | None = None,
     series: Series | None = None,
     report: Report = silent,
@@ -197,6 +216,7 @@ def segment_scan(
         case: Name of the case.
         scan: The scan.
         segmenter: The model.
+        absent: Keys of structures that the patient does not have; they are never predicted.
         label_hash: Fingerprint of the scan's own label map, where there is one, to find out
             whether the model learned from it.
         series: The DICOM series that the scan was read from, if it was.
@@ -206,14 +226,23 @@ def segment_scan(
         DataError: If the scan does not suit the model.
         ModelError: If the model cannot be used.
     """
-    found = segmenter.segment(scan, report=report)
+    found = segmenter.segment(scan, absent=absent, report=report)
     model = segmenter.model
     learned = None
     if model.record is not None:
         image_hash = fingerprint_scan(scan)
         learned = find_learned(model.record, image_hash=image_hash, label_hash=label_hash)
     result = SegmentedScan(
-        case, scan, found.labels, found.stability, found.notices, model, learned, series
+        case,
+        scan,
+        found.labels,
+        found.stability,
+        found.notices,
+        model,
+        learned,
+        series,
+        absent=tuple(absent),
+        doubt=found.doubt,
     )
     return replace(result, notices=(*result.notices, *_find_more_notices(result)))
 

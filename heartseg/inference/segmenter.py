@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from heartseg.inference.hints import absent_values, redistribute
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.slice_prediction import Predict, predict_slices, predict_volume
 from heartseg.modelfile.description import ModelDescription
@@ -24,11 +26,14 @@ class Prediction:
         stability: ``(num_classes - 1,)`` stability of each structure between views, 0 to 1; NaN
             where the prediction holds no such structure; None where the model views a scan once.
         notices: What makes the prediction doubtful, in words.
+        doubt: Voxels of each slice that are expected to be wrong, along each axis; None where that
+            is not known.
     """
 
     labels: NDArray[np.uint8]
     stability: NDArray[np.float64] | None = None
     notices: tuple[str, ...] = ()
+    doubt: tuple[NDArray[np.float64], ...] | None = None
 
 
 class Segmenter(Protocol):
@@ -38,11 +43,14 @@ class Segmenter(Protocol):
     def model(self) -> ModelDescription:
         """What the model was trained for."""
 
-    def segment(self, image: Volume, *, report: Report = silent) -> Prediction:
+    def segment(
+        self, image: Volume, *, absent: Sequence[str] = (), report: Report = silent
+    ) -> Prediction:
         """Segment a scan.
 
         Args:
             image: The scan.
+            absent: Keys of structures that the patient does not have; they are never predicted.
             report: Called after each part with (parts done, parts, what was done).
 
         Raises:
@@ -84,11 +92,14 @@ class SliceSegmenter:
             of_one_scan=of_one_scan,
         )
 
-    def segment(self, image: Volume, *, report: Report = silent) -> Prediction:
+    def segment(
+        self, image: Volume, *, absent: Sequence[str] = (), report: Report = silent
+    ) -> Prediction:
         """Segment a scan; see ``predict_volume``."""
         table = self.model.table
+        values = absent_values(absent, table)
         labels = predict_volume(
-            self.predict,
+            partial(_predict_without, predict=self.predict, absent=values),
             image,
             self.model.recipe,
             num_classes=table.num_classes,
@@ -110,3 +121,10 @@ class SliceSegmenter:
                 f"{clipping}: the model was trained on scans of other intensities. Bring the scan "
                 "to theirs, or train with prepare.window: percentile"
             )
+
+
+def _predict_without(
+    images: NDArray[np.float32], *, predict: Predict, absent: Sequence[int]
+) -> NDArray[np.float32]:
+    probabilities = predict(images)
+    return redistribute(probabilities, absent) if absent else probabilities

@@ -34,6 +34,7 @@ class Task:
         files: Its results by output format.
         source: The scan, found and not read yet; None if the input is a picture.
         label_map: The label map beside a scan of the data set, if there is one.
+        absent: Keys of structures that the patient does not have.
     """
 
     file: Path
@@ -41,6 +42,7 @@ class Task:
     files: Files
     source: ScanSource | None = None
     label_map: Path | None = None
+    absent: tuple[str, ...] = ()
 
     @property
     def is_scan(self) -> bool:

@@ -15,12 +15,20 @@ from threadpoolctl import threadpool_limits
 
 from heartseg.errors import DataError
 from heartseg.inference.correction import Correct, correct_probabilities
+from heartseg.inference.hints import (
+    HintedNetwork,
+    absent_values,
+    describe_doubt,
+    redistribute,
+)
 from heartseg.inference.plausibility import check_scan, find_notices, mean_stability
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.segmenter import Prediction
+from heartseg.inference.suggestion import measure_doubt
 from heartseg.inference.views import (
     VIEWS,
     WORKING_SIDE,
+    Box,
     PredictVolume,
     View,
     ViewedScan,
@@ -30,6 +38,7 @@ from heartseg.inference.views import (
     to_box,
     trim_air,
 )
+from heartseg.labels import LabelTable
 from heartseg.modelfile.description import Calibration, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
@@ -42,6 +51,8 @@ MOST_OBLIQUE_DEG = 20.0
 """Training turned hearts by less; a scan that is turned further is resampled straight first."""
 STARTS = (0.65, 0.45)
 """Fractions of the scan's middle where the search starts again if nothing sure was found."""
+DRAWN_MARGIN = 0.05
+"""What the box shows beyond drawn structures, as a part of their extent."""
 _CHUNK_VOXELS = 1 << 21
 
 
@@ -62,11 +73,14 @@ class WholeHeartSegmenter:
     views: Sequence[View] = VIEWS
     correct: Correct | None = None
 
-    def segment(self, image: Volume, *, report: Report = silent) -> Prediction:
+    def segment(
+        self, image: Volume, *, absent: Sequence[str] = (), report: Report = silent
+    ) -> Prediction:
         """Segment a scan of a heart.
 
         Args:
             image: The scan, of any orientation, spacing and intensities.
+            absent: Keys of structures that the patient does not have; they are never predicted.
             report: Called after each view and each part of the second stage with (parts done,
                 parts, what was done).
 
@@ -78,38 +92,134 @@ class WholeHeartSegmenter:
         # NumPy's products here are many and small: further threads would wait busily for each
         # other, at several times the processor time.
         with threadpool_limits(1, user_api="blas"):
-            return self._segment(image, report)
+            return self._segment(image, absent, report)
 
-    def _segment(self, image: Volume, report: Report) -> Prediction:
+    def _segment(self, image: Volume, absent: Sequence[str], report: Report) -> Prediction:
         if obliqueness_deg(image.affine) > MOST_OBLIQUE_DEG:
             # A finer grid would cost time and show the views no more.
             straight = straighten(image, WORKING_SIDE)
-            found = self._segment(straight, report)
+            found = self._segment(straight, absent, report)
             labels = resample_labels(
                 found.labels, straight.affine, to_affine=image.affine, shape=image.voxels.shape
             )
             return Prediction(labels, found.stability, found.notices)
 
-        turned = to_trained_axes(image.voxels, image.affine)
         table, calibration = self.model.table, self.model.calibration
-        lit = trim_air(turned)
-        scan = ViewedScan(self.predict, turned[lit], self.model.grid, table.num_classes)
-        view, probabilities, stability = _find_and_average(scan, self.views, calibration, report)
-        stage = self.model.second_stage
+        network = HintedNetwork(self.predict, absent_values(absent, table))
+        heart = see_heart(network, image, self.model, views=self.views, report=report)
+        probabilities, stage = heart.probabilities, self.model.second_stage
         if self.correct is not None and stage is not None:
-            close = scan.close_up(view, stage.grid)
+            close = heart.scan.close_up(heart.view, stage.grid)
             probabilities = correct_probabilities(
                 self.correct, stage, close, probabilities, report=report
             )
-        labels = np.zeros(turned.shape, np.uint8)
-        box = to_box(view, scan.shape)
+            if network.absent:
+                probabilities = redistribute(probabilities, network.absent)
+        labels = heart.label(probabilities, table)
+        notices = find_notices(labels, heart.stability, image.affine, calibration, table)
+        doubts = describe_doubt(network.measure_doubt(len(self.views)), table)
+        doubt = heart.measure_doubt(heart.probabilities)
+        return Prediction(labels, heart.stability, (*notices, *doubts), doubt)
+
+
+@dataclass(frozen=True, eq=False)
+class SeenHeart:
+    """A scan in which the box around the heart was found, and what the network sees in the box.
+
+    Attributes:
+        scan: The part of the scan that shows anything, as the network views it.
+        lit: Where this part lies in the scan, whose axes were turned as in training.
+        shape: Voxels of the whole scan along these axes.
+        affine: ``(4, 4)`` from the scan's own voxel indices to millimetres.
+        view: The box around the heart, as a view of ``scan``.
+        probabilities: ``(*FINE_GRID, K)`` over the box.
+        stability: ``(K - 1,)`` stability between views; NaN where absent.
+    """
+
+    scan: ViewedScan
+    lit: Box
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    view: View
+    probabilities: NDArray[np.float32]
+    stability: NDArray[np.float64]
+
+    def label(self, probabilities: NDArray[np.float32], table: LabelTable) -> NDArray[np.uint8]:
+        """Return the ``(X, Y, Z)`` labels on the scan's own grid, cleaned up.
+
+        Args:
+            probabilities: ``(P, I, R, K)`` over the box, on any grid.
+            table: The structures.
+        """
+        labels = np.zeros(self.shape, np.uint8)
+        box = to_box(self.view, self.scan.shape)
         p, i, r, _ = probabilities.shape
-        matrices = matrices_onto(box, scan.shape, view, (p, i, r))
-        write_labels(labels[lit][box], probabilities, matrices)
-        labels = clean_up(labels, table)
-        labels = from_trained_axes(labels, image.affine)
-        notices = find_notices(labels, stability, image.affine, calibration, table)
-        return Prediction(labels, stability, tuple(notices))
+        matrices = matrices_onto(box, self.scan.shape, self.view, (p, i, r))
+        write_labels(labels[self.lit][box], probabilities, matrices)
+        return from_trained_axes(clean_up(labels, table), self.affine)
+
+    def measure_doubt(
+        self, probabilities: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return how many voxels of each slice are expected to be wrong, along each axis."""
+        return measure_doubt(
+            probabilities, self.view, lit=self.lit, shape=self.shape, affine=self.affine
+        )
+
+
+def see_heart(
+    predict: PredictVolume,
+    image: Volume,
+    model: ModelDescription,
+    *,
+    views: Sequence[View] = VIEWS,
+    drawn: NDArray[np.bool_] | None = None,
+    report: Report = silent,
+) -> SeenHeart:
+    """Find the box around the heart and average views of it.
+
+    Args:
+        predict: The network.
+        image: The scan, along the patient's axes or nearly so.
+        model: What the network was trained for.
+        views: The views that are averaged.
+        drawn: ``(X, Y, Z)``, where a person drew structures: the box holds them, and where the
+            network finds no heart, it lies around them.
+        report: Called after each view.
+
+    Raises:
+        DataError: If there is no heart.
+    """
+    turned = to_trained_axes(image.voxels, image.affine)
+    places = None if drawn is None else to_trained_axes(drawn, image.affine)
+    lit = trim_air(turned)
+    if places is not None and np.count_nonzero(places[lit]) < np.count_nonzero(places):
+        lit = (slice(None), slice(None), slice(None))
+    scan = ViewedScan(predict, turned[lit], model.grid, model.table.num_classes)
+    if places is None:
+        view, probabilities, stability = _find_and_average(scan, views, model.calibration, report)
+    else:
+        view = _find_box_with(scan, places[lit], report)
+        probabilities, stability = average_views(scan, view, views, report=report)
+    shape = (turned.shape[0], turned.shape[1], turned.shape[2])
+    return SeenHeart(scan, lit, shape, image.affine, view, probabilities, stability)
+
+
+def _find_box_with(scan: ViewedScan, drawn: NDArray[np.bool_], report: Report) -> View:
+    """Return the box around the heart and all that is drawn of it."""
+    found = find_box(scan, report=report)
+    zooms, shifts = [], []
+    for axis, side in enumerate(drawn.shape):
+        planes = np.flatnonzero(drawn.any(axis=tuple(a for a in range(3) if a != axis)))
+        margin = DRAWN_MARGIN * (planes[-1] + 1 - planes[0])
+        low, high = (planes[0] - margin) / side, (planes[-1] + 1 + margin) / side
+        if found is not None:
+            middle, half = 0.5 + found.shift[axis], found.zoom[axis] / 2
+            low, high = min(low, middle - half), max(high, middle + half)
+        low, high = max(0.0, low), min(1.0, high)
+        zooms.append(float(high - low))
+        shifts.append(float((low + high) / 2 - 0.5))
+    return View((zooms[0], zooms[1], zooms[2]), (shifts[0], shifts[1], shifts[2]))
 
 
 def _find_and_average(

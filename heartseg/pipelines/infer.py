@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from heartseg.inference.batch import (
     segment_scans,
     segment_to_files,
 )
+from heartseg.inference.hints import find_absent, read_hints
 from heartseg.inference.outputs.label_map import LABEL_MAP_SUFFIX
 from heartseg.inference.outputs.registry import (
     DEFAULT_SCAN_FORMATS,
@@ -42,7 +43,7 @@ from heartseg.inference.volumetry import (
     write_volumes,
 )
 from heartseg.lock import locked
-from heartseg.modelfile.description import ModelDescription
+from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.ownership import read_made
 from heartseg.parallel import map_cases
 from heartseg.plurals import counted
@@ -188,9 +189,15 @@ def _find_wanted(settings: InferConfig, model: ModelDescription) -> Wanted:
     """Return what is wanted of every scan.
 
     Raises:
+        ConfigError: If a format does not go with the model or the structures.
         DataError: If a structure is not one of the model, or height and weight are of no patient.
     """
     scan_formats, _ = _choose_formats(settings)
+    if "suggestion" in scan_formats and model.kind != WHOLE_HEART:
+        raise ConfigError(
+            "infer.outputs: suggestion: slices to correct are suggested by networks of whole "
+            f"hearts, and this model is of model.kind: {model.kind}; leave it out"
+        )
     wanted = find_wanted(
         scan_formats,
         structures=settings.structures,
@@ -280,11 +287,31 @@ def _plan(
     if not tasks:
         raise DataError("\n".join(problems))
     _refuse_idle(config.infer, tasks)
+    tasks = _add_hints(config.infer, tasks, model)
     hint = _refuses_pictures(model)
     if hint:
         tasks, refused = _without_pictures(tasks, hint)
         problems += refused
     return tasks, problems
+
+
+def _add_hints(settings: InferConfig, tasks: Sequence[Task], model: ModelDescription) -> list[Task]:
+    """Give each scan the structures that its patient does not have: of all, and of the table.
+
+    Raises:
+        ConfigError: If the model knows no such structure.
+        DataError: If the table cannot be used.
+    """
+    for_all = find_absent(settings.absent, settings.diagnosis, model.table, source="infer")
+    table = {} if settings.hints is None else read_hints(settings.hints, model.table)
+    unknown = sorted(table.keys() - {task.case for task in tasks})
+    if unknown:
+        logger.warning(
+            "%s: no input is of the case %s; its hints are not used",
+            settings.hints,
+            ", ".join(unknown),
+        )
+    return [replace(task, absent=table.get(task.case, for_all)) for task in tasks]
 
 
 def _refuses_pictures(model: ModelDescription) -> str:

@@ -6,6 +6,7 @@ It holds a run per fold, the folds' slices, and the scores of all patients toget
 from dataclasses import dataclass
 from pathlib import Path
 
+from heartseg.config.schema import PACKAGED
 from heartseg.errors import DataError
 from heartseg.files import read_json, write_json
 from heartseg.ownership import Outputs
@@ -89,6 +90,21 @@ def find_model(run_dir: Path) -> Path:
         DataError: If the run has no model.
     """
     return run_dir if is_study(run_dir) else RunLayout(run_dir).require_best()
+
+
+def locate_model(source: str) -> Path | None:
+    """Return the model that ``--init`` names: ``packaged``, the folder of a run, or a file.
+
+    Returns:
+        As ``find_model`` for a folder; None for the packaged model.
+
+    Raises:
+        DataError: If the run has no model.
+    """
+    if source == PACKAGED:
+        return None
+    path = Path(source)
+    return find_model(path) if path.is_dir() else path
 
 
 def list_models(model: Path | None) -> list[Path | None]:

@@ -45,6 +45,16 @@ def from_trained_axes(voxels: NDArray[_Voxel], affine: NDArray[np.float64]) -> N
     return np.ascontiguousarray(turned)
 
 
+def find_trained_axes(affine: NDArray[np.float64]) -> list[tuple[int, bool]]:
+    """Return for each axis of a scan which trained axis it is, and whether it runs backwards.
+
+    Args:
+        affine: ``(4, 4)`` from the scan's voxel indices to millimetres.
+    """
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt(TRAINED_AXES))
+    return [(int(axis), bool(direction < 0)) for axis, direction in turn]
+
+
 def trained_spacing_mm(affine: NDArray[np.float64]) -> tuple[float, float, float]:
     """Return the voxel size in mm along the axes that ``to_trained_axes`` gives a volume."""
     axes = io_orientation(affine)[:, 0].astype(int)

@@ -23,6 +23,8 @@ COMMANDS = (
     "evaluate",
     "study",
     "infer",
+    "refine",
+    "suggest",
     "colorize",
     "surfaces",
     "view",

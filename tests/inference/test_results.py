@@ -32,7 +32,7 @@ class FixedSegmenter:
     notices: tuple[str, ...] = ()
     model: ModelDescription = MODEL
 
-    def segment(self, image, *, report=None):
+    def segment(self, image, *, absent=(), report=None):
         return Prediction(SCAN.labels.astype(np.uint8), self.stability, self.notices)
 
 

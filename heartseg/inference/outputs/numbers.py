@@ -57,6 +57,7 @@ def _describe(result: SegmentedScan) -> dict[str, Any]:
             }
             for entry in result.ratios
         },
+        "declared_absent": list(result.absent),
         "notices": list(result.notices),
     }
 

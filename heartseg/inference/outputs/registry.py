@@ -16,6 +16,7 @@ from heartseg.inference.outputs.preview import PREVIEW
 from heartseg.inference.outputs.report import REPORT
 from heartseg.inference.outputs.slicer import SLICER
 from heartseg.inference.outputs.split import SPLIT
+from heartseg.inference.outputs.suggestion import SUGGESTION
 from heartseg.inference.outputs.surfaces import SURFACES
 from heartseg.inference.results import SegmentedPicture, SegmentedScan, Wanted
 from heartseg.labels import Structure
@@ -33,6 +34,7 @@ SCAN_FORMATS: Mapping[str, OutputFormat[SegmentedScan]] = {
     "surfaces": SURFACES,
     "slicer": SLICER,
     "split": SPLIT,
+    "suggestion": SUGGESTION,
     "dicom_seg": DICOM_SEG,
 }
 PICTURE_FORMATS: Mapping[str, OutputFormat[SegmentedPicture]] = {
@@ -70,8 +72,14 @@ def find_wanted(
         diameters: Whether areas and diameters are measured also where no format needs surfaces.
 
     Raises:
+        ConfigError: If a label map to correct is wanted of a part of the structures.
         DataError: If height, weight or area are none of a patient, or do not belong together.
     """
+    if structures is not None and "suggestion" in formats:
+        # What is left out would be background, and taught to the model as such.
+        raise ConfigError(
+            "suggestion: a label map to correct holds all structures; leave out --structures"
+        )
     return Wanted(
         None if structures is None else tuple(structures),
         body_surface_m2(height_cm=height_cm, weight_kg=weight_kg, area_m2=bsa_m2),

@@ -19,6 +19,7 @@ def _write(file: Path, result: SegmentedScan) -> None:
 
     provenance = {
         "Model": result.model.identity or result.model.kind.replace("_", " "),
+        **({"Declared absent": ", ".join(result.absent)} if result.absent else {}),
         "Scan": describe_grid(result.scan),
         "Hash of the scan": result.scan_hash,
         "Made": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, heartseg {__version__}",

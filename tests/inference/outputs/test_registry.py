@@ -46,6 +46,8 @@ def result(tmp_path_factory):
         (),
         ModelDescription(WHOLE_HEART_VIEW, HVSMR, WHOLE_HEART),
         series=choose_series(folder),
+        absent=("PA",),
+        doubt=tuple(np.ones(side) for side in scan.labels.shape),
     )
 
 
@@ -70,6 +72,7 @@ def test_the_files_of_every_format_have_their_published_names():
         ],
         "slicer": ["out/pat4.seg.nrrd", "out/pat4.ctbl"],
         "split": ["out/pat4_LV.nii.gz", "out/pat4_RV.nii.gz"],
+        "suggestion": ["out/pat4_suggested.csv", "out/pat4_suggested.nii.gz"],
         "dicom_seg": ["out/pat4.seg.dcm"],
     }
     files = name_files(
@@ -99,6 +102,13 @@ def test_an_unknown_format_is_named_with_those_that_there_are():
             structures=WANTED,
             option="infer.outputs",
         )
+
+
+def test_a_label_map_to_correct_holds_all_structures():
+    with pytest.raises(
+        ConfigError, match="suggestion: a label map to correct holds all structures"
+    ):
+        find_wanted(["label_map", "suggestion"], structures=["RV"])
 
 
 def test_a_format_that_is_chosen_twice_is_written_once(tmp_path, result):
@@ -154,6 +164,7 @@ def test_the_numbers_say_what_was_measured_and_of_what(tmp_path, result):
         sizes = [aorta["diameters"][which]["diameter_mm"] for which in WHICH]
         assert sizes == sorted(sizes, reverse=True)
     assert (read["body_surface_m2"], read["shapes_measured"]) == (0.5, True)
+    assert read["declared_absent"] == ["PA"]
     assert read["scan_hash"] == fingerprint_scan(result.scan)
 
 
@@ -169,9 +180,10 @@ def test_without_being_asked_nothing_is_measured_on_surfaces(tmp_path, result):
 
 
 def test_a_subset_of_structures_holds_in_every_file(tmp_path, result):
-    known = restrict(result, find_wanted(FROM_ANY_SCAN, structures=["RV", "LA"]))
+    formats = [name for name in FROM_ANY_SCAN if name != "suggestion"]
+    known = restrict(result, find_wanted(formats, structures=["RV", "LA"]))
     files = name_files(
-        SCAN_FORMATS, FROM_ANY_SCAN, folder=tmp_path, case="pat4", structures=known.structures
+        SCAN_FORMATS, formats, folder=tmp_path, case="pat4", structures=known.structures
     )
 
     write_files(SCAN_FORMATS, files, known)

@@ -1,0 +1,1 @@
+"""From a few corrected slices of a scan to its full segmentation."""

@@ -1,0 +1,96 @@
+"""What is declared absent is never predicted, and a wrong hint is noticed."""
+
+import numpy as np
+import pytest
+
+from heartseg.errors import ConfigError, DataError
+from heartseg.inference.hints import (
+    HintedNetwork,
+    check_absent,
+    describe_doubt,
+    find_absent,
+    read_hints,
+    redistribute,
+)
+from heartseg.labels import HVSMR
+
+
+def test_the_probability_of_absent_classes_goes_to_the_others_in_proportion():
+    probabilities = np.array([[0.1, 0.3, 0.6], [0.0, 0.0, 1.0]], np.float32)
+
+    left = redistribute(probabilities, [2])
+
+    # 0.1 and 0.3 of 0.4; where nothing else was possible, background.
+    np.testing.assert_allclose(left, [[0.25, 0.75, 0], [1, 0, 0]], rtol=1e-6)
+
+
+def test_a_network_with_a_hint_never_predicts_the_class_and_counts_where_it_would_have():
+    logits = np.zeros((1, 2, 2, 1, 3), np.float32)
+    # One voxel of background, two of class 2, one of class 1.
+    for place, value in (((0, 0), 0), ((0, 1), 2), ((1, 0), 2), ((1, 1), 1)):
+        logits[0, place[0], place[1], 0, value] = 5
+    network = HintedNetwork(lambda _images: logits, [2])
+
+    hinted = network(np.zeros((1, 2, 2, 1, 1), np.float32))
+
+    assert set(np.unique(hinted.argmax(axis=-1))) <= {0, 1}
+    assert network.measure_doubt(1) == {2: pytest.approx(2 / 3)}
+    assert logits[0, 0, 1, 0, 2] == 5
+
+
+def test_a_wrong_hint_is_put_in_words():
+    [notice] = describe_doubt({2: 0.12, 4: 0.01}, HVSMR)
+
+    assert notice.startswith("RV declared absent; 12% of the heart was likely RV")
+
+
+@pytest.mark.parametrize(
+    ("keys", "terms", "expected"),
+    [
+        (["ra", "RV"], [], ("RV", "RA")),
+        ([], ["single ventricle", "CommonAtrium"], ("RV", "RA")),
+        (["SVC"], ["Glenn"], ("SVC",)),
+        ([], [], ()),
+    ],
+)
+def test_hints_and_diagnoses_name_absent_structures(keys, terms, expected):
+    assert find_absent(keys, terms, HVSMR, source="test") == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "terms", "message"),
+    [
+        (["RVV"], [], "expected structures of the model"),
+        ([], ["gout"], "'gout' is not known"),
+    ],
+)
+def test_unknown_hints_are_errors(keys, terms, message):
+    with pytest.raises(ConfigError, match=message):
+        find_absent(keys, terms, HVSMR, source="test")
+
+
+def test_a_heart_without_any_structure_is_an_error():
+    with pytest.raises(ConfigError, match="no heart would be left"):
+        check_absent([structure.key for structure in HVSMR.foreground], HVSMR, source="test")
+
+
+def test_a_table_gives_hints_per_case(tmp_path):
+    file = tmp_path / "hints.csv"
+    file.write_text('case,absent,diagnosis\npat1,"RV,RA",\npat2,,common atrium\npat3,,\n')
+
+    assert read_hints(file, HVSMR) == {"pat1": ("RV", "RA"), "pat2": ("RA",), "pat3": ()}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,absent\npat1,RV\n", "expected a table with the columns case"),
+        ("case,absent\npat1,RV\npat1,RA\n", "several rows"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_an_error(tmp_path, text, message):
+    file = tmp_path / "hints.csv"
+    file.write_text(text)
+
+    with pytest.raises(DataError, match=message):
+        read_hints(file, HVSMR)
