@@ -29,7 +29,6 @@ COARSE = (24, 28, 24)
 WITH_GRID = (
     "inference.suggestion",
     "inference.views",
-    "inference.whole_heart",
     "refinement.adaptation",
     "refinement.laid_drawing",
 )
