@@ -29,6 +29,10 @@ OTHER_PATIENT = (
     "the drawn heart hardly overlaps with what the model finds in this scan; are the labels of "
     "this scan, or of another patient?"
 )
+FIRST_STAGE_ONLY = (
+    "the first stage of the model adapts; its second stage is left out, of this answer and of the "
+    "adapted model"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -79,6 +83,8 @@ class DrawnScan:
         )
         doubts = describe_doubt(hinted.measure_doubt(len(VIEWS)), table)
         notices = list(doubts)
+        if self.model.second_stage is not None:
+            notices.append(FIRST_STAGE_ONLY)
         if hardly_overlaps(self.drawing, heart.label(heart.probabilities, table)):
             notices.append(OTHER_PATIENT)
         key = self._fingerprint(seconds)

@@ -3,7 +3,7 @@
 import csv
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,9 +14,12 @@ from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.exchange.slicer import write_seg_nrrd
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.modelfile.checkpoint import save_model
+from heartseg.modelfile.description import SecondStage
 from heartseg.networks.volume_unet import build_volume_unet
 from heartseg.pipelines.refine import run_refine
 from heartseg.pipelines.suggest import run_suggest
+from heartseg.runs.engines import load_network
+from heartseg.runs.one_scan import describe_whole_heart_model
 from heartseg.runs.study_layout import StudyLayout
 from heartseg.runs.trained import describe_model
 from heartseg.scans.volume import UNLABELLED, read_label_map
@@ -167,6 +170,30 @@ def test_results_are_those_of_infer_with_the_adapted_model_and_a_suggestion(refi
     record = describe_model(result.model_file).record
     assert list(record.train.cases) == ["pat1"]
     assert record.origin == "model.keras"
+
+
+def test_a_second_stage_that_is_left_out_is_a_notice(case, tmp_path, monkeypatch):
+    folder, *_ = case
+    plan = "heartseg.pipelines.refine.describe_whole_heart_model"
+
+    def describe_two_stages(init, *, command):
+        file, model = describe_whole_heart_model(init, command=command)
+        return file, replace(model, second_stage=SecondStage((16, 16, 16), (8, 8, 8)))
+
+    def load_first(file, **_):
+        return load_network(file)
+
+    monkeypatch.setattr(plan, describe_two_stages)
+    monkeypatch.setattr("heartseg.runs.engines.load_network", load_first)
+    result = run_refine(
+        folder / "pat1.nii.gz",
+        folder / "partial.nii.gz",
+        init=str(folder / "model.keras"),
+        minutes=0.02,
+        output_dir=tmp_path,
+    )
+
+    assert any("second stage is left out" in notice for notice in result.notices)
 
 
 def test_the_adapted_model_can_be_refined_further(case, refined, tmp_path):
