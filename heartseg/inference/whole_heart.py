@@ -53,7 +53,7 @@ STARTS = (0.65, 0.45)
 """Fractions of the scan's middle where the search starts again if nothing sure was found."""
 DRAWN_MARGIN = 0.05
 """What the box shows beyond drawn structures, as a part of their extent."""
-_CHUNK_VOXELS = 1 << 21
+_CHUNK_VOXELS = 1 << 17
 
 
 @dataclass(frozen=True)
