@@ -21,6 +21,7 @@ from heartseg.inference.volumetry import VolumeRow
 from heartseg.labels import LabelTable
 from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels
+from heartseg.scans.oblique import check_straight
 from heartseg.scans.volume import Volume
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.slices.store import read_gray
@@ -116,6 +117,8 @@ def segment_to_files(
         DataError: If the scan does not suit the model, or a file cannot be written.
         ModelError: If the model cannot be used.
     """
+    if "suggestion" in task.files:
+        check_straight(scan.affine, needed_by="the output suggestion", source=str(task.file))
     with _naming(task.file):
         label_hash = None
         if task.label_map is not None:

@@ -21,14 +21,13 @@ from heartseg.inference.volumetry import (
     read_volumes,
     write_volumes,
 )
-from heartseg.inference.whole_heart import MOST_OBLIQUE_DEG
 from heartseg.lock import locked
 from heartseg.modelfile.onnx_file import SUFFIX as ONNX_SUFFIX
 from heartseg.progress import Report, silent
 from heartseg.refinement.drawing import EmptySlices, understand_drawing
 from heartseg.runs.adapted_model import describe_adapted
 from heartseg.runs.one_scan import describe_whole_heart_model, plan_scan, read_planned
-from heartseg.scans.oblique import obliqueness_deg
+from heartseg.scans.oblique import check_straight
 from heartseg.scans.volume import Volume, write_label_map
 from heartseg.surroundings import check_backend
 
@@ -128,7 +127,8 @@ def run_refine(
         more=[MODEL_SUFFIX, DRAWN_SUFFIX],
     )
     scan = read_planned(task)
-    _check(scan_file, scan)
+    check_scan(scan)
+    check_straight(scan.affine, needed_by="refine", source=str(scan_file))
     stored = read_labels(labels_file, model.table, partial=True, like=scan)
     drawing = understand_drawing(
         stored.voxels,
@@ -201,18 +201,6 @@ def _refuse_fixed(init: str, model_file: Path | None) -> None:
         raise ModelError(
             f"{init}: an ONNX model cannot learn; name the .keras file or the run that it was "
             "exported from"
-        )
-
-
-def _check(scan_file: Path, scan: Volume) -> None:
-    """Raise ``DataError`` if a scan shows nothing, or is oblique."""
-    check_scan(scan)
-    degrees = obliqueness_deg(scan.affine)
-    if degrees > MOST_OBLIQUE_DEG:
-        raise DataError(
-            f"{scan_file}: is turned by {degrees:.0f} degrees against the patient's axes; refine "
-            f"needs a scan that is turned by {MOST_OBLIQUE_DEG:.0f} degrees or less. Resample scan "
-            "and labels along the axes first"
         )
 
 

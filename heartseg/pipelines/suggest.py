@@ -14,6 +14,7 @@ from heartseg.lock import locked
 from heartseg.progress import Report, silent
 from heartseg.runs.one_scan import describe_whole_heart_model, plan_scan, read_planned
 from heartseg.runs.trained import load_segmenter
+from heartseg.scans.oblique import check_straight
 from heartseg.surroundings import check_backend
 
 OUTPUT_DIR = Path("heartseg_output")
@@ -68,6 +69,7 @@ def run_suggest(
     absent = find_absent(config.infer.absent, config.infer.diagnosis, model.table, source="suggest")
     task = plan_scan(scan_file, output_dir, config, model, formats=["suggestion"], series=series)
     scan = read_planned(task)
+    check_straight(scan.affine, needed_by="suggest", source=str(scan_file))
     with locked(output_dir):
         check_outputs(output_dir, [task], overwrite=overwrite)
         segmenter = load_segmenter(model_file, config)
