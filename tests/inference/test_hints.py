@@ -76,9 +76,7 @@ def test_a_heart_without_any_structure_is_an_error():
 
 def test_a_table_gives_hints_per_case(tmp_path):
     file = tmp_path / "hints.csv"
-    file.write_text(
-        'case,absent,diagnosis\npat1,"RV,RA",\n\npat2,,common atrium\npat3,,\n,,\n,,\n'
-    )
+    file.write_text('case,absent,diagnosis\npat1,"RV,RA",\n\npat2,,common atrium\npat3,,\n,,\n,,\n')
 
     assert read_hints(file, HVSMR) == {"pat1": ("RV", "RA"), "pat2": ("RA",), "pat3": ()}
 
