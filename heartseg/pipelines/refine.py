@@ -9,7 +9,6 @@ from threadpoolctl import threadpool_limits
 from heartseg.config.schema import PACKAGED, Config
 from heartseg.errors import DataError, ModelError
 from heartseg.exchange.label_maps import read_labels
-from heartseg.inference.hints import find_absent
 from heartseg.inference.outputs.registry import SCAN_FORMATS, find_wanted, write_files
 from heartseg.inference.plausibility import check_scan
 from heartseg.inference.results import restrict
@@ -26,7 +25,12 @@ from heartseg.modelfile.onnx_file import SUFFIX as ONNX_SUFFIX
 from heartseg.progress import Report, silent
 from heartseg.refinement.drawing import EmptySlices, understand_drawing
 from heartseg.runs.adapted_model import describe_adapted
-from heartseg.runs.one_scan import describe_whole_heart_model, plan_scan, read_planned
+from heartseg.runs.one_scan import (
+    describe_whole_heart_model,
+    find_hints,
+    plan_scan,
+    read_planned,
+)
 from heartseg.scans.oblique import check_straight
 from heartseg.scans.volume import Volume, write_label_map
 from heartseg.surroundings import check_backend
@@ -105,7 +109,6 @@ def run_refine(
     model_file, model = describe_whole_heart_model(init, command="refine")
     _refuse_fixed(init, model_file)
     settings = config.infer
-    absent = find_absent(settings.absent, settings.diagnosis, model.table, source="refine")
     formats = [*settings.outputs, "suggestion"]
     wanted = find_wanted(
         formats,
@@ -126,6 +129,7 @@ def run_refine(
         series=series,
         more=[MODEL_SUFFIX, DRAWN_SUFFIX],
     )
+    absent = find_hints(settings, task.case, model.table, command="refine")
     scan = read_planned(task)
     check_scan(scan)
     check_straight(scan.affine, needed_by="refine", source=str(scan_file))

@@ -334,3 +334,12 @@ def test_suggest_asks_for_a_model_of_whole_hearts_and_writes_the_wanted_number(
         "pat1_suggested.csv",
         "pat1_suggested.nii.gz",
     ]
+
+
+def test_suggest_refuses_to_leave_structures_out_of_the_label_map_to_correct(tmp_path):
+    config = Config.model_validate({"infer": {"structures": ["LV"]}})
+
+    with pytest.raises(ConfigError, match=r"holds all structures; leave out infer\.structures"):
+        run_suggest(tmp_path / "scan.nii.gz", config=config, output_dir=tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
