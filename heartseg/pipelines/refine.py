@@ -1,7 +1,7 @@
 """``heartseg refine``: a scan and some drawn slices to a full segmentation and an adapted model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -162,7 +162,9 @@ def run_refine(
             result, refined = drawn_scan.refine(
                 network, engine.compute, seconds=seconds, state_file=state_file, report=report
             )
-        result = restrict(result, wanted)
+        # Not what the model finds by itself: a score of it says little about the model.
+        made_by = replace(model, identity=f"{model.identity}, refined by a drawing")
+        result = restrict(replace(result, model=made_by, learned="it is drawn in part"), wanted)
         written = {name: files for name, files in task.files.items() if name in SCAN_FORMATS}
         write_files(SCAN_FORMATS, written, result)
         adapted_file, drawn_file = task.files["more"]
