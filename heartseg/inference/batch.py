@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -184,12 +185,11 @@ def segment_pictures(
         One message per picture that failed.
     """
     problems: list[str] = []
-    for start in range(0, len(tasks), segmenter.batch_size):
-        batch = tasks[start : start + segmenter.batch_size]
+    for absent, batch in _batch(tasks, segmenter.batch_size):
         readings = [(task, _read_picture(task.file, segmenter.model.recipe)) for task in batch]
         problems += [reading for _, reading in readings if isinstance(reading, str)]
         good = [(task, image) for task, image in readings if not isinstance(image, str)]
-        label_maps = segmenter.segment_slices([image for _, image in good])
+        label_maps = segmenter.segment_slices([image for _, image in good], absent=absent)
         for (task, image), labels in zip(good, label_maps, strict=True):
             kept = wanted.keep(labels, segmenter.model.table)
             result = SegmentedPicture(image, kept, segmenter.model.table)
@@ -197,6 +197,14 @@ def segment_pictures(
         for task in batch:
             progress.finish(task.case)
     return problems
+
+
+def _batch(tasks: Sequence[Task], size: int) -> Iterator[tuple[tuple[str, ...], list[Task]]]:
+    """Yield pictures of patients who lack the same structures, several at once, and these."""
+    for absent, alike in groupby(tasks, key=lambda task: task.absent):
+        remaining = list(alike)
+        for start in range(0, len(remaining), size):
+            yield absent, remaining[start : start + size]
 
 
 def _read_picture(file: Path, recipe: SliceRecipe) -> NDArray[np.uint8] | str:
