@@ -383,7 +383,7 @@ class InferConfig(Section):
     second_stage: bool = True
     """Whether the second stage of a model that has one corrects the labels."""
     largest_component: bool = False
-    """Whether only the largest connected piece of each structure keeps its name in a volume."""
+    """Whether each structure of a volume keeps its largest connected component only."""
 
 
 class ParallelConfig(Section):

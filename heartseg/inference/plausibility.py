@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from heartseg.errors import DataError
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.modelfile.description import Calibration
+from heartseg.plurals import counted
 from heartseg.scans.volume import Volume
 
 LEAST_VOXELS = 8
@@ -28,8 +29,9 @@ def check_scan(image: Volume) -> None:
     voxels = image.voxels
     if min(voxels.shape) < LEAST_VOXELS:
         raise DataError(
-            f"expected a volume, found {min(voxels.shape)} slices ({voxels.shape}): this model "
-            "needs the whole heart; for single slices train a model with model.kind: slices"
+            f"expected a volume, found {counted(min(voxels.shape), 'slice')} ({voxels.shape}): "
+            "this model needs the whole heart; for single slices train a model with model.kind: "
+            "slices"
         )
     sample = voxels[::2, ::2, ::2]
     if sample.max() <= sample.min():

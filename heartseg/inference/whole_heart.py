@@ -43,12 +43,10 @@ from heartseg.modelfile.description import Calibration, ModelDescription
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
 from heartseg.scans.nearest import resample_labels
-from heartseg.scans.oblique import obliqueness_deg, straighten
+from heartseg.scans.oblique import MOST_OBLIQUE_DEG, obliqueness_deg, straighten
 from heartseg.scans.resampling import resample
 from heartseg.scans.volume import Volume
 
-MOST_OBLIQUE_DEG = 20.0
-"""Training turned hearts by less; a scan that is turned further is resampled straight first."""
 STARTS = (0.65, 0.45)
 """Fractions of the scan's middle where the search starts again if nothing sure was found."""
 DRAWN_MARGIN = 0.05

@@ -162,9 +162,10 @@ def run_infer(
     problems += failed
     if problems:
         done = result.num_pictures + result.num_volumes
+        others = f" (the results of the others are in {output_dir})" if done else ""
         raise BatchError(
-            f"{len(problems)} of {done + len(problems)} inputs could not be segmented "
-            f"(the results of the others are in {output_dir})",
+            f"{len(problems)} of {counted(done + len(problems), 'input')} could not be segmented"
+            f"{others}",
             problems,
         )
     return result

@@ -15,6 +15,7 @@ import numpy as np
 
 from heartseg import __version__
 from heartseg.config.schema import PACKAGED, Config
+from heartseg.errors import DataError
 from heartseg.inference.engine import start_onnx
 from heartseg.modelfile.checkpoint import load_model, read_metadata, save_model
 from heartseg.modelfile.description import SECOND_STAGE
@@ -31,13 +32,15 @@ from heartseg.slices.batches import Share
 from heartseg.synthesis.heart_dataset import HeartSources
 from heartseg.synthesis.patch_dataset import build_fixed_patches, build_patch_dataset
 from heartseg.synthesis.patches import Patches, PatchMaker
-from heartseg.training.loop import AfterEpoch
+from heartseg.training.loop import AfterEpoch, read_state
 from heartseg.training.partial_volume_loss import PatchDiceCrossentropy
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision, choose_precision, dtype_policy
 
 logger = logging.getLogger(__name__)
 
+FIRST_EPOCH = "epoch_of_first_stage"
+"""Which epoch of the first stage a second one learned from, as its file says."""
 SCENE_FRACTION = 0.9
 """Voxels of a scene per voxel of the grid along each axis: finer ones would show nothing more."""
 
@@ -60,6 +63,25 @@ class SecondStage:
         self._layout = RunLayout(config.run_dir)
         self.config = configure_second_stage(config)
 
+    def check_first(self) -> None:
+        """Check that a second stage to go on with learned from the first stage as it is now.
+
+        Raises:
+            DataError: If the first stage has another best epoch since, so that its answers differ.
+            ModelError: If the state of the second stage is damaged.
+        """
+        layout = self._layout.second_stage
+        if not layout.state.is_file():
+            return
+        known = read_state(layout.state).metadata.get("train", {}).get(FIRST_EPOCH)
+        best = read_metadata(self._layout.best)["training"]["epoch"]
+        if known != best:
+            raise DataError(
+                f"{layout.run_dir}: this second stage learned from the first stage of epoch "
+                f"{known}, whose best epoch is {best} now. Remove this folder and run the same "
+                "command again, which trains the second stage anew"
+            )
+
     @property
     def metadata(self) -> Mapping[str, Any]:
         """What the file of this network alone says; the joined file says what the first one did."""
@@ -70,7 +92,7 @@ class SecondStage:
             "kind": SECOND_STAGE,
             "labels": learned["labels"],
             "second_stage": settings,
-            "train": {**learned["train"], "epoch_of_first_stage": judged},
+            "train": {**learned["train"], FIRST_EPOCH: judged},
             "learned_from": learned["learned_from"],
         }
         # As it reads back from a model file: lists, not tuples.

@@ -177,11 +177,18 @@ def find_part(
         may_be_empty: As in ``find_pairs``.
 
     Raises:
-        DataError: As in ``find_pairs``.
+        DataError: As in ``find_pairs``; or if the network sees neighbours and the record of the
+            split does not say in which direction slices are numbered.
     """
     file = folder / SPLIT
     # Slices that were laid out by hand have no record.
     descending = read_split_record(file).descending if context and file.is_file() else ()
+    if descending is None:
+        raise DataError(
+            f"{file}: expected the cases whose slices are numbered toward left, posterior or "
+            "inferior, since the network sees neighbours (model.context), found none: it is the "
+            "split of an earlier version. Run `heartseg prepare` and `heartseg split` again"
+        )
     return find_pairs(
         folder / part, may_be_empty=may_be_empty, context=context, descending=descending
     )

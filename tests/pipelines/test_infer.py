@@ -347,6 +347,13 @@ def test_bad_files_are_reported_at_the_end_and_the_others_are_done(config, tmp_p
     assert names == expected | {"volumes.csv"}
 
 
+def test_a_batch_of_which_nothing_was_done_names_no_results(config, tmp_path):
+    (tmp_path / "1.png").write_bytes(b"no picture")
+
+    with pytest.raises(BatchError, match=r"^1 of 1 input could not be segmented\n"):
+        run_infer(config, [tmp_path / "1.png"], output_dir=tmp_path / "out")
+
+
 def test_an_input_that_is_too_large_for_the_recipe_is_named_and_the_others_are_done(
     tmp_path,
 ):

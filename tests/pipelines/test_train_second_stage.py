@@ -1,16 +1,18 @@
 """The command `train` with a second stage: trained after the first, resumed, joined, used."""
 
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
 
 from heartseg.config.loading import load_config
 from heartseg.config.schema import Config
-from heartseg.errors import ConfigError, ModelError
+from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.files import write_json
 from heartseg.inference import whole_heart
 from heartseg.inference.correction import correct_probabilities
-from heartseg.modelfile.checkpoint import load_model, read_metadata
+from heartseg.modelfile.checkpoint import load_model, read_metadata, save_model
 from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.score_model import run_evaluation
 from heartseg.pipelines.synth import run_synth
@@ -128,6 +130,20 @@ def test_a_second_stage_that_is_added_later_and_killed_ends_as_an_undisturbed_on
         np.testing.assert_allclose(resumed, undisturbed, atol=1e-5)
     with pytest.raises(ConfigError, match=r"(?s)second_stage: .*second_stage\.filters: was"):
         run_training(settings(source_dir, run_dir, second_stage={"filters": [8, 16]}), resume=True)
+
+
+def test_a_second_stage_of_an_earlier_first_stage_is_refused_by_its_folder(
+    trained, source_dir, tmp_path
+):
+    SecondStage(settings(source_dir, trained[0]), None).check_first()
+    run_dir = shutil.copytree(trained[0], tmp_path / "run")
+    best = run_dir / "best.keras"
+    metadata = read_metadata(best)
+    # As if the first stage had been trained for longer, and epoch 2 were its best.
+    save_model(load_model(best), best, {**metadata, "training": {"epoch": 2}})
+
+    with pytest.raises(DataError, match=r"run/second_stage: .* of epoch 1, whose best epoch is 2"):
+        SecondStage(settings(source_dir, run_dir), None).check_first()
 
 
 def test_a_second_stage_starts_from_that_of_the_weights_that_are_given(
