@@ -241,7 +241,7 @@ def test_a_forecast_adds_the_second_stage(data, finished, monkeypatch):
     monkeypatch.setattr("heartseg.study.forecast.measure_steps", lambda _: [COST, second])
     stage = {"enabled": True, "epochs": 3, "steps_per_epoch": 10}
     hearts = {"model": {"kind": "whole_heart"}, "second_stage": stage}
-    train = {"batch_size": 1, "epochs": EPOCHS, "steps_per_epoch": 7, "metrics": []}
+    train = {"epochs": EPOCHS, "steps_per_epoch": 7, "loss": "dice_crossentropy", "metrics": []}
     base = configure(data, "hearts").model_dump(mode="json", exclude={"model", "train"})
     config = Config.model_validate({**base, **hearts, "train": train})
     lines = forecast_study(config.model_copy(update={"parallel": ParallelConfig(folds=2)}))
