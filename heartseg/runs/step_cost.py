@@ -31,6 +31,7 @@ class StepCost:
         memory_bytes: Memory of this process after the steps; that of a GPU is not counted.
         device: ``GPU`` or ``CPU``.
         draw_s: Seconds in which all cores draw the samples of a step.
+        start_s: Seconds in which the network is built and computes its first batches.
     """
 
     train_s: float
@@ -39,6 +40,7 @@ class StepCost:
     memory_bytes: int
     device: str
     draw_s: float = 0.0
+    start_s: float = 0.0
 
     @property
     def step_s(self) -> float:
@@ -70,10 +72,21 @@ def measure_steps(config: Config) -> tuple[StepCost, ...]:
 
 def _measure(config: Config, builder: NetworkBuilder) -> StepCost:
     with memory_errors(MEMORY_ADVICE):
-        network = build_model(config, choose_precision(config.train.precision), builder)
         batch = builder.rehearse(config)
-        train_s = _time(lambda: network.train_on_batch(batch.images, batch.targets))
-        predict_s = _time(lambda: network.predict_on_batch(batch.images))
+        started = time.perf_counter()
+        network = build_model(config, choose_precision(config.train.precision), builder)
+
+        def train() -> None:
+            network.train_on_batch(batch.images, batch.targets)
+
+        def predict() -> None:
+            network.predict_on_batch(batch.images)
+
+        # The first calls compile.
+        train()
+        predict()
+        start_s = time.perf_counter() - started
+        train_s, predict_s = _time(train), _time(predict)
     return StepCost(
         train_s,
         predict_s,
@@ -81,12 +94,12 @@ def _measure(config: Config, builder: NetworkBuilder) -> StepCost:
         int(psutil.Process().memory_info().rss),
         "GPU" if find_gpus() else "CPU",
         batch.draw_s / joblib.cpu_count(),
+        start_s,
     )
 
 
 def _time(work: Callable[[], object]) -> float:
-    """Return the seconds of a call, after a first one that compiles."""
-    work()
+    """Return the median of the seconds of some calls."""
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()

@@ -82,7 +82,8 @@ def forecast_study(config: Config) -> list[str]:
         _forecast_time(study, data, progress, costs),
         _forecast_disk(study, data, costs),
         f"memory: about {_gigabytes(costs[-1].memory_bytes)} per fold that trains, measured with "
-        f"the network and a batch; {_gigabytes(available_bytes())} are free",
+        "the network and a batch; what it holds of the data comes on top. "
+        f"{_gigabytes(available_bytes())} are free",
     ]
 
 
@@ -150,7 +151,8 @@ def _forecast_time(
             fold.epochs_left(study.epochs), _count_steps(study, data, number), costs, strict=True
         )
         for epochs, (steps, checks), cost in stages:
-            seconds += epochs * (steps * cost.step_s + checks * cost.predict_s)
+            if epochs:
+                seconds += cost.start_s + epochs * (steps * cost.step_s + checks * cost.predict_s)
     left = sum(not fold.trained for fold in progress)
     parallel = study.config.parallel
     at_once = left if parallel.backend == "dask" else min(len(find_places(study.config)), left)

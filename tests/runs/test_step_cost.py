@@ -34,6 +34,7 @@ def test_both_stages_are_timed_with_the_drawing_of_their_samples(tmp_path):
         assert cost.parameters == network.count_params()
         assert cost.draw_s > 0
         assert cost.step_s > max(cost.train_s, cost.draw_s)
+        assert cost.start_s > cost.train_s
     assert list(tmp_path.iterdir()) == []
 
 

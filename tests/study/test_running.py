@@ -3,6 +3,7 @@
 import csv
 import statistics
 from collections import Counter
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -238,6 +239,7 @@ def test_a_forecast_needs_no_scans_once_the_slices_are_prepared(data, finished, 
 
 def test_a_forecast_adds_the_second_stage(data, finished, monkeypatch):
     second = StepCost(4.0, 1.0, parameters=500_000, memory_bytes=4 * 10**9, device="CPU", draw_s=1)
+    second = replace(second, start_s=30)
     monkeypatch.setattr("heartseg.study.forecast.measure_steps", lambda _: [COST, second])
     stage = {"enabled": True, "epochs": 3, "steps_per_epoch": 10}
     hearts = {"model": {"kind": "whole_heart"}, "second_stage": stage}
@@ -247,7 +249,7 @@ def test_a_forecast_adds_the_second_stage(data, finished, monkeypatch):
     lines = forecast_study(config.model_copy(update={"parallel": ParallelConfig(folds=2)}))
     assert lines[2].endswith("train 2, valid 1, test 3 patients; 0 of 5 epochs done")
     # One scan is validated: a batch of the first stage, 6 patches of the second.
-    seconds = FOLDS * (EPOCHS * (7 * 2.0 + 0.5) + 3 * (10 * 5.0 + 6 * 1.0))
+    seconds = FOLDS * (EPOCHS * (7 * 2.0 + 0.5) + 30 + 3 * (10 * 5.0 + 6 * 1.0))
     assert "an epoch 7 steps; a step of the second stage 5 s here on the CPU" in lines[4]
     # Folds that share the cores take as long as one after the other.
     assert (
