@@ -23,8 +23,10 @@ from heartseg.modelfile.initial import has_second_stage, load_initial_weights
 from heartseg.networks.correction_unet import build_correction_unet
 from heartseg.runs.engines import load_graph
 from heartseg.runs.folder import configure_second_stage
+from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.material import Fed, compile_with
+from heartseg.runs.rehearsal import Rehearsal, rehearse_patches
 from heartseg.runs.slice_training import fill_up
 from heartseg.runs.whole_heart_kind import whole_heart_model
 from heartseg.runs.whole_heart_training import HeartMaterial
@@ -45,12 +47,47 @@ SCENE_FRACTION = 0.9
 """Voxels of a scene per voxel of the grid along each axis: finer ones would show nothing more."""
 
 
-class SecondStage:
-    """Builds the network of a second stage and gives it what it learns from; see ``Material``.
+class SecondStageNetwork:
+    """Builds the network of a second stage; see ``NetworkBuilder``.
 
     Attributes:
         config: The configuration of the run within the run.
     """
+
+    def __init__(self, config: Config) -> None:
+        """Take the configuration of the whole run."""
+        self._run, self._stage = config, config.second_stage
+        self.config = configure_second_stage(config)
+
+    def build_network(self, config: Config) -> keras.Model:
+        """Build the network for patches of training, with the weights that it starts from."""
+        network = build_correction_unet(
+            patch=self._stage.training_patch,
+            filters=self._stage.filters,
+            num_classes=config.label_table.num_classes,
+            seed=config.train.seed,
+        )
+        init = self._run.train.init
+        if init is not None:
+            file = None if init == PACKAGED else init
+            if has_second_stage(file):
+                load_initial_weights(network, file, second_stage=True)
+            else:
+                logger.info("%s has no second stage; it starts from new weights", init)
+        return network
+
+    def compile_network(self, network: keras.Model, config: Config) -> None:
+        """Give the network the optimizer of the configuration and the loss of patches."""
+        compile_with(network, config.train, PatchDiceCrossentropy(name="dice_crossentropy"), [])
+
+    def rehearse(self, config: Config) -> Rehearsal:
+        """Draw patches around a phantom, as a new network of the first stage finds it."""
+        first = find_kind(config.model.kind).build_network(config)
+        return rehearse_patches(config, first, whole_heart_model(config).grid)
+
+
+class SecondStage(SecondStageNetwork):
+    """A network of a second stage, and what it learns from; see ``Material``."""
 
     def __init__(self, config: Config, hearts: HeartMaterial) -> None:
         """Take the hearts that the first stage, which is finished, learned from.
@@ -59,9 +96,8 @@ class SecondStage:
             config: The configuration of the whole run.
             hearts: What the first stage learned from.
         """
-        self._run, self._stage, self._hearts = config, config.second_stage, hearts
-        self._layout = RunLayout(config.run_dir)
-        self.config = configure_second_stage(config)
+        super().__init__(config)
+        self._hearts, self._layout = hearts, RunLayout(config.run_dir)
 
     def check_first(self) -> None:
         """Check that a second stage to go on with learned from the first stage as it is now.
@@ -103,27 +139,6 @@ class SecondStage:
     def names(self) -> list[list[str]]:
         """What the processes of one training must agree on."""
         return self._hearts.names
-
-    def build_network(self, config: Config) -> keras.Model:
-        """Build the network for patches of training, with the weights that it starts from."""
-        network = build_correction_unet(
-            patch=self._stage.training_patch,
-            filters=self._stage.filters,
-            num_classes=config.label_table.num_classes,
-            seed=config.train.seed,
-        )
-        init = self._run.train.init
-        if init is not None:
-            file = None if init == PACKAGED else init
-            if has_second_stage(file):
-                load_initial_weights(network, file, second_stage=True)
-            else:
-                logger.info("%s has no second stage; it starts from new weights", init)
-        return network
-
-    def compile_network(self, network: keras.Model, config: Config) -> None:
-        """Give the network the optimizer of the configuration and the loss of patches."""
-        compile_with(network, config.train, PatchDiceCrossentropy(name="dice_crossentropy"), [])
 
     def check_memory(self, precision: Precision) -> None:
         """Nothing is refused ahead: a patch of the usual size takes less than a whole heart."""

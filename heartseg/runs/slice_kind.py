@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heartseg.cohort.cases import CaseFiles
 from heartseg.cohort.split_record import SPLIT, read_split_record
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import keras
 
     from heartseg.inference.segmenter import SliceSegmenter
+    from heartseg.runs.rehearsal import Rehearsal
     from heartseg.runs.slice_training import SliceMaterial
 
 
@@ -75,11 +75,13 @@ class SliceKind:
         loss = build_loss(train.loss, table.num_classes)
         compile_with(network, train, loss, build_metrics(train.metrics, table))
 
-    def build_batch(self, config: Config) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def rehearse(self, config: Config) -> "Rehearsal":
         """Return images of noise and empty masks."""
+        from heartseg.runs.rehearsal import Rehearsal
+
         shape = (config.train.batch_size, config.prepare.image_height, config.prepare.image_width)
         images = np.random.default_rng(0).random((*shape, slice_model(config).channels))
-        return images.astype(np.float32), np.zeros(shape, np.uint8)
+        return Rehearsal(images.astype(np.float32), np.zeros(shape, np.uint8))
 
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
         """Write the summary and the drawing of the network."""
