@@ -15,6 +15,7 @@ from heartseg.errors import BatchError, DataError
 from heartseg.exchange.label_maps import may_be_cut, read_labels, read_labels_with_room
 from heartseg.exchange.structure_files import choose_structures
 from heartseg.files import image_stem, list_files, write_json
+from heartseg.label_tables import blood_structures
 from heartseg.labels import LabelTable, Structure
 from heartseg.measurements.structures import touches_border
 from heartseg.ownership import add_to_record, check_own
@@ -244,6 +245,11 @@ def _make(
     absent = tuple(key for key in keys if key not in surfaces)
     if absent:
         logger.info("%s: no voxel and no surface of %s", task.name, ", ".join(absent))
+    if options.wall_mm is not None and BLOOD_POOL not in surfaces:
+        raise DataError(
+            f"{task.file}: expected blood to build a wall around, found {', '.join(surfaces)} "
+            "only; leave out --wall, or name structures with blood"
+        )
     wall = _build_wall(volume, zones, table, options, keys)
     if wall is None and options.wall_mm is not None:
         raise DataError(
@@ -313,7 +319,8 @@ def _describe(
     voxel_ml = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
     cut_off = touches_border(volume.voxels, table.num_classes)
     masks = {s.key: volume.voxels == s.value for s in structures}
-    masks[BLOOD_POOL] = np.isin(volume.voxels, [s.value for s in structures])
+    blood = [s.value for s in blood_structures(table) if s in structures]
+    masks[BLOOD_POOL] = np.isin(volume.voxels, blood)
     described: dict[str, Any] = {
         "coordinates": "millimetres; left, posterior, superior (LPS)",
         "smooth_mm": volume.spacing_mm.round(4).tolist()

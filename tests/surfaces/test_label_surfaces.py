@@ -10,6 +10,7 @@ import trimesh
 from builders import make_affine, rotate
 from solids import SPACING_MM, as_manifold, as_trimesh, ball, mean_distances_mm
 
+from heartseg.label_tables import MMWHS
 from heartseg.labels import HVSMR
 from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces
 
@@ -97,6 +98,31 @@ def test_a_wall_of_one_voxel_between_two_chambers_stays():
     pool = build_surfaces(labels, np.eye(4), HVSMR)[BLOOD_POOL]
 
     assert len(as_trimesh(pool).split()) == 2
+
+
+def ventricle_in_muscle():
+    """Return a ball of 5 mm (LV) in a shell of 3 mm (MYO), in the labels of MM-WHS."""
+    labels = np.zeros((28, 24, 16), np.uint8)
+    labels[ball(labels.shape, (11, 11, 11), 8)] = 1
+    labels[ball(labels.shape, (11, 11, 11), 5)] = 3
+    return labels
+
+
+def test_muscle_has_a_surface_and_is_no_part_of_the_blood_pool():
+    surfaces = build_surfaces(ventricle_in_muscle(), np.diag([*SPACING_MM, 1]), MMWHS)
+
+    assert list(surfaces) == ["MYO", "LV", BLOOD_POOL]
+    pool = surfaces[BLOOD_POOL]
+    assert pool.volume_mm3 == pytest.approx(4 / 3 * math.pi * 125, rel=0.02)
+    assert len(as_trimesh(pool).split()) == 1
+    radii = np.linalg.norm(pool.vertices_mm - 11, axis=1)
+    assert 4.25 < radii.min() < radii.max() < 5.75
+
+
+def test_muscle_alone_has_no_blood_pool():
+    surfaces = build_surfaces(ventricle_in_muscle(), OBLIQUE, MMWHS, keys=["MYO"])
+
+    assert list(surfaces) == ["MYO"]
 
 
 @pytest.mark.parametrize("triangles", [3000, 800])
