@@ -68,9 +68,11 @@ ONLY_FOR = {
         "infer.largest_component",
         "evaluate.batch_size",
     ),
-    WHOLE_HEART: ("synthesis", "second_stage"),
+    WHOLE_HEART: ("synthesis", "second_stage", "infer.second_stage"),
 }
 """Sections and keys outside of `model` that only one kind of network uses."""
+APPLIED = "infer."
+"""What the keys begin with that say how a model is applied, wherever it was trained."""
 
 
 class DataConfig(Section):
@@ -546,6 +548,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _all_keys_apply(self) -> "Config":
         foreign = find_foreign_keys(self, self.model.kind)
+        if "model" not in self.model_fields_set:
+            # No network is named: the packaged model or a file may segment, of either kind, and
+            # what is ignored then is known when the model is.
+            foreign = [key for key in foreign if not key.startswith(APPLIED)]
         if foreign:
             raise ValueError(f"model.kind: {self.model.kind} does not use {', '.join(foreign)}")
         return self
