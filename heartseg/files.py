@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ def list_folder(folder: Path, *, missing_ok: bool = False) -> list[Path]:
         raise DataError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
 
 
+@lru_cache(maxsize=1024)
+def log_once(level: int, message: str) -> None:
+    """Log what is noticed of files; the same only once, though a command lists a folder often."""
+    logger.log(level, "%s", message)
+
+
 def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
     """Return the files of a folder whose names end in one of some endings, in natural order.
 
@@ -91,10 +98,10 @@ def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
     unnamed = [entry for entry in named if not is_readable_name(entry) and entry not in hidden]
     if hidden:
         names = ", ".join(map(printable_name, hidden))
-        logger.info("%s: skipped, since they are hidden files: %s", folder, names)
+        log_once(logging.INFO, f"{folder}: skipped, since they are hidden files: {names}")
     if unnamed:
         names = ", ".join(map(printable_name, unnamed))
-        logger.warning("%s: skipped, since their names are not UTF-8: %s", folder, names)
+        log_once(logging.WARNING, f"{folder}: skipped, since their names are not UTF-8: {names}")
     return [entry for entry in named if entry not in hidden and entry not in unnamed]
 
 

@@ -1,5 +1,6 @@
 """What is known of a scan or picture once it is segmented: all that a result file is made from."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +34,8 @@ from heartseg.slices.recipe import SliceRecipe
 if TYPE_CHECKING:
     from heartseg.measurements.shapes import StructureShape
     from heartseg.surfaces.label_surfaces import FittedHeart
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -158,10 +161,17 @@ class SegmentedScan:
 
     @cached_property
     def heart(self) -> "FittedHeart | None":
-        """The smooth surfaces of the structures; None if there is none. Made when first used."""
-        # scikit-image, which most calls do not need.
-        from heartseg.surfaces.label_surfaces import fit_heart
+        """The smooth surfaces of the structures, made when first used.
 
+        None if there is no structure, or the labels are scattered as in noise, which is logged.
+        """
+        # scikit-image, which most calls do not need.
+        from heartseg.surfaces.label_surfaces import describe_scatter, fit_heart
+
+        scatter = describe_scatter(self.labels)
+        if scatter is not None:
+            logger.warning("%s: no surface, area or diameter: %s", self.case, scatter)
+            return None
         return fit_heart(self.labels, self.scan.affine, self.table)
 
     @cached_property

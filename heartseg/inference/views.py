@@ -178,6 +178,8 @@ def trim_air(voxels: NDArray[np.floating]) -> Box:
         The voxels from the first plane with signal to the last along each axis; all of an axis
         where too little would be left.
     """
+    outer = _trim_margin(voxels)
+    voxels = voxels[outer]
     steps = [max(1, side // TRIMMED_SIDE) for side in voxels.shape]
     coarse = np.asarray(voxels[:: steps[0], :: steps[1], :: steps[2]], np.float32)
     darkest = float(np.percentile(coarse, 1))
@@ -185,12 +187,37 @@ def trim_air(voxels: NDArray[np.floating]) -> Box:
     # The mean of neighbours: single voxels of noise stay dark.
     bright = ndimage.uniform_filter(coarse, 3) > AIR * rough_level(coarse)
     if not bright.any():
-        return slice(None), slice(None), slice(None)
+        return outer
     first, second, third = (
-        _find_signal(bright.mean(axis=tuple(a for a in range(3) if a != axis)), side, step)
-        for axis, (side, step) in enumerate(zip(voxels.shape, steps, strict=True))
+        _shift(_find_signal(bright.mean(axis=_other_axes(axis)), side, step), part.start)
+        for axis, (side, step, part) in enumerate(zip(voxels.shape, steps, outer, strict=True))
     )
     return first, second, third
+
+
+def _trim_margin(voxels: NDArray[np.floating]) -> Box:
+    """Cut off outer planes that hold one value only, so that a margin changes nothing at all."""
+    shown = voxels != voxels[0, 0, 0]
+    first, second, third = (
+        _first_to_last(shown.any(axis=_other_axes(axis)), side)
+        for axis, side in enumerate(voxels.shape)
+    )
+    return first, second, third
+
+
+def _first_to_last(planes: NDArray[np.bool_], side: int) -> slice:
+    found = np.flatnonzero(planes)
+    if not found.size or found[-1] - found[0] + 1 < LEAST_LEFT:
+        return slice(0, side)
+    return slice(int(found[0]), int(found[-1]) + 1)
+
+
+def _other_axes(axis: int) -> tuple[int, ...]:
+    return tuple(other for other in range(3) if other != axis)
+
+
+def _shift(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
 
 
 def _find_signal(fractions: NDArray[np.floating], side: int, step: int) -> slice:

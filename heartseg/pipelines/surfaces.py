@@ -13,7 +13,7 @@ from heartseg.cohort.inputs import find_inputs
 from heartseg.cohort.pairing import ENDPOINTS, Suffixes, case_name
 from heartseg.errors import BatchError, DataError
 from heartseg.exchange.label_maps import may_be_cut, read_labels, read_labels_with_room
-from heartseg.exchange.structure_files import choose_structures
+from heartseg.exchange.structure_files import choose_structures, keep_structures
 from heartseg.files import image_stem, list_files, write_json
 from heartseg.label_tables import blood_structures
 from heartseg.labels import LabelTable, Structure
@@ -24,7 +24,7 @@ from heartseg.progress import Report, silent
 from heartseg.scans.reading import LABEL_MAP_SUFFIXES
 from heartseg.scans.volume import Volume, check_same_grid
 from heartseg.surfaces.isosurface import Mesh
-from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces
+from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces, describe_scatter
 from heartseg.surfaces.mesh_files import BLOOD, heart_file, mesh_file, write_mesh, write_surfaces
 from heartseg.surfaces.wall import MAX_TRIANGLES, TOLERANCE_MM, Thickness, Wall, build_wall
 
@@ -232,6 +232,9 @@ def _make(
     volume = read_labels_with_room(task.file, table)
     zones = None if task.endpoints is None else _read_zones(task, volume, table)
     keys = [structure.key for structure in structures]
+    scatter = describe_scatter(keep_structures(volume.voxels, structures))
+    if scatter is not None:
+        raise DataError(f"{task.file}: {scatter}; is it the right file?")
     surfaces = build_surfaces(
         volume.voxels,
         volume.affine,

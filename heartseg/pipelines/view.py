@@ -18,7 +18,7 @@ from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.provenance import read_provenance
 from heartseg.scans.reading import find_scan, name_file
-from heartseg.surfaces.label_surfaces import fit_heart
+from heartseg.surfaces.label_surfaces import describe_scatter, fit_heart
 
 PAGE_SUFFIX = "_report.html"
 
@@ -80,7 +80,8 @@ def run_view(
     measured = measure_structures(
         labels, image.affine, table.foreground, image.voxels, body_m2=body_m2
     )
-    shapes = measure_shapes(fit_heart(labels, image.affine, table))
+    scatter = describe_scatter(labels)
+    shapes = {} if scatter else measure_shapes(fit_heart(labels, image.affine, table))
     page = build_scan_page(
         image,
         labels,
@@ -90,6 +91,7 @@ def run_view(
         ratios=compute_ratios(measured),
         shapes=shapes,
         body_m2=body_m2,
+        notices=[f"no surface, area or diameter: {scatter}"] if scatter else [],
         provenance={
             "Label map": name_file(label_file),
             "Model": "not named in the label map" if maker is None else maker.model,

@@ -33,6 +33,16 @@ def test_planes_of_air_are_left_out_to_within_a_voxel(noise):
         assert before + side <= part.stop <= before + side + 1
 
 
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_a_margin_of_one_value_is_cut_off_to_the_voxel(value):
+    body = make_body()
+    alone = body[trim_air(body)]
+
+    around = np.pad(body, ((5, 0), (2, 9), (0, 30)), constant_values=value)
+
+    np.testing.assert_array_equal(around[trim_air(around)], alone)
+
+
 def test_a_scan_that_shows_something_everywhere_is_kept_whole():
     body = make_body()
     assert body[trim_air(body)].shape == body.shape

@@ -112,6 +112,16 @@ def test_the_record_and_the_wall_leave_muscle_out_of_the_blood(tmp_path):
     assert "a_blood_pool.stl" not in names(tmp_path / "out")
 
 
+def test_noise_is_refused_at_once(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 9, (40, 40, 40)).astype(np.uint8)
+    file = write_nifti(tmp_path / "a_seg.nii.gz", noise, AFFINE)
+
+    with pytest.raises(BatchError) as caught:
+        run([file], tmp_path / "out")
+
+    assert "a_seg.nii.gz: the labels are scattered as in noise: 5.2 of" in caught.value.problems[0]
+
+
 def test_a_wall_that_is_closed_is_a_warning_that_says_what_to_do(tmp_path, caplog):
     run([write_case(tmp_path, "a")], tmp_path / "out", wall_mm=0.8)
 
