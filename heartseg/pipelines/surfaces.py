@@ -21,6 +21,7 @@ from heartseg.measurements.structures import touches_border
 from heartseg.ownership import add_to_record, check_own
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
+from heartseg.scans.provenance import read_provenance
 from heartseg.scans.reading import LABEL_MAP_SUFFIXES
 from heartseg.scans.volume import Volume, check_same_grid
 from heartseg.surfaces.isosurface import Mesh
@@ -259,10 +260,15 @@ def _make(
             f"{task.file}: nothing is left of the wall, since all of the blood lies at the border "
             "of the label map or in end zones; leave out --wall, or check the end zones"
         )
-    files = write_surfaces(surfaces, table, output_dir, task.name, file_format=options.file_format)
+    maker = read_provenance(volume.header)
+    model = "" if maker is None else maker.model
+    files = write_surfaces(
+        surfaces, table, output_dir, task.name, file_format=options.file_format, model=model
+    )
     if wall is not None:
         file = mesh_file(output_dir, task.name, WALL, options.file_format)
-        write_mesh(file, wall.mesh, Structure(0, WALL, "wall of the blood pool", BLOOD.color))
+        part = Structure(0, WALL, "wall of the blood pool", BLOOD.color)
+        write_mesh(file, wall.mesh, part, model=model)
         files.append(file)
         if not wall.opened:
             logger.warning(
@@ -272,7 +278,8 @@ def _make(
                 "" if zones is not None else "; --endpoints FILE names where vessels end",
             )
     record = output_dir / f"{task.name}{RECORD_SUFFIX}"
-    write_json(record, _describe(volume, surfaces, structures, table, options, wall))
+    described = _describe(volume, surfaces, structures, table, options, wall)
+    write_json(record, {**described, "model": model or None})
     files.append(record)
     for stale in set(task.outputs) - set(files):
         stale.unlink(missing_ok=True)

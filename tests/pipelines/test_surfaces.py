@@ -10,6 +10,8 @@ from heartseg.errors import BatchError, DataError
 from heartseg.label_tables import ACDC
 from heartseg.labels import HVSMR
 from heartseg.pipelines.surfaces import SurfaceOptions, run_surfaces
+from heartseg.scans.provenance import Provenance
+from heartseg.scans.volume import read_image, write_label_map
 
 AFFINE = make_affine("PIR", (0.8, 1.0, 1.5))
 
@@ -120,6 +122,17 @@ def test_noise_is_refused_at_once(tmp_path):
         run([file], tmp_path / "out")
 
     assert "a_seg.nii.gz: the labels are scattered as in noise: 5.2 of" in caught.value.problems[0]
+
+
+def test_the_model_that_made_the_label_map_is_named(tmp_path):
+    file = write_case(tmp_path, "a")
+    table, scan = HVSMR, read_image(file)
+    write_label_map(file, make_labels(), like=scan, table=table, provenance=Provenance("mine"))
+
+    run([file], tmp_path / "out", file_format="ply")
+
+    assert json.loads((tmp_path / "out" / "a_surfaces.json").read_text())["model"] == "mine"
+    assert b"model mine" in (tmp_path / "out" / "a_LV.ply").read_bytes()[:200]
 
 
 def test_a_wall_that_is_closed_is_a_warning_that_says_what_to_do(tmp_path, caplog):

@@ -15,7 +15,9 @@ def _write(files: Sequence[Path], result: SegmentedScan) -> None:
     written: list[Path] = []
     if result.heart is not None:
         surfaces = add_blood_pool(result.heart, result.labels, result.scan.affine)
-        written = write_surfaces(surfaces, result.table, files[0].parent, result.case)
+        written = write_surfaces(
+            surfaces, result.table, files[0].parent, result.case, model=result.model.identity
+        )
     # Of an earlier call, whose label map held more structures.
     for file in set(files) - set(written):
         file.unlink(missing_ok=True)
