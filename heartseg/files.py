@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -70,6 +70,28 @@ def list_folder(folder: Path, *, missing_ok: bool = False) -> list[Path]:
         if missing_ok and isinstance(error, FileNotFoundError):
             return []
         raise DataError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
+
+
+def check_distinct(results: Iterable[tuple[Path, Iterable[Path]]], *, advice: str) -> None:
+    """Make sure that no result has the name of another one.
+
+    Args:
+        results: Each input, and the files that come of it, all in one folder.
+        advice: What to do if two have the same name.
+
+    Raises:
+        DataError: If two have; some file systems do not tell capital letters from small ones.
+    """
+    sources: dict[str, Path] = {}
+    for source, outputs in results:
+        for output in outputs:
+            key = output.name.casefold()
+            if key in sources:
+                raise DataError(
+                    f"{source}: its result {output.name} would have the same name as a result of "
+                    f"{sources[key]}; {advice}"
+                )
+            sources[key] = source
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,7 @@
 """``heartseg surfaces``: label maps as closed surfaces, and as hollow models to print."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from heartseg.cohort.pairing import ENDPOINTS, Suffixes, case_name
 from heartseg.errors import BatchError, DataError
 from heartseg.exchange.label_maps import may_be_cut, read_labels, read_labels_with_room
 from heartseg.exchange.structure_files import choose_structures, keep_structures
-from heartseg.files import image_stem, list_files, write_json
+from heartseg.files import check_distinct, image_stem, list_files, write_json
 from heartseg.label_tables import blood_structures
 from heartseg.labels import LabelTable, Structure
 from heartseg.measurements.structures import touches_border
@@ -203,18 +203,14 @@ def _plan(
     return _Task(file, name, endpoints, tuple(outputs))
 
 
-def _check(tasks: Iterable[_Task], *, overwrite: bool) -> None:
+def _check(tasks: Sequence[_Task], *, overwrite: bool) -> None:
     """Make sure that no file is written twice, and none that is there is lost."""
-    sources: dict[str, Path] = {}
+    check_distinct(
+        ((task.file, task.outputs) for task in tasks),
+        advice="pass them in two calls with different --output",
+    )
     for task in tasks:
         for output in task.outputs:
-            key = output.name.casefold()
-            if key in sources:
-                raise DataError(
-                    f"{task.file}: its result {output.name} would have the same name as a result "
-                    f"of {sources[key]}; pass them in two calls with different --output"
-                )
-            sources[key] = task.file
             if output.exists() and not overwrite:
                 raise DataError(
                     f"{output}: already exists; pass --overwrite to replace it, or choose another "
