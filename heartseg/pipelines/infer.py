@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from heartseg.cohort.inputs import find_images
-from heartseg.config.schema import Config, InferConfig
+from heartseg.config.schema import Config
+from heartseg.config.use_sections import InferConfig
 from heartseg.errors import BatchError, ConfigError, DataError
 from heartseg.inference.batch import (
     BatchProgress,
