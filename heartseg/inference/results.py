@@ -14,6 +14,7 @@ from heartseg.exchange.structure_files import choose_structures, keep_structures
 from heartseg.inference.plausibility import is_doubtful, looks_like_labels, mean_stability
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.suggestion import NUM_SLICES, SuggestedSlice, suggest_slices
+from heartseg.inference.trimming import trim_margin
 from heartseg.inference.volumetry import Doubt, VolumeRow, build_rows
 from heartseg.labels import LabelTable, Structure
 from heartseg.measurements.structures import (
@@ -152,6 +153,7 @@ class SegmentedScan:
             self.structures,
             self.scan.voxels,
             body_m2=self.wanted.body_m2,
+            shown=trim_margin(self.scan.voxels),
         )
 
     @property

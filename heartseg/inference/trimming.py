@@ -27,7 +27,7 @@ def trim_air(voxels: NDArray[np.floating]) -> Box:
         The voxels from the first plane with signal to the last along each axis; all of an axis
         where too little would be left.
     """
-    outer = _trim_margin(voxels)
+    outer = trim_margin(voxels)
     voxels = voxels[outer]
     steps = [max(1, side // TRIMMED_SIDE) for side in voxels.shape]
     coarse = np.asarray(voxels[:: steps[0], :: steps[1], :: steps[2]], np.float32)
@@ -44,8 +44,15 @@ def trim_air(voxels: NDArray[np.floating]) -> Box:
     return first, second, third
 
 
-def _trim_margin(voxels: NDArray[np.floating]) -> Box:
-    """Cut off outer planes that hold one value only, so that a margin changes nothing at all."""
+def trim_margin(voxels: NDArray[np.floating]) -> Box:
+    """Find the part of a scan within outer planes of one value: a margin changes nothing at all.
+
+    Args:
+        voxels: ``(X, Y, Z)`` intensities.
+
+    Returns:
+        The voxels within the margin; all of an axis where too little would be left.
+    """
     shown = voxels != voxels[0, 0, 0]
     first, second, third = (
         _first_to_last(shown.any(axis=_other_axes(axis)), side)

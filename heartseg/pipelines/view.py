@@ -9,6 +9,7 @@ from heartseg.exchange.grids import place_labels
 from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.answer_page import build_scan_page, describe_grid
 from heartseg.inference.tasks import name_case
+from heartseg.inference.trimming import trim_margin
 from heartseg.inference.volumetry import build_rows
 from heartseg.labels import LabelTable
 from heartseg.measurements.shapes import measure_shapes
@@ -78,7 +79,12 @@ def run_view(
     maker = read_provenance(stored.header)
     report(1, 2, "drawing")
     measured = measure_structures(
-        labels, image.affine, table.foreground, image.voxels, body_m2=body_m2
+        labels,
+        image.affine,
+        table.foreground,
+        image.voxels,
+        body_m2=body_m2,
+        shown=trim_margin(image.voxels),
     )
     scatter = describe_scatter(labels)
     shapes = {} if scatter else measure_shapes(fit_heart(labels, image.affine, table))
