@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from heartseg.errors import DataError
 from heartseg.inference.correction import Correct, correct_probabilities
+from heartseg.inference.heart_box import find_box
 from heartseg.inference.hints import (
     HintedNetwork,
     absent_values,
@@ -25,6 +26,7 @@ from heartseg.inference.plausibility import check_scan, find_notices, mean_stabi
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.segmenter import Prediction
 from heartseg.inference.suggestion import measure_doubt
+from heartseg.inference.trimming import trim_air
 from heartseg.inference.views import (
     VIEWS,
     WORKING_SIDE,
@@ -33,10 +35,8 @@ from heartseg.inference.views import (
     View,
     ViewedScan,
     average_views,
-    find_box,
     matrices_onto,
     to_box,
-    trim_air,
 )
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import Calibration, ModelDescription

@@ -19,7 +19,8 @@ from heartseg.cohort.split_record import (
     write_folds,
     write_split_record,
 )
-from heartseg.config.schema import Config, SplitConfig
+from heartseg.config.data_sections import SplitConfig
+from heartseg.config.schema import Config
 from heartseg.errors import DataError
 from heartseg.files import natural_key
 from heartseg.ownership import Outputs, filling

@@ -7,7 +7,8 @@ from typing import Any, Protocol, TypeAlias
 import keras
 import tensorflow as tf
 
-from heartseg.config.schema import Config, TrainConfig
+from heartseg.config.schema import Config
+from heartseg.config.training_sections import TrainConfig
 from heartseg.runs.rehearsal import Rehearsal
 from heartseg.training.loop import AfterEpoch, compile_model
 from heartseg.training.placement import Placement

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from heartseg.config.schema import Config, InferConfig
+from heartseg.config.schema import Config
+from heartseg.config.use_sections import InferConfig
 from heartseg.errors import DataError, ModelError
 from heartseg.inference.hints import find_absent, read_hints
 from heartseg.inference.tasks import Task, plan_tasks

@@ -444,6 +444,17 @@ def test_the_checkpoint_wins_over_the_configuration_and_says_so(run_dir, tmp_pat
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_setting_that_the_model_would_ignore_is_refused(run_dir, tmp_path):
+    scan = write_scan(tmp_path / "x.nii.gz")
+    # No network is described, so which kind the run has is known from its file only.
+    config = Config.model_validate({"run_dir": run_dir, "infer": {"second_stage": False}})
+
+    with pytest.raises(ConfigError, match=r"infer\.second_stage: .*is of model\.kind: slices"):
+        run_infer(config, [scan], output_dir=tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_missing_is_named_before_the_model_is_loaded(run_dir, tmp_path):
     config = make_config(run_dir)
     with pytest.raises(DataError, match="nothing to segment"):

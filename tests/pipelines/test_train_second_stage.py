@@ -5,6 +5,7 @@ import shutil
 import nibabel
 import numpy as np
 import pytest
+from builders import make_heart_config
 
 from heartseg.config.loading import load_config
 from heartseg.config.schema import Config
@@ -29,6 +30,11 @@ STAGE = {
     "epochs": 2,
     "steps_per_epoch": 3,
 }
+SETTINGS = {
+    "split": {"train_cases": ["pat0"], "valid_cases": ["pat1"], "test_cases": ["pat2"]},
+    "second_stage": STAGE,
+    "train": {"epochs": 1, "steps_per_epoch": 2, "epoch_change_infer": False},
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,33 +45,7 @@ def source_dir(tmp_path_factory):
 
 
 def settings(source_dir, run_dir, **changes):
-    values = {
-        "run_dir": str(run_dir),
-        "data": {"source_dir": str(source_dir), "dataset_dir": str(run_dir.parent / "dataset")},
-        "split": {"train_cases": ["pat0"], "valid_cases": ["pat1"], "test_cases": ["pat2"]},
-        "model": {"kind": "whole_heart", "grid": [16, 16, 16], "filters": [8, 8]},
-        "synthesis": {"scenes_per_label_map": 1, "scan_share": 0.5},
-        "second_stage": STAGE,
-        "train": {
-            "epochs": 1,
-            "steps_per_epoch": 2,
-            "batch_size": 1,
-            "loss": "dice_crossentropy",
-            "metrics": [],
-            "learning_rate": 0.01,
-            "clipvalue": 0,
-            "clipnorm": 1,
-            "schedule": "cosine",
-            "precision": "float32",
-            "deterministic": True,
-            "tensorboard": False,
-            "epoch_change_infer": False,
-        },
-        "parallel": {"jobs": 1},
-    }
-    for section, entries in changes.items():
-        values[section] = {**values[section], **entries}
-    return Config.model_validate(values)
+    return make_heart_config(source_dir, run_dir, SETTINGS, changes)
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +183,10 @@ def test_the_configuration_of_a_run_keeps_the_second_stage(trained):
     ("values", "message"),
     [
         ({"second_stage": {"enabled": True}}, "model.kind: slices does not use second_stage"),
+        (
+            {"model": {"kind": "slices"}, "infer": {"second_stage": False}},
+            r"model\.kind: slices does not use infer\.second_stage",
+        ),
         (
             {"model": {"kind": "whole_heart"}, "second_stage": {"patch": [64, 80, 70]}},
             "patch: expected multiples of 8",
