@@ -128,8 +128,8 @@ def _check_structures(
     wrong = [s.key for s in table.foreground if s.key in absent and counts[s.value]]
     if wrong:
         raise DataError(
-            f"{source}: {', '.join(wrong)} is drawn and was declared absent; leave it out of "
-            "--absent, or erase it"
+            f"{source}: drawn although declared absent: {', '.join(wrong)}. Leave that out of "
+            "--absent and --diagnosis, or erase it"
         )
 
 

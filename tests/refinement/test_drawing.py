@@ -69,7 +69,7 @@ def test_strokes_are_drawn_where_they_are():
         (np.full(SHAPE, UNLABELLED, np.uint8), (), "nothing is drawn"),
         (np.zeros(SHAPE, np.uint8), (), "nothing is drawn"),
         (heart(), (), "everything is drawn"),
-        (drawn_on((2, 5)), ("LA",), "LA is drawn and was declared absent"),
+        (drawn_on((2, 5)), ("LA",), "drawn although declared absent: LA"),
     ],
 )
 def test_drawings_that_cannot_be_used_are_errors(labels, absent, message):

@@ -81,6 +81,26 @@ def see_it_everywhere(image):
     return np.ones(image.shape, bool)
 
 
+def draw(shape, network):
+    """Return what a network sees of a shape, and the shape on every sixth slice."""
+    scan = Volume(shape.astype(np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]), Nifti1Header())
+    drawn = np.full(SHAPE, UNLABELLED, np.uint8)
+    drawn[:, :, DRAWN] = shape[:, :, DRAWN]
+    model = ModelDescription.for_whole_heart(GRID, TABLE)
+    return see_heart(network, scan, model, drawn=drawn == 1), drawn
+
+
+def tick():
+    """Return a clock that advances by a second whenever it is read."""
+    ticks = count()
+    return lambda: float(next(ticks))
+
+
+def measure_dice(heart, refined, shape):
+    found = heart.label(refined.probabilities, TABLE) > 0
+    return 2 * np.count_nonzero(found & shape) / (np.count_nonzero(found) + shape.sum())
+
+
 @pytest.mark.parametrize(
     ("shape", "before", "after", "chosen"),
     [
@@ -91,22 +111,29 @@ def see_it_everywhere(image):
 )
 def test_the_held_out_part_decides_whose_answer_is_taken(shape, before, after, chosen):
     network = Network(before, after)
-    scan = Volume(shape.astype(np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]), Nifti1Header())
-    drawn = np.full(SHAPE, UNLABELLED, np.uint8)
-    drawn[:, :, DRAWN] = shape[:, :, DRAWN]
-    model = ModelDescription.for_whole_heart(GRID, TABLE)
-    heart = see_heart(network, scan, model, drawn=drawn == 1)
-    ticks = count()
+    heart, drawn = draw(shape, network)
 
-    refined = refine_heart(network, heart, drawn, seconds=30, clock=lambda: float(next(ticks)))
+    refined = refine_heart(network, heart, drawn, seconds=30, clock=tick())
 
     assert refined.chosen == chosen
     assert set(refined.held_out) == {"before", "interpolated", "corrected", "adapted", "mixed"}
     adapts = chosen == ADAPTED
     assert (refined.steps > 0) == adapts
     assert (network.get_weights()[0][0] > 0) == adapts
-    found = heart.label(refined.probabilities, TABLE) > 0
-    dice = 2 * np.count_nonzero(found & shape) / (np.count_nonzero(found) + shape.sum())
-    assert dice > 0.8
+    assert measure_dice(heart, refined, shape) > 0.8
     if chosen == BEFORE:
         np.testing.assert_allclose(refined.probabilities, heart.probabilities, atol=1e-6)
+
+
+def test_the_second_stage_corrects_what_the_network_answers():
+    network = Network(see_nothing, see_it_everywhere)
+    heart, drawn = draw(WAISTED, network)
+
+    def second(heart, probabilities):
+        assert probabilities.shape == (24, 24, 24, 2)
+        found = (heart.scan.close_up(heart.view, (20, 20, 20)) > 0.5).astype(np.float32)
+        return np.stack([1 - found, found], axis=-1)
+
+    refined = refine_heart(network, heart, drawn, second=second, seconds=30, clock=tick())
+
+    assert measure_dice(heart, refined, WAISTED) > 0.8
