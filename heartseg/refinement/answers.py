@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from heartseg.inference.hints import Absent, redistribute
-from heartseg.inference.views import FINE_GRID, average_views
+from heartseg.inference.views import average_views
 from heartseg.inference.whole_heart import SeenHeart
 from heartseg.refinement.adaptation import Lesson
 from heartseg.refinement.laid_drawing import lay_drawn, lay_fractions, score_drawn
@@ -172,7 +172,8 @@ def _finish(
 ) -> Probabilities:
     """Let the second stage correct what the first one has seen."""
     if second is not None:
-        seen = resample_to(second(heart, seen), FINE_GRID)
+        p, i, r, _ = seen.shape
+        seen = resample_to(second(heart, seen), (p, i, r))
     return redistribute(seen, absent)
 
 
