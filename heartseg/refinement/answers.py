@@ -4,7 +4,7 @@ Three sources take part: the old answer of the network, the drawn shapes between
 they are drawn, and the network after it adapted to both.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -55,7 +55,7 @@ class DrawnBox:
             is drawn.
         laid: The same labels on the grid of the answers.
         absent: Label values that never occur, and which takes the place of each.
-        before: The model's answer before it adapted.
+        before: What each stage of the model answered before it adapted.
         second: The second stage of the model; None without.
     """
 
@@ -63,7 +63,7 @@ class DrawnBox:
     labels: NDArray[np.uint8]
     laid: NDArray[np.uint8]
     absent: Absent
-    before: Probabilities
+    before: Sequence[Probabilities]
     second: SecondStage | None
 
     @classmethod
@@ -83,7 +83,7 @@ class DrawnBox:
             second: The second stage of the model; None without.
         """
         labels = to_trained_axes(drawn, heart.affine)[heart.lit]
-        before = _finish(heart, heart.probabilities, absent, second)
+        before = _ask_stages(heart, heart.probabilities, absent, second)
         return cls(heart, labels, lay_drawn(labels, heart.view), absent, before, second)
 
     def keep(self, wanted: NDArray[np.bool_]) -> "DrawnBox":
@@ -93,10 +93,9 @@ class DrawnBox:
 
     def answer_without_network(self) -> Answers:
         """Return the answers that need no adapting."""
-        shapes = interpolate_shapes(
-            _label(self.before), self.laid, self.before.shape[-1], absent=self.absent
-        )
-        return {BEFORE: self.before, INTERPOLATED: shapes, CORRECTED: self._correct(self.before)}
+        before = self.before[-1]
+        shapes = interpolate_shapes(_label(before), self.laid, before.shape[-1], absent=self.absent)
+        return {BEFORE: before, INTERPOLATED: shapes, CORRECTED: self._correct(self.before)}
 
     def answer_adapted(self, others: Answers) -> tuple[Answers, NDArray[np.float64]]:
         """View the heart with the adapted network; return its answers and their stability.
@@ -107,7 +106,7 @@ class DrawnBox:
         # The scan is viewed by the network that adapted: its weights have changed.
         seen, stability = average_views(self.heart.scan, self.heart.view)
         near = self._measure_nearness()
-        corrected = self._correct(_finish(self.heart, seen, self.absent, self.second))
+        corrected = self._correct(_ask_stages(self.heart, seen, self.absent, self.second))
         adapted = near * corrected + (1 - near) * others[CORRECTED]
         mixed = (adapted + others[INTERPOLATED]) / 2
         return {ADAPTED: adapted, MIXED: mixed}, stability
@@ -118,26 +117,28 @@ class DrawnBox:
         Args:
             soft: The answer that it keeps near to where nothing is drawn.
         """
-        agreed = np.where(_label(soft) == _label(self.before), 1, DISPUTED)[..., np.newaxis]
+        agreed = np.where(_label(soft) == _label(self.before[-1]), 1, DISPUTED)[..., np.newaxis]
         weights = agreed * (1 + (KEPT_FAR - 1) * (1 - self._measure_nearness()))
         fractions = lay_fractions(self.labels, self.heart.view, soft.shape[-1])
         return Lesson(fractions, np.asarray(soft * weights, np.float32))
 
     def judge(self, answers: Answers, *, beside: "DrawnBox") -> dict[str, float]:
-        """Return the mean Dice of answers on what is drawn here.
+        """Return the Dice of answers, all structures together, on what is drawn here.
 
         Args:
             answers: The answers.
             beside: What they were made from: voxels that are drawn there too are no test.
         """
         tests = np.where(beside.laid == UNLABELLED, self.laid, UNLABELLED).astype(np.uint8)
-        return {
-            name: score_drawn(_label(answer), tests, answer.shape[-1])
-            for name, answer in answers.items()
-        }
+        return {name: score_drawn(_label(answer), tests) for name, answer in answers.items()}
 
-    def _correct(self, answer: Probabilities) -> Probabilities:
-        return correct_answer(answer, self.laid, absent=self.absent)
+    def _correct(self, stages: Sequence[Probabilities]) -> Probabilities:
+        """Correct the answer of each stage by what is drawn; return their mean.
+
+        A second stage follows borders better, and undoes some of what the first one has learned.
+        """
+        corrected = [correct_answer(seen, self.laid, absent=self.absent) for seen in stages]
+        return np.asarray(sum(corrected) / len(corrected), np.float32)
 
     def _measure_nearness(self) -> NDArray[np.float32]:
         """Return ``(P, I, R, 1)``: 1 where something is drawn, a third ``FAR`` away from it."""
@@ -164,17 +165,18 @@ def choose_lesson(scores: Mapping[str, float]) -> str:
     return max((CORRECTED, INTERPOLATED), key=lambda name: scores[name])
 
 
-def _finish(
+def _ask_stages(
     heart: SeenHeart,
     seen: Probabilities,
     absent: Absent,
     second: SecondStage | None,
-) -> Probabilities:
-    """Let the second stage correct what the first one has seen."""
+) -> list[Probabilities]:
+    """Return what the first stage has seen, and what the second one makes of it."""
+    answers = [seen]
     if second is not None:
         p, i, r, _ = seen.shape
-        seen = resample_to(second(heart, seen), (p, i, r))
-    return redistribute(seen, absent)
+        answers.append(resample_to(second(heart, seen), (p, i, r)))
+    return [redistribute(answer, absent) for answer in answers]
 
 
 def _label(probabilities: Probabilities) -> NDArray[np.uint8]:

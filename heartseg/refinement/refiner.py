@@ -41,7 +41,7 @@ class Refined:
         probabilities: ``(*FINE_GRID, K)`` over the box around the heart.
         stability: ``(K - 1,)`` stability of each structure between views, NaN where absent.
         steps: Steps in which the network adapted.
-        held_out: Mean Dice on the held-out part, by the name of the answer.
+        held_out: Dice of all structures together on the held-out part, by the name of the answer.
         chosen: The name of the answer that was taken.
     """
 
@@ -112,7 +112,7 @@ def refine_heart(
         report: Called with (seconds done, seconds, what is done).
     """
     initial, box = network.get_weights(), DrawnBox.of_scan(heart, drawn, absent, second)
-    prepare(network, box.before.shape[-1], absent)
+    prepare(network, heart.scan.num_classes, absent)
     work = _Refinement(network, box, stage or Stage.new(), seconds, keep, clock, report)
     scores = work.rehearse()
     answers, chosen = box.answer_without_network(), choose(scores)
