@@ -48,7 +48,7 @@ def start(folder, *arguments, stream=None):
         stdin=subprocess.DEVNULL,
         stdout=stream or subprocess.PIPE,
         stderr=stream or subprocess.STDOUT,
-        env={**os.environ, "COLUMNS": "150", "TERM": "xterm"},
+        env={**os.environ, "COLUMNS": "150", "TERM": "xterm", "PYTHONFAULTHANDLER": "1"},
         # A process group of its own, as a shell creates for each job.
         start_new_session=True,
     )
@@ -138,8 +138,7 @@ def test_a_killed_command_with_workers_is_completed_to_the_same_bytes(folder, tm
     hits = 0
     for written in (1, 60, 140):
         process = prepare(killed)
-        while process.poll() is None and count_slices(killed) < written:
-            time.sleep(0.005)
+        wait_for_slices(process, killed, written, seconds=180)
         process.send_signal(number)
         hits += process.wait(timeout=60) == -number
         process.stdout.close()
@@ -154,5 +153,12 @@ def test_a_killed_command_with_workers_is_completed_to_the_same_bytes(folder, tm
     assert read_tree(killed) == read_tree(uninterrupted)
 
 
-def count_slices(master_dir):
-    return len(list(master_dir.glob("masks/*.png")))
+def wait_for_slices(process, master_dir, number, *, seconds):
+    """Wait until a folder holds that many masks, or the process has ended."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and len(list(master_dir.glob("masks/*.png"))) < number:
+        if time.monotonic() > end:
+            # The process and its workers tell where they hang.
+            os.killpg(process.pid, signal.SIGABRT)
+            pytest.fail(f"after {seconds} s: {process.communicate(timeout=60)[0].decode()}")
+        time.sleep(0.005)
