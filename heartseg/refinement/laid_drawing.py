@@ -75,6 +75,6 @@ def score_drawn(predicted: NDArray[np.uint8], drawn: NDArray[np.uint8]) -> float
     """
     known = drawn != UNLABELLED
     found, wanted = predicted[known], drawn[known]
-    right = np.count_nonzero((found == wanted) & (wanted > 0))
-    total = np.count_nonzero(found) + np.count_nonzero(wanted)
+    right = int(np.count_nonzero((found == wanted) & (wanted > 0)))
+    total = int(np.count_nonzero(found)) + int(np.count_nonzero(wanted))
     return 2 * right / total if total else 1.0

@@ -12,6 +12,7 @@ from heartseg.labels import HVSMR, LabelTable
 from heartseg.modelfile.description import ModelDescription
 from heartseg.refinement.answers import ADAPTED, BEFORE, INTERPOLATED
 from heartseg.refinement.refiner import refine_heart
+from heartseg.refinement.saved_stage import load_stage, save_stage
 from heartseg.scans.volume import UNLABELLED, Volume
 
 SHAPE, GRID = (32, 32, 32), (16, 16, 16)
@@ -109,17 +110,26 @@ def measure_dice(heart, refined, shape):
         pytest.param(WAISTED, see_nothing, see, ADAPTED, id="it learns"),
     ],
 )
-def test_the_held_out_part_decides_whose_answer_is_taken(shape, before, after, chosen):
+def test_the_held_out_part_decides_whose_answer_is_taken(tmp_path, shape, before, after, chosen):
     network = Network(before, after)
     heart, drawn = draw(shape, network)
+    file = tmp_path / "state.npz"
 
-    refined = refine_heart(network, heart, drawn, seconds=30, clock=tick())
+    refined = refine_heart(
+        network,
+        heart,
+        drawn,
+        seconds=30,
+        clock=tick(),
+        keep=lambda stage: save_stage(file, stage, "key"),
+    )
 
     assert refined.chosen == chosen
     assert set(refined.held_out) == {"before", "interpolated", "corrected", "adapted", "mixed"}
     adapts = chosen == ADAPTED
     assert (refined.steps > 0) == adapts
     assert (network.get_weights()[0][0] > 0) == adapts
+    assert load_stage(file, "key").scores == refined.held_out
     assert measure_dice(heart, refined, shape) > 0.8
     if chosen == BEFORE:
         np.testing.assert_allclose(refined.probabilities, heart.probabilities, atol=1e-6)
