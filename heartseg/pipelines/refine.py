@@ -210,8 +210,8 @@ def _refuse_fixed(init: str, model_file: Path | None) -> None:
         )
     if model_file.suffix == ONNX_SUFFIX:
         raise ModelError(
-            f"{init}: an ONNX model cannot learn; name the .keras file or the run that it was "
-            "exported from"
+            f"{init}: an ONNX model cannot adapt; name the .keras file or the run that it was "
+            "exported from, or leave out --init if that was the packaged model"
         )
 
 
