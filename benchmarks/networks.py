@@ -83,6 +83,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "unnormalized": {"model": {"normalization": "none"}, "train": {"learning_rate": 0.001}},
     "kernels": {"model": {"base_kernels": [7, 7]}},
     "wide": {"model": {"base_filters": 32}},
+    "fine": {"prepare": {"image_width": 128, "image_height": 128}},
     "padded": {"prepare": {"fit": "pad", "spacing_mm": 1.25}},
     "axial": {"prepare": {"plane": "axial"}},
     "empty": {"prepare": {"keep_empty": True}},

@@ -4,8 +4,9 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,34 @@ def list_folder(folder: Path, *, missing_ok: bool = False) -> list[Path]:
         raise DataError(f"{folder}: cannot be read as a folder ({error.strerror})") from error
 
 
+def check_distinct(results: Iterable[tuple[Path, Iterable[Path]]], *, advice: str) -> None:
+    """Make sure that no result has the name of another one.
+
+    Args:
+        results: Each input, and the files that come of it, all in one folder.
+        advice: What to do if two have the same name.
+
+    Raises:
+        DataError: If two have; some file systems do not tell capital letters from small ones.
+    """
+    sources: dict[str, Path] = {}
+    for source, outputs in results:
+        for output in outputs:
+            key = output.name.casefold()
+            if key in sources:
+                raise DataError(
+                    f"{source}: its result {output.name} would have the same name as a result of "
+                    f"{sources[key]}; {advice}"
+                )
+            sources[key] = source
+
+
+@lru_cache(maxsize=1024)
+def log_once(level: int, message: str) -> None:
+    """Log what is noticed of files; the same only once, though a command lists a folder often."""
+    logger.log(level, "%s", message)
+
+
 def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
     """Return the files of a folder whose names end in one of some endings, in natural order.
 
@@ -91,10 +120,10 @@ def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
     unnamed = [entry for entry in named if not is_readable_name(entry) and entry not in hidden]
     if hidden:
         names = ", ".join(map(printable_name, hidden))
-        logger.info("%s: skipped, since they are hidden files: %s", folder, names)
+        log_once(logging.INFO, f"{folder}: skipped, since they are hidden files: {names}")
     if unnamed:
         names = ", ".join(map(printable_name, unnamed))
-        logger.warning("%s: skipped, since their names are not UTF-8: %s", folder, names)
+        log_once(logging.WARNING, f"{folder}: skipped, since their names are not UTF-8: {names}")
     return [entry for entry in named if entry not in hidden and entry not in unnamed]
 
 

@@ -17,6 +17,8 @@ ALIASES = {
 }
 """What data sets call the structures of these keys."""
 
+_MUSCLE = ("myocardi", "muscle")
+"""Parts of words: a structure whose name holds one of them is muscle."""
 _COLORS = {structure.key: structure.color for structure in HVSMR}
 _COLORS["MYO"] = (255, 128, 0)
 _MYOCARDIUM = "myocardium of the left ventricle"
@@ -87,6 +89,21 @@ def find_structure(table: LabelTable, *texts: str) -> Structure | None:
         if wanted & {_fold(alias) for alias in ALIASES.get(structure.key.upper(), ())}:
             return structure
     return None
+
+
+def blood_structures(table: LabelTable) -> tuple[Structure, ...]:
+    """Return the structures that are filled with blood: all of the foreground but muscle.
+
+    Muscle is what has the key ``MYO`` or one of its ``ALIASES``, or a name that speaks of
+    myocardium or muscle.
+    """
+    muscle = {_fold(alias) for alias in ("MYO", *ALIASES["MYO"])}
+    return tuple(
+        s
+        for s in table.foreground
+        if not muscle & {_fold(s.key), _fold(s.name)}
+        and not any(part in _fold(s.name) for part in _MUSCLE)
+    )
 
 
 def _fold(text: str) -> str:

@@ -124,6 +124,41 @@ def make_config(folder: Path, sections: Mapping[str, Mapping[str, Any]] | None =
     return Config.model_validate(values)
 
 
+def make_heart_config(
+    source_dir: Path, run_dir: Path, *layers: Mapping[str, Mapping[str, Any]]
+) -> Config:
+    """Return a configuration that trains a tiny network of whole hearts on volumes.
+
+    Args:
+        source_dir: The volumes.
+        run_dir: The run; the split is beside it.
+        layers: Settings by section that are added or win; later layers win over earlier ones.
+    """
+    values: dict[str, Any] = {
+        "run_dir": str(run_dir),
+        "data": {"source_dir": str(source_dir), "dataset_dir": str(run_dir.parent / "dataset")},
+        "model": {"kind": "whole_heart", "grid": [16, 16, 16], "filters": [8, 8]},
+        "synthesis": {"scenes_per_label_map": 1, "scan_share": 0.5},
+        "train": {
+            "batch_size": 1,
+            "loss": "dice_crossentropy",
+            "metrics": [],
+            "learning_rate": 0.01,
+            "clipvalue": 0,
+            "clipnorm": 1,
+            "schedule": "cosine",
+            "precision": "float32",
+            "deterministic": True,
+            "tensorboard": False,
+        },
+        "parallel": {"jobs": 1},
+    }
+    for layer in layers:
+        for section, settings in layer.items():
+            values[section] = {**values.get(section, {}), **settings}
+    return Config.model_validate(values)
+
+
 def read_tree(folder: Path) -> dict[str, bytes]:
     """Return the content of every file below a folder, by its path."""
     return {

@@ -12,9 +12,10 @@ import pytest
 from runtime_requirements import list_requirements
 
 from heartseg.config.schema import Config
+from heartseg.inference.postprocess import clean_up
+from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import save_model
 from heartseg.modelfile.packaged import describe_packaged, load_packaged
-from heartseg.networks.correction_unet import build_correction_unet
 from heartseg.pipelines.export import run_export
 from heartseg.pipelines.infer import run_infer
 from heartseg.runs.trained import load_segmenter
@@ -36,7 +37,8 @@ def exported(tmp_path_factory):
     file = tmp_path_factory.mktemp("export") / "heart.onnx"
     result = run_export(None, format_name="onnx", output=file)
     assert result.voxels >= 48 * 64 * 48
-    assert result.different == 0
+    assert result.different <= 1e-4 * result.voxels
+    assert result.second_file is not None
     return file
 
 
@@ -88,26 +90,21 @@ def test_runtimes_and_threads_give_the_same_labels(hvsmr2, case, settings):
 
 
 @pytest.fixture(scope="module")
-def exported_with_two_stages(tmp_path_factory):
-    """The packaged model with a second stage that moves borders."""
-    folder = tmp_path_factory.mktemp("two_stages")
-    second = build_correction_unet(patch=(32, 40, 36), filters=(8, 16), seed=1)
-    rng, last = np.random.default_rng(1), second.get_layer("correction")
-    last.kernel.assign(rng.normal(0, 0.02, last.kernel.shape))
-    # Each class is preferred or not, in all 8 voxels of a block alike.
-    last.bias.assign(np.tile(rng.normal(0, 1, 9), 8))
-    stage = {"grid": [56, 72, 66], "patch": [32, 40, 36], "filters": [8, 16]}
-    metadata = {**describe_packaged().metadata, "second_stage": stage}
+def exported_with_one_stage(tmp_path_factory):
+    """The first stage of the packaged model as a model of its own."""
+    folder = tmp_path_factory.mktemp("one_stage")
+    metadata = {k: v for k, v in describe_packaged().metadata.items() if k != "second_stage"}
     config = Config.model_validate({"run_dir": folder / "run"})
     config.run_dir.mkdir()
-    save_model(load_packaged(), config.run_dir / "best.keras", metadata, second_stage=second)
+    save_model(load_packaged(), config.run_dir / "best.keras", metadata)
     run_export(config, format_name="onnx", output=folder / "heart.onnx")
+    assert len(list(folder.glob("*.onnx"))) == 1
     return folder / "heart.onnx"
 
 
 @pytest.mark.parametrize(
     ("case", "model"),
-    [("pat4", "exported"), ("pat58", "exported"), ("pat58", "exported_with_two_stages")],
+    [("pat4", "exported"), ("pat58", "exported"), ("pat58", "exported_with_one_stage")],
 )
 def test_the_program_in_the_documentation_gives_the_label_map_of_infer(
     hvsmr2, request, tmp_path, case, model
@@ -127,8 +124,10 @@ def test_the_program_in_the_documentation_gives_the_label_map_of_infer(
     own = nibabel.load(tmp_path / f"own/{case}_seg.nii.gz")
     other = nibabel.load(tmp_path / "labels.nii.gz")
     np.testing.assert_allclose(own.affine, other.affine, atol=1e-5)
-    different = np.asarray(own.dataobj) != np.asarray(other.dataobj)
-    assert different.mean() <= 1e-4
+    expected, found = (np.asarray(image.dataobj) for image in (own, other))
+    assert (expected != found).mean() <= 2e-4
+    # The page says that nothing else differs than components that lie apart.
+    assert (expected != clean_up(found, HVSMR)).mean() <= 1e-5
 
 
 def test_an_image_without_keras_gets_all_that_segmenting_needs(tmp_path):

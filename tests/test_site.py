@@ -15,7 +15,7 @@ from heartseg.cli.app import app
 mkdocs = pytest.importorskip("mkdocs", reason="the extra docs is not installed")
 
 from cli_reference import build_cli_reference  # noqa: E402 - of tools/, like the next
-from docs_site import move_links  # noqa: E402
+from docs_site import add_swatches, move_links  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "link": "href"}
@@ -63,6 +63,7 @@ def test_every_page_is_in_the_site_and_loads_local_files_only(site):
         assert outside == [], name
         missing = [a for a in addresses_of(page) if not (site / name).parent.joinpath(a).exists()]
         assert name == "404.html" or missing == []
+    assert "<code>--format &lt;stl|ply|obj|glb&gt;</code></td>\n<td>" in pages["cli.html"]
     for file in (site / "assets").rglob("*.css"):
         assert not re.search(r"url\(\s*[\"']?(https?:)?//", file.read_text())
 
@@ -98,7 +99,7 @@ def test_the_reference_of_the_command_line_lists_every_command_and_option():
     for parameter in commands["infer"].params:
         names = [parameter.metavar] if parameter.name == "inputs" else parameter.opts
         assert all(f"{name}" in infer for name in names)
-    assert "| `--format <stl\\|ply\\|obj\\|glb>` | Format of the surfaces. [default: stl] |" in text
+    assert "| `--format <stl|ply|obj|glb>` | Format of the surfaces. [default: stl] |" in text
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,12 @@ def test_the_reference_of_the_command_line_lists_every_command_and_option():
 def test_links_between_files_become_links_between_pages(source, place, link, moved):
     text = move_links(f"See [a]({link}).", source=source, place=place)
     assert text == f"See [a]({moved or link})."
+
+
+def test_the_code_of_a_colour_has_a_spot_of_it():
+    spot = '<i class="swatch" style="background: #1ea5ff"></i>'
+    text = "<td><code>#1ea5ff</code></td><td>#1ea5ff, <code>#1ea5</code></td>"
+    assert add_swatches(text) == text.replace("<code>#1ea5ff", f"<code>{spot}#1ea5ff")
 
 
 def test_an_address_of_the_network_would_be_noticed():

@@ -14,6 +14,8 @@ Every command with its arguments and options, made from the program itself: `hea
 --help` prints the same. What holds for all of them, such as CONFIG and exit codes, is under
 [conventions](conventions.md).
 """
+BAR = "\\|"
+"""A bar in the text of a cell, which it would end."""
 
 
 def build_cli_reference() -> str:
@@ -44,12 +46,12 @@ def _section(name: str, command: Any) -> list[str]:  # noqa: ANN401 - Typer's ow
         if isinstance(parameter, TyperArgument):
             term = parameter.metavar or parameter.name.upper()
             terms.append(term)
-        rows.append(f"| `{_cell(term)}` | {_cell(meaning)} |")
+        # A bar within code ends no cell, and a backslash before it would be shown.
+        rows.append(f"| `{_on_one_line(term)}` | {_on_one_line(meaning).replace('|', BAR)} |")
     usage = " ".join([name, *terms, "[OPTIONS]"])
     table = ["| argument or option | meaning |", "|---|---|", *rows]
     return [f"## {name}", "", f"    {usage}", "", command.help, "", *table, ""]
 
 
-def _cell(text: str) -> str:
-    """Return a text as the cell of a table, in which a bar would end the cell."""
-    return " ".join(text.split()).replace("|", "\\|")
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

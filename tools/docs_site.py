@@ -53,6 +53,21 @@ def on_page_markdown(
     return move_links(markdown, source=sources.get(place, f"{DOCS}/{place}"), place=place)
 
 
+def on_page_content(
+    html: str,
+    page: "Page",  # noqa: ARG001 - MkDocs passes it, and the next
+    config: "MkDocsConfig",  # noqa: ARG001
+    files: "Files",  # noqa: ARG001
+) -> str:
+    """Show colours beside their codes."""
+    return add_swatches(html)
+
+
+def add_swatches(html: str) -> str:
+    """Put a spot of its colour before every ``#rrggbb`` that is code; assets/site.css draws it."""
+    return _COLOR.sub(r'<code><i class="swatch" style="background: \1"></i>\1</code>', html)
+
+
 def move_links(text: str, *, source: str, place: str) -> str:
     """Return a page with its relative links as they are in the site.
 
@@ -74,3 +89,4 @@ def move_links(text: str, *, source: str, place: str) -> str:
 
 
 _LINK = re.compile(r"\]\((?P<target>[^)#\s]*)(?P<anchor>#[^)\s]*)?\)")
+_COLOR = re.compile(r"<code>(#[0-9a-f]{6})</code>")

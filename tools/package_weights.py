@@ -25,8 +25,8 @@ import numpy as np
 
 from heartseg.cohort.cases import Place, find_cases
 from heartseg.cohort.training_record import TrainingRecord, find_learned, record_to_json
+from heartseg.config.data_sections import DataConfig
 from heartseg.config.loading import load_config
-from heartseg.config.schema import DataConfig
 from heartseg.errors import HeartsegError, ModelError
 from heartseg.evaluation.overlap import dice_per_label
 from heartseg.files import read_json, replacing, write_json

@@ -14,8 +14,9 @@ from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
 from heartseg.api.inputs import ScanLike, take_scan
+from heartseg.config.data_sections import DataConfig
 from heartseg.config.loading import load_config
-from heartseg.config.schema import Config, DataConfig
+from heartseg.config.schema import Config
 from heartseg.errors import DataError, ModelError
 from heartseg.inference.hints import check_absent
 from heartseg.inference.outputs.registry import (

@@ -32,7 +32,8 @@ class SplitRecord:
         image_hashes: Hash of the scan by case, as far as known.
         slice_hashes: For each part, the hash of each slice by file name.
         recipe: How the slices were made, as recorded by ``prepare``; empty if unknown.
-        descending: Cases whose slices are numbered toward left, posterior or inferior.
+        descending: Cases whose slices are numbered toward left, posterior or inferior; None if
+            that is not known, as of splits of version 0.1.
         warnings: What readers of the scores must know.
     """
 
@@ -49,7 +50,7 @@ class SplitRecord:
     image_hashes: Mapping[str, str] = field(default_factory=dict)
     slice_hashes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    descending: tuple[str, ...] = ()
+    descending: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
 
     def contents(self, part: str) -> PartContents:
@@ -124,7 +125,7 @@ def write_split_record(file: Path, record: SplitRecord) -> None:
             },
             "cases": {part: list(cases) for part, cases in record.cases.items()},
             "recipe": dict(record.recipe),
-            "descending": list(record.descending),
+            "descending": None if record.descending is None else list(record.descending),
             "hashes": {
                 "cases": dict(record.case_hashes),
                 "scans": dict(record.image_hashes),
@@ -145,6 +146,7 @@ def write_folds(file: Path, partitions: tuple[Partition, ...], warnings: tuple[s
 
 def _from_json(content: Mapping[str, Any]) -> SplitRecord:
     hashes, counts = content.get("hashes", {}), content.get("counts", {})
+    descending = content.get("descending")
     return SplitRecord(
         cases={part: tuple(map(str, content["cases"].get(part, ()))) for part in PARTS},
         by=str(content.get("by", "patient")),
@@ -158,7 +160,7 @@ def _from_json(content: Mapping[str, Any]) -> SplitRecord:
         case_hashes=dict(hashes.get("cases", {})),
         image_hashes=dict(hashes.get("scans", {})),
         recipe=dict(content.get("recipe", {})),
-        descending=tuple(map(str, content.get("descending", ()))),
+        descending=None if descending is None else tuple(map(str, descending)),
         slice_hashes={part: dict(of) for part, of in hashes.get("slices", {}).items()},
         warnings=tuple(content.get("warnings", ())),
     )

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from heartseg.errors import DataError
 from heartseg.exchange.dicom_seg import read_dicom_seg
 from heartseg.exchange.grids import place_labels
+from heartseg.exchange.slicer import read_model
 from heartseg.exchange.terminology import find_structure
 from heartseg.labels import LabelTable
 from heartseg.scans.nrrd import NRRD_SUFFIXES, read_nrrd_with_fields
+from heartseg.scans.provenance import note_provenance
 from heartseg.scans.reading import read_plain
 from heartseg.scans.volume import (
     UNLABELLED,
@@ -149,6 +151,9 @@ def _read_stored(file: Path) -> tuple[Volume, Mapping[int, _Segment]]:
     if not file.name.lower().endswith(NRRD_SUFFIXES):
         return read_plain(file), {}
     stored, fields = read_nrrd_with_fields(file)
+    maker = read_model(fields)
+    if maker is not None:
+        note_provenance(stored.header, maker)
     return stored, _find_segments(fields)
 
 

@@ -1,7 +1,7 @@
 """What 3D Slicer opens: a segmentation with names, colours and terms, and a colour table."""
 
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from heartseg.exchange.terminology import Concept, concept_of
 from heartseg.files import replacing
 from heartseg.labels import LabelTable, Structure
+from heartseg.scans.provenance import Provenance
 
 SEG_NRRD_SUFFIX = ".seg.nrrd"
 COLOR_TABLE_SUFFIX = ".ctbl"
+MODEL_FIELD = "heartseg_model"
+"""Key of the field that says which model made a segmentation."""
 _TO_LPS = np.diag([-1.0, -1.0, 1.0])
 _CATEGORY = Concept("123037004", "SCT", "Anatomical Structure")
 """Slicer's own lists keep the older code of the category."""
@@ -27,6 +30,7 @@ def write_seg_nrrd(
     affine: NDArray[np.float64],
     table: LabelTable,
     structures: Sequence[Structure] | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write a segmentation for 3D Slicer; equal label maps give equal bytes.
 
@@ -39,6 +43,7 @@ def write_seg_nrrd(
         affine: ``(4, 4)`` from voxel indices to millimetres (right, anterior, superior).
         table: Names and colours of the segments.
         structures: The wanted ones; None: all of the table.
+        provenance: The model that made the label map.
 
     Raises:
         DataError: If the file cannot be written, or a label is not in the table.
@@ -56,6 +61,7 @@ def write_seg_nrrd(
         "encoding: gzip",
         f"space origin: {_vector(_TO_LPS @ affine[:3, 3])}",
         *_segment_fields(labels, table, structures or table.foreground),
+        *([] if provenance is None else [note_model(provenance)]),
         "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
         "Segmentation_MasterRepresentation:=Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset:=0 0 0",
@@ -66,6 +72,17 @@ def write_seg_nrrd(
         temporary.write_bytes(
             header.encode("utf-8") + gzip.compress(voxels, compresslevel=6, mtime=0)
         )
+
+
+def note_model(provenance: Provenance) -> str:
+    """Return the line of an NRRD header that says which model made a segmentation."""
+    # NRRD doubles backslashes.
+    return f"{MODEL_FIELD}:=" + provenance.text.replace("\\", "\\\\")
+
+
+def read_model(fields: Mapping[str, str]) -> Provenance | None:
+    """Return which model made a segmentation; None if the fields of its header do not say."""
+    return Provenance.from_text(fields.get(MODEL_FIELD, "").replace("\\\\", "\\"))
 
 
 def write_slicer_colors(file: Path, table: LabelTable) -> None:

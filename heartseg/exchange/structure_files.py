@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from heartseg.errors import DataError
 from heartseg.labels import LabelTable, Structure
+from heartseg.scans.provenance import Provenance
 from heartseg.scans.volume import Volume, write_label_map
 
 
@@ -50,6 +51,7 @@ def write_split(
     *,
     like: Volume,
     structures: Sequence[Structure],
+    provenance: Provenance | None = None,
 ) -> None:
     """Write one mask per structure: 1 where the structure is, 0 elsewhere.
 
@@ -60,6 +62,7 @@ def write_split(
         labels: ``(X, Y, Z)`` label map, the shape of ``like``.
         like: The volume that was segmented.
         structures: The structures that are wanted.
+        provenance: The model that made the label map.
 
     Raises:
         DataError: If a file cannot be written.
@@ -69,4 +72,5 @@ def write_split(
         background = Structure(0, "background", "background", (0, 0, 0))
         own = Structure(1, structure.key, structure.name, structure.color)
         mask = (labels == structure.value).astype(np.uint8)
-        write_label_map(file, mask, like=like, table=LabelTable((background, own)))
+        table = LabelTable((background, own))
+        write_label_map(file, mask, like=like, table=table, provenance=provenance)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.inference.volumetry import VolumeRow
+from heartseg.label_tables import blood_structures
 from heartseg.labels import LabelTable
 from heartseg.measurements.structures import VolumeRatio
 from heartseg.pages.scan_page import Column, Row, ScanPage
@@ -57,6 +58,10 @@ def build_scan_page(
         if any(value(row) is not None for row in rows) or column.title in _ALWAYS
     ]
     facts = {"All structures": f"{total_ml:.1f} mL"}
+    blood = {structure.key for structure in blood_structures(table)}
+    if any(row.structure not in blood for row in rows):
+        blood_ml = sum(row.volume_ml for row in rows if row.structure in blood)
+        facts["Blood, without muscle"] = f"{blood_ml:.1f} mL"
     facts |= {entry.name: _describe_ratio(entry) for entry in ratios if entry.ratio is not None}
     if body_m2 is not None:
         facts["Body surface area"] = f"{body_m2:.2f} m\N{SUPERSCRIPT TWO}"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from heartseg.inference.volumetry import VolumeRow
 from heartseg.labels import LabelTable
 from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels
+from heartseg.scans.oblique import check_straight
 from heartseg.scans.volume import Volume
 from heartseg.slices.recipe import SliceRecipe
 from heartseg.slices.store import read_gray
@@ -116,6 +118,8 @@ def segment_to_files(
         DataError: If the scan does not suit the model, or a file cannot be written.
         ModelError: If the model cannot be used.
     """
+    if "suggestion" in task.files:
+        check_straight(scan.affine, needed_by="the output suggestion", source=str(task.file))
     with _naming(task.file):
         label_hash = None
         if task.label_map is not None:
@@ -181,12 +185,11 @@ def segment_pictures(
         One message per picture that failed.
     """
     problems: list[str] = []
-    for start in range(0, len(tasks), segmenter.batch_size):
-        batch = tasks[start : start + segmenter.batch_size]
+    for absent, batch in _batch(tasks, segmenter.batch_size):
         readings = [(task, _read_picture(task.file, segmenter.model.recipe)) for task in batch]
         problems += [reading for _, reading in readings if isinstance(reading, str)]
         good = [(task, image) for task, image in readings if not isinstance(image, str)]
-        label_maps = segmenter.segment_slices([image for _, image in good])
+        label_maps = segmenter.segment_slices([image for _, image in good], absent=absent)
         for (task, image), labels in zip(good, label_maps, strict=True):
             kept = wanted.keep(labels, segmenter.model.table)
             result = SegmentedPicture(image, kept, segmenter.model.table)
@@ -194,6 +197,14 @@ def segment_pictures(
         for task in batch:
             progress.finish(task.case)
     return problems
+
+
+def _batch(tasks: Sequence[Task], size: int) -> Iterator[tuple[tuple[str, ...], list[Task]]]:
+    """Yield pictures of patients who lack the same structures, several at once, and these."""
+    for absent, alike in groupby(tasks, key=lambda task: task.absent):
+        remaining = list(alike)
+        for start in range(0, len(remaining), size):
+            yield absent, remaining[start : start + size]
 
 
 def _read_picture(file: Path, recipe: SliceRecipe) -> NDArray[np.uint8] | str:

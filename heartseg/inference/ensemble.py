@@ -1,4 +1,4 @@
-"""Several models of one kind as one: the networks of the folds of a study, averaged."""
+"""Ensembles: models of one kind, such as those of the folds of a study, that segment together."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,15 +10,15 @@ from heartseg.cohort.training_record import join_records
 from heartseg.errors import ModelError
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.inference.slice_prediction import Predict
-from heartseg.inference.views import PredictVolume
+from heartseg.inference.views import PredictVolume, softmax
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.modelfile.description import ModelDescription
 
 
 def combine(segmenters: Sequence[Segmenter]) -> Segmenter:
-    """Return one segmenter that averages the probabilities of several.
+    """Build a segmenter that averages the probabilities of several.
 
-    It sees a scan as each of them does; only their networks differ.
+    Each of them would prepare a scan in the same way; only their networks differ.
 
     Args:
         segmenters: At least one; all of one kind, recipe, grid and label map.
@@ -41,7 +41,9 @@ def combine(segmenters: Sequence[Segmenter]) -> Segmenter:
 
 
 def describe_ensemble(models: Sequence[ModelDescription]) -> ModelDescription:
-    """Describe several models as one, which has learned from the cases of all.
+    """Describe an ensemble of models.
+
+    Its training cases are those of all its models, so a scan that any of them has seen is known.
 
     Args:
         models: At least one.
@@ -83,7 +85,7 @@ def average_logits(members: Sequence[PredictVolume]) -> PredictVolume:
     """Return a function that gives logits of the mean probabilities of several networks."""
 
     def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        mean = _mean([_softmax(member(image)) for member in members])
+        mean = _mean([softmax(member(image)) for member in members])
         # The smallest positive number in place of 0, which has no logarithm.
         return np.log(np.maximum(mean, np.finfo(np.float32).tiny))
 
@@ -95,8 +97,3 @@ def _mean(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     for part in parts[1:]:
         total += part
     return np.asarray(total / len(parts), np.float32)
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float32)

@@ -108,12 +108,13 @@ def read_hints(file: Path, table: LabelTable) -> dict[str, tuple[str, ...]]:
 
     Raises:
         ConfigError: If a key is of no structure.
-        DataError: If the file cannot be read, lacks a column, or names a case twice.
+        DataError: If the file cannot be read, lacks a column, names a case twice, or names none
+            beside its hints.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv.DictReader(stream, restval="")
-            columns, cells = list(rows.fieldnames or ()), list(rows)
+            columns, lines = list(rows.fieldnames or ()), [(rows.line_num, row) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read as a table ({error})") from error
     if CASE not in columns or not {ABSENT, DIAGNOSIS} & set(columns):
@@ -122,11 +123,16 @@ def read_hints(file: Path, table: LabelTable) -> dict[str, tuple[str, ...]]:
             f"{', '.join(map(repr, columns)) or 'none'}"
         )
     hints: dict[str, tuple[str, ...]] = {}
-    for line, row in enumerate(cells, start=2):
+    for line, row in lines:
         case = row[CASE].strip()
+        absent, terms = (_split(row.get(column) or "") for column in (ABSENT, DIAGNOSIS))
+        if not (case or absent or terms):
+            # Spreadsheets end tables with rows of empty cells.
+            continue
+        if not case:
+            raise DataError(f"{file}, line {line}: expected the name of a case, found none")
         if case in hints:
             raise DataError(f"{file}: the case {case!r} has several rows; expected one per case")
-        absent, terms = (_split(row.get(column) or "") for column in (ABSENT, DIAGNOSIS))
         keys = [key for part in absent for key in part.split()]
         hints[case] = find_absent(keys, terms, table, source=f"{file}, line {line}")
     return hints

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
+from heartseg.label_tables import blood_structures
 from heartseg.labels import HVSMR, LabelTable
 from heartseg.modelfile.description import Calibration
+from heartseg.plurals import counted
 from heartseg.scans.volume import Volume
 
 LEAST_VOXELS = 8
@@ -15,7 +17,7 @@ LEAST_VOXELS = 8
 MOST_LABELS = 32
 """A scan has more intensities than this; a label map has fewer values."""
 PLAUSIBLE_ML = (20.0, 2500.0)
-"""All structures of HVSMR-2.0 together: 48 to 1071 mL in 57 patients from newborn to adult, with a
+"""The blood of all structures of HVSMR-2.0: 48 to 1071 mL in 57 patients, newborn to adult, and a
 margin."""
 
 
@@ -28,8 +30,9 @@ def check_scan(image: Volume) -> None:
     voxels = image.voxels
     if min(voxels.shape) < LEAST_VOXELS:
         raise DataError(
-            f"expected a volume, found {min(voxels.shape)} slices ({voxels.shape}): this model "
-            "needs the whole heart; for single slices train a model with model.kind: slices"
+            f"expected a volume, found {counted(min(voxels.shape), 'slice')} ({voxels.shape}): "
+            "this model needs the whole heart; for single slices train a model with model.kind: "
+            "slices"
         )
     sample = voxels[::2, ::2, ::2]
     if sample.max() <= sample.min():
@@ -76,12 +79,14 @@ def find_notices(
         )
     if not {structure.key for structure in HVSMR} <= {structure.key for structure in table}:
         return
-    volume_ml = np.count_nonzero(labels) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    counts = np.bincount(labels.ravel(), minlength=table.num_classes)
+    blood = int(counts[[structure.value for structure in blood_structures(table)]].sum())
+    volume_ml = blood * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     low, high = PLAUSIBLE_ML
     if not low <= volume_ml <= high:
         yield (
-            f"all structures together have {volume_ml:.4g} mL; a heart has {low:g} to {high:g} mL. "
-            "Are the spacings in the header in millimetres?"
+            f"the blood of all structures has {volume_ml:.4g} mL; a heart has {low:g} to "
+            f"{high:g} mL. Are the spacings in the header in millimetres?"
         )
 
 

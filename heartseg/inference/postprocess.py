@@ -1,11 +1,12 @@
 """What is known of every heart, applied to a predicted label map."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from heartseg.label_tables import blood_structures
 from heartseg.labels import HVSMR, LabelTable
 
 # There may be a superior vena cava on each side: its second component is no debris. Thin muscle may
@@ -36,12 +37,13 @@ def clean_up(labels: NDArray[np.uint8], table: LabelTable) -> NDArray[np.uint8]:
         for s in table.foreground
         if s.key in _SEVERAL_COMPONENTS or s.key not in of_hvsmr
     }
-    # The fractions are of all structures together.
+    # The fractions are of the blood of all structures together.
     complete = {s.key for s in table} >= of_hvsmr
     least = {
         s.value: _LEAST_FRACTION[s.key] for s in table if complete and s.key in _LEAST_FRACTION
     }
-    return keep_largest_components(labels, keep_fraction=keep, least_fraction=least)
+    blood = [s.value for s in blood_structures(table)]
+    return keep_largest_components(labels, keep_fraction=keep, least_fraction=least, whole=blood)
 
 
 def keep_largest_components(
@@ -49,6 +51,7 @@ def keep_largest_components(
     *,
     keep_fraction: Mapping[int, float] | None = None,
     least_fraction: Mapping[int, float] | None = None,
+    whole: Collection[int] | None = None,
 ) -> NDArray[np.uint8]:
     """Keep the largest connected component of each structure; the others have the wrong label.
 
@@ -60,14 +63,15 @@ def keep_largest_components(
         keep_fraction: For structures that may have several components: a component stays if it
             has at least this fraction of the largest one's voxels; 0 keeps every component.
         least_fraction: For structures that may be missing: where all components together have a
-            smaller fraction of all labelled voxels, all of them have the wrong label.
+            smaller fraction of the whole, all of them have the wrong label.
+        whole: The structures that make up the whole; None: all.
 
     Returns:
         A new label map of the same shape. Of two largest components of equal size the first stays.
     """
     fractions = keep_fraction or {}
     kept = labels.copy()
-    _remove_too_small(kept, least_fraction or {})
+    _remove_too_small(kept, least_fraction or {}, whole)
     for value, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
@@ -88,11 +92,15 @@ def keep_largest_components(
     return kept
 
 
-def _remove_too_small(kept: NDArray[np.uint8], least_fraction: Mapping[int, float]) -> None:
+def _remove_too_small(
+    kept: NDArray[np.uint8], least_fraction: Mapping[int, float], whole: Collection[int] | None
+) -> None:
     """Make structures background that are too small to be there, in place."""
-    counts = np.bincount(kept.ravel())
+    counts = np.bincount(kept.ravel(), minlength=256)
+    counted = range(1, 256) if whole is None else whole
+    total = counts[list(counted)].sum()
     for value, fraction in least_fraction.items():
-        if value < len(counts) and counts[value] < fraction * counts[1:].sum():
+        if counts[value] < fraction * total:
             kept[kept == value] = 0
 
 

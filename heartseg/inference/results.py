@@ -1,5 +1,6 @@
 """What is known of a scan or picture once it is segmented: all that a result file is made from."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from heartseg.exchange.structure_files import choose_structures, keep_structures
 from heartseg.inference.plausibility import is_doubtful, looks_like_labels, mean_stability
 from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.suggestion import NUM_SLICES, SuggestedSlice, suggest_slices
+from heartseg.inference.trimming import trim_margin
 from heartseg.inference.volumetry import Doubt, VolumeRow, build_rows
 from heartseg.labels import LabelTable, Structure
 from heartseg.measurements.structures import (
@@ -33,6 +35,8 @@ from heartseg.slices.recipe import SliceRecipe
 if TYPE_CHECKING:
     from heartseg.measurements.shapes import StructureShape
     from heartseg.surfaces.label_surfaces import FittedHeart
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ class SegmentedScan:
             self.structures,
             self.scan.voxels,
             body_m2=self.wanted.body_m2,
+            shown=trim_margin(self.scan.voxels),
         )
 
     @property
@@ -158,10 +163,17 @@ class SegmentedScan:
 
     @cached_property
     def heart(self) -> "FittedHeart | None":
-        """The smooth surfaces of the structures; None if there is none. Made when first used."""
-        # scikit-image, which most calls do not need.
-        from heartseg.surfaces.label_surfaces import fit_heart
+        """The smooth surfaces of the structures, made when first used.
 
+        None if there is no structure, or the labels are scattered as in noise, which is logged.
+        """
+        # scikit-image, which most calls do not need.
+        from heartseg.surfaces.label_surfaces import describe_scatter, fit_heart
+
+        scatter = describe_scatter(self.labels)
+        if scatter is not None:
+            logger.warning("%s: no surface, area or diameter: %s", self.case, scatter)
+            return None
         return fit_heart(self.labels, self.scan.affine, self.table)
 
     @cached_property

@@ -79,11 +79,21 @@ class SliceSegmenter:
     largest_component: bool = False
 
     def segment_slices(
-        self, images: Sequence[NDArray[np.uint8]], *, of_one_scan: bool = False
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        *,
+        absent: Sequence[str] = (),
+        of_one_scan: bool = False,
     ) -> list[NDArray[np.uint8]]:
-        """Return the ``(H, W)`` label map of each picture; see ``predict_slices``."""
+        """Return the ``(H, W)`` label map of each picture; see ``predict_slices``.
+
+        Args:
+            images: The pictures.
+            absent: As for ``segment``; of all pictures.
+            of_one_scan: As for ``predict_slices``.
+        """
         return predict_slices(
-            self.predict,
+            self._predict_without(absent),
             images,
             self.model.recipe,
             num_classes=self.model.table.num_classes,
@@ -97,9 +107,8 @@ class SliceSegmenter:
     ) -> Prediction:
         """Segment a scan; see ``predict_volume``."""
         table = self.model.table
-        values = absent_values(absent, table)
         labels = predict_volume(
-            partial(_predict_without, predict=self.predict, absent=values),
+            self._predict_without(absent),
             image,
             self.model.recipe,
             num_classes=table.num_classes,
@@ -110,6 +119,10 @@ class SliceSegmenter:
         if self.largest_component:
             labels = clean_up(labels, table)
         return Prediction(labels, notices=tuple(self._find_notices(image)))
+
+    def _predict_without(self, absent: Sequence[str]) -> Predict:
+        values = absent_values(absent, self.model.table)
+        return partial(_predict_without, predict=self.predict, absent=values)
 
     def _find_notices(self, image: Volume) -> Iterator[str]:
         """Yield what the network has not seen in training: a scan of other intensities."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from heartseg.errors import DataError
-from heartseg.files import UNFINISHED, image_stem, remove_unfinished, replacing
+from heartseg.files import UNFINISHED, check_distinct, image_stem, remove_unfinished, replacing
 from heartseg.inference.outputs.output_format import OutputFormat
 from heartseg.inference.outputs.registry import (
     PICTURE_FORMATS,
@@ -138,7 +138,9 @@ def plan_tasks(
             option=formats_option,
         )
         tasks.append(Task(file, case, files, source, label_map))
-    _check_distinct(tasks)
+    check_distinct(
+        ((task.file, task.outputs) for task in tasks), advice="segment them into different folders"
+    )
     return tasks, problems
 
 
@@ -149,20 +151,6 @@ def _find_label_map(scan: ScanSource, image_suffix: str, label_suffix: str) -> P
         return None
     file = scan.path.with_name(f"{case}{label_suffix}{scan.path.name[len(scan.name) :]}")
     return file if file.is_file() else None
-
-
-def _check_distinct(tasks: Sequence[Task]) -> None:
-    # Some file systems do not tell capital letters from small ones.
-    sources: dict[str, Path] = {}
-    for task in tasks:
-        for output in task.outputs:
-            key = output.name.casefold()
-            if key in sources:
-                raise DataError(
-                    f"{task.file}: its result {output.name} would have the same name as a result "
-                    f"of {sources[key]}; segment them into different folders"
-                )
-            sources[key] = task.file
 
 
 def check_outputs(

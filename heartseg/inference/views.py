@@ -1,4 +1,4 @@
-"""How a network views a scan: where the heart is, and the average of several views of it.
+"""How a network views a scan, and the average of several views of it.
 
 Hearts of newborns and of adults look alike to the network, which was trained on boxes around them,
 stretched to one grid whatever their size in mm. Arrays here have the axes toward posterior,
@@ -11,11 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from heartseg.errors import ModelError
 from heartseg.progress import Report, silent
-from heartseg.scans.intensity import blood_level, normalize, rough_level
+from heartseg.scans.intensity import normalize, rough_level
 from heartseg.scans.resampling import resample, sampling_matrix
 
 PredictVolume: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -29,25 +28,6 @@ WORKING_SIDE = 192
 """Longer axes are shrunk once before the views are cut: four times what the network sees."""
 HEART_FRACTION = (0.83, 0.87, 0.92)
 """Median fraction of the box that the heart takes, along each axis, in the training data."""
-STEP_RANGE = (0.6, 1.25)
-"""By how much one step may change the box: the first view of a large scan is a rough one."""
-LEAST_HEART = 0.3
-"""A voxel that is more probably a structure than this belongs into the box."""
-GAP = 2
-"""Parts of the heart that lie up to twice as many voxels apart count as connected."""
-SAME_BOX = 0.02
-"""Boxes whose places differ by less than this fraction of their extent are the same."""
-SAME_LEVEL = 0.03
-"""Levels of blood whose ratio differs from 1 by less than this are the same."""
-MOST_STEPS = 8
-AIR = 0.15
-"""A voxel that is darker than this fraction of blood may be air."""
-LEAST_SIGNAL = 0.01
-"""Planes in which no more than this fraction is brighter than air show nothing."""
-LEAST_LEFT = 8
-"""Planes that are left at least; otherwise none of an axis is left out."""
-TRIMMED_SIDE = 96
-"""Planes of air are searched among about this many voxels along an axis, which is fast."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +45,10 @@ class View:
     def within(self, outer: "View") -> "View":
         """Return this view of the box that another view shows, as a view of the other's box."""
         return View(
-            _triple(z * o for z, o in zip(self.zoom, outer.zoom, strict=True)),
-            _triple(s * z + t for s, z, t in zip(self.shift, outer.zoom, outer.shift, strict=True)),
+            as_triple(z * o for z, o in zip(self.zoom, outer.zoom, strict=True)),
+            as_triple(
+                s * z + t for s, z, t in zip(self.shift, outer.zoom, outer.shift, strict=True)
+            ),
         )
 
 
@@ -166,117 +148,6 @@ class ViewedScan:
                 f"expected logits of shape {expected} from the model, got {logits.shape}"
             )
         return softmax(logits[0])
-
-
-def trim_air(voxels: NDArray[np.floating]) -> Box:
-    """Find the part of a scan that shows anything, without outer planes of zeros or of air.
-
-    Args:
-        voxels: ``(P, I, R)`` intensities.
-
-    Returns:
-        The voxels from the first plane with signal to the last along each axis; all of an axis
-        where too little would be left.
-    """
-    steps = [max(1, side // TRIMMED_SIDE) for side in voxels.shape]
-    coarse = np.asarray(voxels[:: steps[0], :: steps[1], :: steps[2]], np.float32)
-    darkest = float(np.percentile(coarse, 1))
-    coarse = np.maximum(coarse - min(darkest, 0.0), 0)
-    # The mean of neighbours: single voxels of noise stay dark.
-    bright = ndimage.uniform_filter(coarse, 3) > AIR * rough_level(coarse)
-    if not bright.any():
-        return slice(None), slice(None), slice(None)
-    first, second, third = (
-        _find_signal(bright.mean(axis=tuple(a for a in range(3) if a != axis)), side, step)
-        for axis, (side, step) in enumerate(zip(voxels.shape, steps, strict=True))
-    )
-    return first, second, third
-
-
-def _find_signal(fractions: NDArray[np.floating], side: int, step: int) -> slice:
-    """Return the planes with signal of ``side`` planes, of which every ``step``-th was measured."""
-    planes = np.flatnonzero(fractions > LEAST_SIGNAL)
-    if not planes.size:
-        return slice(0, side)
-    # The planes that were not measured are kept; the first one has none before it.
-    low = int(max(0, (planes[0] - 1) * step + 1)) if planes[0] else 0
-    high = int(min(side, (planes[-1] + 1) * step))
-    return slice(low, high) if high - low >= LEAST_LEFT else slice(0, side)
-
-
-def find_box(
-    scan: ViewedScan, *, start: View | None = None, report: Report = silent
-) -> View | None:
-    """Find the box around the heart: view the scan, place the box around the heart, view again.
-
-    The intensity of blood is measured on the way and kept in ``scan.level``. Neither it nor the box
-    depends on what else the scan shows.
-
-    Args:
-        scan: The scan.
-        start: The first view; None: the whole scan.
-        report: Called after each view.
-
-    Returns:
-        The view in which the heart has its place in training, as far as the scan goes; None where
-        nothing is found.
-    """
-    view = start or View()
-    for step in range(MOST_STEPS):
-        image = scan.image(view)
-        heart = 1 - scan.classify(image)[..., 0]
-        report(step, MOST_STEPS, "looking for the heart")
-        if not (heart > 0.5).any():
-            return None
-        found = _largest_component(heart > LEAST_HEART)
-        ratio = blood_level(image, found & (heart > 0.5))
-        before, view = view, _inside(_view_around(found).within(view))
-        if ratio <= 0 or (_is_same(view, before) and abs(np.log(ratio)) < SAME_LEVEL):
-            break
-        scan.level *= float(np.clip(ratio, 0.5, 2))
-    return view
-
-
-def _largest_component(found: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the largest component: what else is taken for blood far away must not widen the box."""
-    joined = ndimage.binary_dilation(found, iterations=GAP)
-    components, count = ndimage.label(joined)
-    if count < 2:
-        return found
-    sizes = np.bincount(components[found], minlength=count + 1)
-    return np.asarray(found & (components == sizes[1:].argmax() + 1))
-
-
-def _view_around(found: NDArray[np.bool_]) -> View:
-    """Return the view in which a heart has the place that it has in training."""
-    zooms, shifts = [], []
-    for axis, fraction in enumerate(HEART_FRACTION):
-        places = np.flatnonzero(found.any(axis=tuple(a for a in range(3) if a != axis)))
-        low, high = places[0] / found.shape[axis], (places[-1] + 1) / found.shape[axis]
-        zooms.append(float(np.clip((high - low) / fraction, *STEP_RANGE)))
-        shifts.append((low + high) / 2 - 0.5)
-    return View(_triple(zooms), _triple(shifts))
-
-
-def _is_same(view: View, other: View) -> bool:
-    return all(
-        abs(zoom / other_zoom - 1) < 2 * SAME_BOX and abs(shift - other_shift) < SAME_BOX * zoom
-        for zoom, other_zoom, shift, other_shift in zip(
-            view.zoom, other.zoom, view.shift, other.shift, strict=True
-        )
-    )
-
-
-def _inside(view: View) -> View:
-    """Move a view so that it does not leave the volume."""
-    zoom = _triple(min(z, 1.0) for z in view.zoom)
-    return View(
-        zoom,
-        _triple(
-            float(np.clip(s, (z - 1) / 2, (1 - z) / 2))
-            for z, s in zip(zoom, view.shift, strict=True)
-        ),
-    )
 
 
 def to_box(view: View, shape: tuple[int, int, int]) -> Box:
@@ -397,6 +268,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
 
 
-def _triple(values: Any) -> Triple:  # noqa: ANN401 - any iterable of three numbers
+def as_triple(values: Any) -> Triple:  # noqa: ANN401 - any iterable of three numbers
+    """Return three numbers."""
     first, second, third = (float(value) for value in values)
     return first, second, third

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from heartseg.errors import DataError
 from heartseg.inference.correction import Correct, correct_probabilities
+from heartseg.inference.heart_box import find_box
 from heartseg.inference.hints import (
     NONE_ABSENT,
     Absent,
@@ -27,6 +28,7 @@ from heartseg.inference.plausibility import check_scan, find_notices, mean_stabi
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.segmenter import Prediction
 from heartseg.inference.suggestion import measure_doubt
+from heartseg.inference.trimming import trim_air
 from heartseg.inference.views import (
     VIEWS,
     WORKING_SIDE,
@@ -35,27 +37,23 @@ from heartseg.inference.views import (
     View,
     ViewedScan,
     average_views,
-    find_box,
     matrices_onto,
     to_box,
-    trim_air,
 )
 from heartseg.labels import LabelTable
 from heartseg.modelfile.description import Calibration, ModelDescription, SecondStage
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
 from heartseg.scans.nearest import resample_labels
-from heartseg.scans.oblique import obliqueness_deg, straighten
+from heartseg.scans.oblique import MOST_OBLIQUE_DEG, obliqueness_deg, straighten
 from heartseg.scans.resampling import resample
 from heartseg.scans.volume import Volume
 
-MOST_OBLIQUE_DEG = 20.0
-"""Training turned hearts by less; a scan that is turned further is resampled straight first."""
 STARTS = (0.65, 0.45)
 """Fractions of the scan's middle where the search starts again if nothing sure was found."""
 DRAWN_MARGIN = 0.05
 """What the box shows beyond drawn structures, as a part of their extent."""
-_CHUNK_VOXELS = 1 << 21
+_CHUNK_VOXELS = 1 << 17
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def measure_structures(
     image: NDArray[np.floating] | None = None,
     *,
     body_m2: float | None = None,
+    shown: tuple[slice, slice, slice] | None = None,
 ) -> tuple[StructureMeasurement, ...]:
     """Measure structures of a label map.
 
@@ -66,6 +67,7 @@ def measure_structures(
         structures: The structures that are wanted.
         image: ``(X, Y, Z)`` intensities of the scan.
         body_m2: Body surface area, to which volumes are indexed.
+        shown: The part of the arrays that was scanned, without a margin; None: all of them.
 
     Returns:
         One measurement per wanted structure, in their order; absent ones too.
@@ -79,7 +81,8 @@ def measure_structures(
 
     num_classes = max((s.value for s in structures), default=0) + 1
     boxes = ndimage.find_objects(labels, max_label=num_classes - 1)
-    truncated = touches_border(labels, max(num_classes, int(labels.max(initial=0)) + 1))
+    scanned = labels if shown is None else labels[shown]
+    truncated = touches_border(scanned, max(num_classes, int(labels.max(initial=0)) + 1))
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     measured = []
     for structure in structures:

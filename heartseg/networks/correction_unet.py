@@ -34,9 +34,9 @@ def build_correction_unet(
 
     Args:
         patch: Voxels along the three axes, multiples of ``2 ** len(filters)``.
-        filters: Channels of each level, the finest first; multiples of 8.
-        num_classes: Classes, background included.
-        seed: Makes initial weights reproducible.
+        filters: As of ``build_volume_unet``, like the other arguments.
+        num_classes: Classes.
+        seed: Of the initial weights.
 
     Raises:
         ValueError: If the patch or the filters do not fit.

@@ -8,7 +8,12 @@ from scipy import ndimage
 
 from heartseg.labels import LabelTable
 from heartseg.pages.scan_page import Surface
-from heartseg.surfaces.label_surfaces import COARSER, estimate_area_mm2, fit_heart
+from heartseg.surfaces.label_surfaces import (
+    COARSER,
+    describe_scatter,
+    estimate_area_mm2,
+    fit_heart,
+)
 
 MAX_TRIANGLES = 45_000
 """Of all structures together: turning them stays fluent without a graphics card."""
@@ -27,8 +32,11 @@ def coarse_surfaces(
         table: The structures.
 
     Returns:
-        One surface per structure that is there, all with ``MAX_TRIANGLES`` at most.
+        One surface per structure that is there, all with ``MAX_TRIANGLES`` at most; none of labels
+        that are scattered as in noise.
     """
+    if describe_scatter(labels) is not None:
+        return []
     step_mm = _choose_step_mm(labels, affine)
     while True:
         heart = fit_heart(labels, affine, table, step_mm=step_mm)

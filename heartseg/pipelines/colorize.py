@@ -9,7 +9,7 @@ from heartseg.cohort.inputs import find_inputs
 from heartseg.cohort.pairing import SEGMENTATION
 from heartseg.errors import BatchError, DataError
 from heartseg.exchange.label_maps import may_be_cut, read_labels
-from heartseg.files import UNFINISHED, image_stem
+from heartseg.files import UNFINISHED, check_distinct, image_stem
 from heartseg.labels import LabelTable
 from heartseg.ownership import Outputs, add_to_record, check_own, filling
 from heartseg.pictures.overlays import overlay as draw_overlay
@@ -178,17 +178,13 @@ def _is_volume(file: Path) -> bool:
 
 
 def _check_tasks(tasks: Sequence[Task], *, overwrite: bool) -> None:
-    sources: dict[str, Path] = {}
+    check_distinct(
+        ((task.file, _outputs(task)) for task in tasks),
+        advice="convert them into different folders",
+    )
     inputs = {task.file.resolve() for task in tasks}
     for task in tasks:
         for output in _outputs(task):
-            key = output.name.casefold()
-            if key in sources:
-                raise DataError(
-                    f"{task.file}: its result {output.name} would have the same name as a result "
-                    f"of {sources[key]}; convert them into different folders"
-                )
-            sources[key] = task.file
             if output.resolve() in inputs:
                 raise DataError(
                     f"{output}: is an input and would be replaced; choose another --output"

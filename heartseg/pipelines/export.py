@@ -29,7 +29,7 @@ from heartseg.modelfile.packaged import LICENCE, describe_packaged
 from heartseg.progress import Report, silent
 from heartseg.runs.engines import load_graph, load_keras, load_network
 from heartseg.runs.layout import RunLayout
-from heartseg.runs.trained import describe_model
+from heartseg.runs.trained import describe_applied
 from heartseg.scans.reading import read_scan
 from heartseg.scans.volume import Volume, build_volume
 from heartseg.slices.recipe import PreparedVolume, to_network_input
@@ -76,7 +76,8 @@ def run_export(
     """Write a model as a portable file, and compare it with Keras before it gets its name.
 
     Args:
-        config: Names the run whose best model is exported; None: the packaged model.
+        config: Names the run whose best model is exported, and says whether its second stage is
+            too (``infer.second_stage``); None: the packaged model.
         format_name: A name of ``FORMATS``.
         output: The file to write; of a SavedModel its folder.
         scan_file: The scan on which the labels are compared; None: a phantom.
@@ -85,7 +86,8 @@ def run_export(
         report: Called before each step with (steps done, steps, what comes).
 
     Raises:
-        ConfigError: If the name of the output does not fit the format.
+        ConfigError: If the name of the output does not fit the format, or the model would ignore a
+            setting of the section ``infer``.
         DataError: If the output exists already and ``overwrite`` is not set, or cannot be written.
         ModelError: If the model cannot be exported, or the export gives other labels.
     """
@@ -94,13 +96,14 @@ def run_export(
 
     form = FORMATS[format_name]
     model_file = None if config is None else RunLayout(config.run_dir).require_best()
-    described = describe_model(model_file)
+    config = config or Config()
+    described = describe_applied(model_file, config)
     stage = described.second_stage
     outputs = [output] if stage is None else [output, find_second_file(output)]
     targets = _check_outputs(form, format_name, outputs, overwrite=overwrite)
     scan = _read_phantom() if scan_file is None else read_scan(scan_file)
     report(0, 3, "loading the model")
-    first = _load_network(model_file, described, config or Config())
+    first = _load_network(model_file, described, config)
     images = sample_images(scan, described)
     metadata = _gather_metadata(model_file, described, licence)
     with tempfile.TemporaryDirectory(prefix=".heartseg_export_", dir=_folder_of(output)) as folder:
@@ -240,6 +243,8 @@ def _gather_metadata(
     model_file: Path | None, described: ModelDescription, licence: str | None
 ) -> Mapping[str, Any]:
     known = describe_packaged().metadata if model_file is None else read_metadata(model_file)
+    if described.second_stage is None:
+        known = {key: value for key, value in known.items() if key != SECOND_STAGE}
     usual = LICENCE if model_file is None else "not stated"
     seen = {"views": describe_views()} if described.kind == WHOLE_HEART else {}
     return {

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from heartseg.cohort.inputs import find_images
-from heartseg.config.schema import Config, InferConfig, find_foreign_keys
+from heartseg.config.schema import Config
+from heartseg.config.use_sections import InferConfig
 from heartseg.errors import BatchError, ConfigError, DataError
 from heartseg.inference.batch import (
     BatchProgress,
@@ -143,7 +144,6 @@ def run_infer(
     if model_file is None and not packaged:
         model_file = find_model(config.run_dir)
     model = describe_applied(model_file, config)
-    _refuse_foreign(config, model, model_file)
     wanted = _find_wanted(config.infer, model)
     tasks, problems = _plan(config, inputs, output_dir, model, wanted, series)
     # Two calls at once would lose each other's rows of the table.
@@ -162,27 +162,13 @@ def run_infer(
     problems += failed
     if problems:
         done = result.num_pictures + result.num_volumes
+        others = f" (the results of the others are in {output_dir})" if done else ""
         raise BatchError(
-            f"{len(problems)} of {done + len(problems)} inputs could not be segmented "
-            f"(the results of the others are in {output_dir})",
+            f"{len(problems)} of {counted(done + len(problems), 'input')} could not be segmented"
+            f"{others}",
             problems,
         )
     return result
-
-
-def _refuse_foreign(config: Config, model: ModelDescription, model_file: Path | None) -> None:
-    """Refuse settings that the model would ignore.
-
-    Raises:
-        ConfigError: If there are some.
-    """
-    foreign = [key for key in find_foreign_keys(config, model.kind) if key.startswith("infer.")]
-    if foreign:
-        name = "the packaged model" if model_file is None else str(model_file)
-        raise ConfigError(
-            f"{', '.join(foreign)}: {name} is of model.kind: {model.kind}, which does not use "
-            "this; leave it out"
-        )
 
 
 def _find_wanted(settings: InferConfig, model: ModelDescription) -> Wanted:

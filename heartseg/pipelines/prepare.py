@@ -319,10 +319,13 @@ def _read_case(
         raise DataError(f"{case.image_file}: {error}") from error
     clipping = find_clipping(image.voxels, prepared.limits)
     if clipping is not None:
-        raise DataError(
-            f"{case.image_file}: {clipping}. Set prepare.window_range to intensities of the scan, "
-            "or pass --set prepare.window=percentile --set prepare.window_range=[0.5,99.5]"
+        advice = (
+            "prepare.window_range to intensities of the scan, or pass --set "
+            "prepare.window=percentile --set prepare.window_range=[0.5,99.5]"
+            if recipe.window == "fixed"
+            else "prepare.window_range to percentiles further apart, such as [0.5,99.5]"
         )
+        raise DataError(f"{case.image_file}: {clipping}. Set {advice}")
     return image, labels, prepared
 
 

@@ -1,7 +1,7 @@
 """``heartseg refine``: a scan and some drawn slices to a full segmentation and an adapted model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -9,7 +9,6 @@ from threadpoolctl import threadpool_limits
 from heartseg.config.schema import PACKAGED, Config
 from heartseg.errors import DataError, ModelError
 from heartseg.exchange.label_maps import read_labels
-from heartseg.inference.hints import find_absent
 from heartseg.inference.outputs.registry import SCAN_FORMATS, find_wanted, write_files
 from heartseg.inference.plausibility import check_scan
 from heartseg.inference.results import restrict
@@ -21,14 +20,18 @@ from heartseg.inference.volumetry import (
     read_volumes,
     write_volumes,
 )
-from heartseg.inference.whole_heart import MOST_OBLIQUE_DEG
 from heartseg.lock import locked
 from heartseg.modelfile.onnx_file import SUFFIX as ONNX_SUFFIX
 from heartseg.progress import Report, silent
 from heartseg.refinement.drawing import EmptySlices, understand_drawing
 from heartseg.runs.adapted_model import describe_adapted
-from heartseg.runs.one_scan import describe_whole_heart_model, plan_scan, read_planned
-from heartseg.scans.oblique import obliqueness_deg
+from heartseg.runs.one_scan import (
+    describe_whole_heart_model,
+    find_hints,
+    plan_scan,
+    read_planned,
+)
+from heartseg.scans.oblique import check_straight
 from heartseg.scans.volume import Volume, write_label_map
 from heartseg.surroundings import check_backend
 
@@ -111,7 +114,6 @@ def run_refine(
     settings = config.infer
     if not settings.second_stage:
         model = model.without_second_stage()
-    absent = find_absent(settings.absent, settings.diagnosis, model.table, source="refine")
     formats = [*settings.outputs, "suggestion"]
     wanted = find_wanted(
         formats,
@@ -132,8 +134,10 @@ def run_refine(
         series=series,
         more=[MODEL_SUFFIX, DRAWN_SUFFIX],
     )
+    absent = find_hints(settings, task.case, model.table, command="refine")
     scan = read_planned(task)
-    _check(scan_file, scan)
+    check_scan(scan)
+    check_straight(scan.affine, needed_by="refine", source=str(scan_file))
     stored = read_labels(labels_file, model.table, partial=True, like=scan)
     drawing = understand_drawing(
         stored.voxels,
@@ -168,7 +172,9 @@ def run_refine(
                 state_file=state_file,
                 report=report,
             )
-        result = restrict(result, wanted)
+        # Not what the model finds by itself: a score of it says little about the model.
+        made_by = replace(model, identity=f"{model.identity}, refined by a drawing")
+        result = restrict(replace(result, model=made_by, learned="it is drawn in part"), wanted)
         written = {name: files for name, files in task.files.items() if name in SCAN_FORMATS}
         write_files(SCAN_FORMATS, written, result)
         adapted_file, drawn_file = task.files["more"]
@@ -212,18 +218,6 @@ def _refuse_fixed(init: str, model_file: Path | None) -> None:
         raise ModelError(
             f"{init}: an ONNX model cannot adapt; name the .keras file or the run that it was "
             "exported from, or leave out --init if that was the packaged model"
-        )
-
-
-def _check(scan_file: Path, scan: Volume) -> None:
-    """Raise ``DataError`` if a scan shows nothing, or is oblique."""
-    check_scan(scan)
-    degrees = obliqueness_deg(scan.affine)
-    if degrees > MOST_OBLIQUE_DEG:
-        raise DataError(
-            f"{scan_file}: is turned by {degrees:.0f} degrees against the patient's axes; refine "
-            f"needs a scan that is turned by {MOST_OBLIQUE_DEG:.0f} degrees or less. Resample scan "
-            "and labels along the axes first"
         )
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.leakage import find_duplicates
 from heartseg.cohort.pairing import CaseMaps, Pairing, Suffixes, pair_label_maps
-from heartseg.config.schema import Config, DataConfig
+from heartseg.config.data_sections import DataConfig
+from heartseg.config.schema import Config
 from heartseg.errors import BatchError, ConfigError
 from heartseg.evaluation.label_convention import describe_mapping, suggest_mapping
 from heartseg.evaluation.label_pair import LabelPair

@@ -19,7 +19,8 @@ from heartseg.cohort.split_record import (
     write_folds,
     write_split_record,
 )
-from heartseg.config.schema import Config, SplitConfig
+from heartseg.config.data_sections import SplitConfig
+from heartseg.config.schema import Config
 from heartseg.errors import DataError
 from heartseg.files import natural_key
 from heartseg.ownership import Outputs, filling
@@ -124,17 +125,20 @@ class _Prepared:
         """Fingerprint of each case's label map, as far as known."""
         return {} if self.state is None else self.state.label_hashes
 
-    def list_descending(self) -> list[str]:
-        """List the cases whose slices are numbered toward left, posterior or inferior."""
+    def list_descending(self) -> tuple[str, ...] | None:
+        """List the cases whose slices are numbered toward left, posterior or inferior.
+
+        None if that is not known: their grids are recorded by ``prepare``.
+        """
         if self.state is None:
-            return []
+            return None
         plane = str(self.state.recipe.get("plane", Plane.SAGITTAL.value))
         affines = {case: np.array(grid["affine"]) for case, grid in self.state.grids.items()}
-        return [
+        return tuple(
             case
             for case, affine in affines.items()
             if not SliceLayout.from_affine(affine, plane).ascending
-        ]
+        )
 
     def divide(self, partition: Partition) -> dict[str, list[SliceRecord]]:
         """Return the slices of each part."""
@@ -283,6 +287,9 @@ def _describe(
     }
     everyone = {case for names in cases.values() for case in names}
     images = {} if source.state is None else source.state.image_hashes
+    descending = source.list_descending()
+    if descending is not None:
+        descending = tuple(case for case in descending if case in everyone)
     record = SplitRecord(
         cases,
         by=split.by,
@@ -296,7 +303,7 @@ def _describe(
         case_hashes={c: digest for c, digest in source.label_hashes.items() if c in everyone},
         image_hashes={c: digest for c, digest in images.items() if c in everyone},
         recipe={} if source.state is None else source.state.recipe,
-        descending=tuple(case for case in source.list_descending() if case in everyone),
+        descending=descending,
         slice_hashes=_hash_slices(source.master_dir, parts),
     )
     return replace(record, warnings=tuple(audit_split(record)))

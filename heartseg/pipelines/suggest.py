@@ -5,15 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heartseg.config.schema import Config
-from heartseg.inference.hints import find_absent
-from heartseg.inference.outputs.registry import SCAN_FORMATS, write_files
+from heartseg.inference.outputs.registry import SCAN_FORMATS, find_wanted, write_files
 from heartseg.inference.results import segment_scan
 from heartseg.inference.suggestion import NUM_SLICES, SuggestedSlice
 from heartseg.inference.tasks import check_outputs, mark_finished, mark_unfinished
 from heartseg.lock import locked
 from heartseg.progress import Report, silent
-from heartseg.runs.one_scan import describe_whole_heart_model, plan_scan, read_planned
+from heartseg.runs.one_scan import (
+    describe_whole_heart_model,
+    find_hints,
+    plan_scan,
+    read_planned,
+)
 from heartseg.runs.trained import load_segmenter
+from heartseg.scans.oblique import check_straight
 from heartseg.surroundings import check_backend
 
 OUTPUT_DIR = Path("heartseg_output")
@@ -58,16 +63,19 @@ def run_suggest(
         report: Called after each part.
 
     Raises:
-        ConfigError: If a hint is unknown.
+        ConfigError: If a hint is unknown, or ``infer.structures`` leaves structures out.
         DataError: If the scan cannot be used, or a result would be lost.
         ModelError: If the model is missing, damaged, or none of whole hearts.
     """
     check_backend()
     config, output_dir = config or Config(), output_dir or OUTPUT_DIR
     model_file, model = describe_whole_heart_model(init, command="suggest")
-    absent = find_absent(config.infer.absent, config.infer.diagnosis, model.table, source="suggest")
+    # Refuses what a label map to correct cannot have.
+    find_wanted(["suggestion"], structures=config.infer.structures)
     task = plan_scan(scan_file, output_dir, config, model, formats=["suggestion"], series=series)
+    absent = find_hints(config.infer, task.case, model.table, command="suggest")
     scan = read_planned(task)
+    check_straight(scan.affine, needed_by="suggest", source=str(scan_file))
     with locked(output_dir):
         check_outputs(output_dir, [task], overwrite=overwrite)
         segmenter = load_segmenter(model_file, config)

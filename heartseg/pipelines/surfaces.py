@@ -1,7 +1,7 @@
 """``heartseg surfaces``: label maps as closed surfaces, and as hollow models to print."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,19 @@ from heartseg.cohort.inputs import find_inputs
 from heartseg.cohort.pairing import ENDPOINTS, Suffixes, case_name
 from heartseg.errors import BatchError, DataError
 from heartseg.exchange.label_maps import may_be_cut, read_labels, read_labels_with_room
-from heartseg.exchange.structure_files import choose_structures
-from heartseg.files import image_stem, list_files, write_json
+from heartseg.exchange.structure_files import choose_structures, keep_structures
+from heartseg.files import check_distinct, image_stem, list_files, write_json
+from heartseg.label_tables import blood_structures
 from heartseg.labels import LabelTable, Structure
 from heartseg.measurements.structures import touches_border
 from heartseg.ownership import add_to_record, check_own
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
+from heartseg.scans.provenance import read_provenance
 from heartseg.scans.reading import LABEL_MAP_SUFFIXES
 from heartseg.scans.volume import Volume, check_same_grid
 from heartseg.surfaces.isosurface import Mesh
-from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces
+from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces, describe_scatter
 from heartseg.surfaces.mesh_files import BLOOD, heart_file, mesh_file, write_mesh, write_surfaces
 from heartseg.surfaces.wall import MAX_TRIANGLES, TOLERANCE_MM, Thickness, Wall, build_wall
 
@@ -201,18 +203,14 @@ def _plan(
     return _Task(file, name, endpoints, tuple(outputs))
 
 
-def _check(tasks: Iterable[_Task], *, overwrite: bool) -> None:
+def _check(tasks: Sequence[_Task], *, overwrite: bool) -> None:
     """Make sure that no file is written twice, and none that is there is lost."""
-    sources: dict[str, Path] = {}
+    check_distinct(
+        ((task.file, task.outputs) for task in tasks),
+        advice="pass them in two calls with different --output",
+    )
     for task in tasks:
         for output in task.outputs:
-            key = output.name.casefold()
-            if key in sources:
-                raise DataError(
-                    f"{task.file}: its result {output.name} would have the same name as a result "
-                    f"of {sources[key]}; pass them in two calls with different --output"
-                )
-            sources[key] = task.file
             if output.exists() and not overwrite:
                 raise DataError(
                     f"{output}: already exists; pass --overwrite to replace it, or choose another "
@@ -231,6 +229,9 @@ def _make(
     volume = read_labels_with_room(task.file, table)
     zones = None if task.endpoints is None else _read_zones(task, volume, table)
     keys = [structure.key for structure in structures]
+    scatter = describe_scatter(keep_structures(volume.voxels, structures))
+    if scatter is not None:
+        raise DataError(f"{task.file}: {scatter}; is it the right file?")
     surfaces = build_surfaces(
         volume.voxels,
         volume.affine,
@@ -244,16 +245,26 @@ def _make(
     absent = tuple(key for key in keys if key not in surfaces)
     if absent:
         logger.info("%s: no voxel and no surface of %s", task.name, ", ".join(absent))
+    if options.wall_mm is not None and BLOOD_POOL not in surfaces:
+        raise DataError(
+            f"{task.file}: expected blood to build a wall around, found {', '.join(surfaces)} "
+            "only; leave out --wall, or name structures with blood"
+        )
     wall = _build_wall(volume, zones, table, options, keys)
     if wall is None and options.wall_mm is not None:
         raise DataError(
             f"{task.file}: nothing is left of the wall, since all of the blood lies at the border "
             "of the label map or in end zones; leave out --wall, or check the end zones"
         )
-    files = write_surfaces(surfaces, table, output_dir, task.name, file_format=options.file_format)
+    maker = read_provenance(volume.header)
+    model = "" if maker is None else maker.model
+    files = write_surfaces(
+        surfaces, table, output_dir, task.name, file_format=options.file_format, model=model
+    )
     if wall is not None:
         file = mesh_file(output_dir, task.name, WALL, options.file_format)
-        write_mesh(file, wall.mesh, Structure(0, WALL, "wall of the blood pool", BLOOD.color))
+        part = Structure(0, WALL, "wall of the blood pool", BLOOD.color)
+        write_mesh(file, wall.mesh, part, model=model)
         files.append(file)
         if not wall.opened:
             logger.warning(
@@ -263,7 +274,8 @@ def _make(
                 "" if zones is not None else "; --endpoints FILE names where vessels end",
             )
     record = output_dir / f"{task.name}{RECORD_SUFFIX}"
-    write_json(record, _describe(volume, surfaces, structures, table, options, wall))
+    described = _describe(volume, surfaces, structures, table, options, wall)
+    write_json(record, {**described, "model": model or None})
     files.append(record)
     for stale in set(task.outputs) - set(files):
         stale.unlink(missing_ok=True)
@@ -313,7 +325,8 @@ def _describe(
     voxel_ml = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
     cut_off = touches_border(volume.voxels, table.num_classes)
     masks = {s.key: volume.voxels == s.value for s in structures}
-    masks[BLOOD_POOL] = np.isin(volume.voxels, [s.value for s in structures])
+    blood = [s.value for s in blood_structures(table) if s in structures]
+    masks[BLOOD_POOL] = np.isin(volume.voxels, blood)
     described: dict[str, Any] = {
         "coordinates": "millimetres; left, posterior, superior (LPS)",
         "smooth_mm": volume.spacing_mm.round(4).tolist()

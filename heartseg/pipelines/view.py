@@ -9,6 +9,7 @@ from heartseg.exchange.grids import place_labels
 from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.answer_page import build_scan_page, describe_grid
 from heartseg.inference.tasks import name_case
+from heartseg.inference.trimming import trim_margin
 from heartseg.inference.volumetry import build_rows
 from heartseg.labels import LabelTable
 from heartseg.measurements.shapes import measure_shapes
@@ -18,7 +19,7 @@ from heartseg.progress import Report, silent
 from heartseg.scans.fingerprint import fingerprint_labels, fingerprint_scan
 from heartseg.scans.provenance import read_provenance
 from heartseg.scans.reading import find_scan, name_file
-from heartseg.surfaces.label_surfaces import fit_heart
+from heartseg.surfaces.label_surfaces import describe_scatter, fit_heart
 
 PAGE_SUFFIX = "_report.html"
 
@@ -78,9 +79,15 @@ def run_view(
     maker = read_provenance(stored.header)
     report(1, 2, "drawing")
     measured = measure_structures(
-        labels, image.affine, table.foreground, image.voxels, body_m2=body_m2
+        labels,
+        image.affine,
+        table.foreground,
+        image.voxels,
+        body_m2=body_m2,
+        shown=trim_margin(image.voxels),
     )
-    shapes = measure_shapes(fit_heart(labels, image.affine, table))
+    scatter = describe_scatter(labels)
+    shapes = {} if scatter else measure_shapes(fit_heart(labels, image.affine, table))
     page = build_scan_page(
         image,
         labels,
@@ -90,6 +97,7 @@ def run_view(
         ratios=compute_ratios(measured),
         shapes=shapes,
         body_m2=body_m2,
+        notices=[f"no surface, area or diameter: {scatter}"] if scatter else [],
         provenance={
             "Label map": name_file(label_file),
             "Model": "not named in the label map" if maker is None else maker.model,

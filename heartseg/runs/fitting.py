@@ -77,6 +77,7 @@ def fit_run(
         if not config.second_stage.enabled or not isinstance(material, HeartMaterial):
             return result
         second = SecondStage(config, material)
+        second.check_first()
         trained = _train(second.config, second, second, placement, track)
         placement.in_first(second.join)
         return replace(result, second_stage=trained)

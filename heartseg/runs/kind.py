@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol
 
 from heartseg.cohort.cases import CaseFiles
 from heartseg.config.schema import Config
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
 
     from heartseg.inference.segmenter import Segmenter
     from heartseg.runs.material import Material
+    from heartseg.runs.rehearsal import Rehearsal
 
 
 class Kind(Protocol):
@@ -44,8 +43,8 @@ class Kind(Protocol):
     def compile_network(self, network: "keras.Model", config: Config) -> None:
         """Give a network optimizer, loss and metrics."""
 
-    def build_batch(self, config: Config) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return a batch of the right shape and no meaning, to time a step of training."""
+    def rehearse(self, config: Config) -> "Rehearsal":
+        """Return a batch like those of a training, without its data, to time a step."""
 
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
         """Write the summary of a network; return the file of its drawing, if there is one."""

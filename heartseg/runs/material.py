@@ -7,7 +7,9 @@ from typing import Any, Protocol, TypeAlias
 import keras
 import tensorflow as tf
 
-from heartseg.config.schema import Config, TrainConfig
+from heartseg.config.schema import Config
+from heartseg.config.training_sections import TrainConfig
+from heartseg.runs.rehearsal import Rehearsal
 from heartseg.training.loop import AfterEpoch, compile_model
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision
@@ -38,6 +40,9 @@ class NetworkBuilder(Protocol):
 
     def compile_network(self, network: keras.Model, config: Config) -> None:
         """Give a network optimizer, loss and metrics."""
+
+    def rehearse(self, config: Config) -> Rehearsal:
+        """Return a batch like those of a training, without its data, to time a step."""
 
 
 class Material(Protocol):

@@ -1,16 +1,22 @@
 """A command that works on one scan with a model of whole hearts: its scan, model and results."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from heartseg.config.schema import Config
+from heartseg.config.use_sections import InferConfig
 from heartseg.errors import DataError, ModelError
+from heartseg.inference.hints import find_absent, read_hints
 from heartseg.inference.tasks import Task, plan_tasks
+from heartseg.labels import LabelTable
 from heartseg.modelfile.description import WHOLE_HEART, ModelDescription
 from heartseg.runs.study_layout import locate_model
 from heartseg.runs.trained import describe_model
 from heartseg.scans.volume import Volume
+
+logger = logging.getLogger(__name__)
 
 
 def describe_whole_heart_model(init: str, *, command: str) -> tuple[Path | None, ModelDescription]:
@@ -74,6 +80,32 @@ def plan_scan(
         raise DataError(f"{scan_file}: is a picture; expected a scan")
     extra = tuple(output_dir / f"{task.case}{ending}" for ending in more)
     return replace(task, files={**task.files, "more": extra}) if extra else task
+
+
+def find_hints(
+    settings: InferConfig, case: str, table: LabelTable, *, command: str
+) -> tuple[str, ...]:
+    """Return the structures that are declared absent in a case, as ``infer`` takes them.
+
+    Args:
+        settings: Says what is absent, of any case or by a table.
+        case: Name of the case.
+        table: The structures of the model.
+        command: What is run, for an error.
+
+    Raises:
+        ConfigError: If a key or a diagnosis is not known.
+        DataError: If the table of hints cannot be used.
+    """
+    absent = find_absent(settings.absent, settings.diagnosis, table, source=command)
+    if settings.hints is None:
+        return absent
+    hints = read_hints(settings.hints, table)
+    if case not in hints:
+        logger.warning(
+            "%s: has no row of the case %s; its hints are not used", settings.hints, case
+        )
+    return hints.get(case, absent)
 
 
 def read_planned(task: Task) -> Volume:

@@ -15,6 +15,7 @@ import numpy as np
 
 from heartseg import __version__
 from heartseg.config.schema import PACKAGED, Config
+from heartseg.errors import DataError
 from heartseg.inference.engine import start_onnx
 from heartseg.modelfile.checkpoint import load_model, read_metadata, save_model
 from heartseg.modelfile.description import SECOND_STAGE
@@ -22,8 +23,10 @@ from heartseg.modelfile.initial import has_second_stage, load_initial_weights
 from heartseg.networks.correction_unet import build_correction_unet
 from heartseg.runs.engines import load_graph
 from heartseg.runs.folder import configure_second_stage
+from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.material import Fed, compile_with
+from heartseg.runs.rehearsal import Rehearsal, rehearse_patches
 from heartseg.runs.slice_training import fill_up
 from heartseg.runs.whole_heart_kind import whole_heart_model
 from heartseg.runs.whole_heart_training import HeartMaterial
@@ -31,56 +34,30 @@ from heartseg.slices.batches import Share
 from heartseg.synthesis.heart_dataset import HeartSources
 from heartseg.synthesis.patch_dataset import build_fixed_patches, build_patch_dataset
 from heartseg.synthesis.patches import Patches, PatchMaker
-from heartseg.training.loop import AfterEpoch
+from heartseg.training.loop import AfterEpoch, read_state
 from heartseg.training.partial_volume_loss import PatchDiceCrossentropy
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision, choose_precision, dtype_policy
 
 logger = logging.getLogger(__name__)
 
+FIRST_EPOCH = "epoch_of_first_stage"
+"""Which epoch of the first stage a second one learned from, as its file says."""
 SCENE_FRACTION = 0.9
 """Voxels of a scene per voxel of the grid along each axis: finer ones would show nothing more."""
 
 
-class SecondStage:
-    """Builds the network of a second stage and gives it what it learns from; see ``Material``.
+class SecondStageNetwork:
+    """Builds the network of a second stage; see ``NetworkBuilder``.
 
     Attributes:
         config: The configuration of the run within the run.
     """
 
-    def __init__(self, config: Config, hearts: HeartMaterial) -> None:
-        """Take the hearts that the first stage, which is finished, learned from.
-
-        Args:
-            config: The configuration of the whole run.
-            hearts: What the first stage learned from.
-        """
-        self._run, self._stage, self._hearts = config, config.second_stage, hearts
-        self._layout = RunLayout(config.run_dir)
+    def __init__(self, config: Config) -> None:
+        """Take the configuration of the whole run."""
+        self._run, self._stage = config, config.second_stage
         self.config = configure_second_stage(config)
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What the file of this network alone says; the joined file says what the first one did."""
-        learned, settings = self._hearts.metadata, self._stage.model_dump(exclude={"enabled"})
-        judged = read_metadata(self._layout.best)["training"]["epoch"]
-        described = {
-            "heartseg": __version__,
-            "kind": SECOND_STAGE,
-            "labels": learned["labels"],
-            "second_stage": settings,
-            "train": {**learned["train"], "epoch_of_first_stage": judged},
-            "learned_from": learned["learned_from"],
-        }
-        # As it reads back from a model file: lists, not tuples.
-        plain: dict[str, object] = json.loads(json.dumps(described))
-        return plain
-
-    @property
-    def names(self) -> list[list[str]]:
-        """What the processes of one training must agree on."""
-        return self._hearts.names
 
     def build_network(self, config: Config) -> keras.Model:
         """Build the network for patches of training, with the weights that it starts from."""
@@ -102,6 +79,66 @@ class SecondStage:
     def compile_network(self, network: keras.Model, config: Config) -> None:
         """Give the network the optimizer of the configuration and the loss of patches."""
         compile_with(network, config.train, PatchDiceCrossentropy(name="dice_crossentropy"), [])
+
+    def rehearse(self, config: Config) -> Rehearsal:
+        """Draw patches around a phantom, as a new network of the first stage finds it."""
+        first = find_kind(config.model.kind).build_network(config)
+        return rehearse_patches(config, first, whole_heart_model(config).grid)
+
+
+class SecondStage(SecondStageNetwork):
+    """A network of a second stage, and what it learns from; see ``Material``."""
+
+    def __init__(self, config: Config, hearts: HeartMaterial) -> None:
+        """Take the hearts that the first stage, which is finished, learned from.
+
+        Args:
+            config: The configuration of the whole run.
+            hearts: What the first stage learned from.
+        """
+        super().__init__(config)
+        self._hearts, self._layout = hearts, RunLayout(config.run_dir)
+
+    def check_first(self) -> None:
+        """Check that a second stage to go on with learned from the first stage as it is now.
+
+        Raises:
+            DataError: If the first stage has another best epoch since, so that its answers differ.
+            ModelError: If the state of the second stage is damaged.
+        """
+        layout = self._layout.second_stage
+        if not layout.state.is_file():
+            return
+        known = read_state(layout.state).metadata.get("train", {}).get(FIRST_EPOCH)
+        best = read_metadata(self._layout.best)["training"]["epoch"]
+        if known != best:
+            raise DataError(
+                f"{layout.run_dir}: this second stage learned from the first stage of epoch "
+                f"{known}, whose best epoch is {best} now. Remove this folder and run the same "
+                "command again, which trains the second stage anew"
+            )
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the file of this network alone says; the joined file says what the first one did."""
+        learned, settings = self._hearts.metadata, self._stage.model_dump(exclude={"enabled"})
+        judged = read_metadata(self._layout.best)["training"]["epoch"]
+        described = {
+            "heartseg": __version__,
+            "kind": SECOND_STAGE,
+            "labels": learned["labels"],
+            "second_stage": settings,
+            "train": {**learned["train"], FIRST_EPOCH: judged},
+            "learned_from": learned["learned_from"],
+        }
+        # As it reads back from a model file: lists, not tuples.
+        plain: dict[str, object] = json.loads(json.dumps(described))
+        return plain
+
+    @property
+    def names(self) -> list[list[str]]:
+        """What the processes of one training must agree on."""
+        return self._hearts.names
 
     def check_memory(self, precision: Precision) -> None:
         """Nothing is refused ahead: a patch of the usual size takes less than a whole heart."""

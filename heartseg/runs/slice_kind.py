@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heartseg.cohort.cases import CaseFiles
 from heartseg.cohort.split_record import SPLIT, read_split_record
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import keras
 
     from heartseg.inference.segmenter import SliceSegmenter
+    from heartseg.runs.rehearsal import Rehearsal
     from heartseg.runs.slice_training import SliceMaterial
 
 
@@ -75,11 +75,13 @@ class SliceKind:
         loss = build_loss(train.loss, table.num_classes)
         compile_with(network, train, loss, build_metrics(train.metrics, table))
 
-    def build_batch(self, config: Config) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def rehearse(self, config: Config) -> "Rehearsal":
         """Return images of noise and empty masks."""
+        from heartseg.runs.rehearsal import Rehearsal
+
         shape = (config.train.batch_size, config.prepare.image_height, config.prepare.image_width)
         images = np.random.default_rng(0).random((*shape, slice_model(config).channels))
-        return images.astype(np.float32), np.zeros(shape, np.uint8)
+        return Rehearsal(images.astype(np.float32), np.zeros(shape, np.uint8))
 
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
         """Write the summary and the drawing of the network."""
@@ -177,11 +179,18 @@ def find_part(
         may_be_empty: As in ``find_pairs``.
 
     Raises:
-        DataError: As in ``find_pairs``.
+        DataError: As in ``find_pairs``; or if the network sees neighbours and the record of the
+            split does not say in which direction slices are numbered.
     """
     file = folder / SPLIT
     # Slices that were laid out by hand have no record.
     descending = read_split_record(file).descending if context and file.is_file() else ()
+    if descending is None:
+        raise DataError(
+            f"{file}: expected the cases whose slices are numbered toward left, posterior or "
+            "inferior, since the network sees neighbours (model.context), found none: it is the "
+            "split of an earlier version. Run `heartseg prepare` and `heartseg split` again"
+        )
     return find_pairs(
         folder / part, may_be_empty=may_be_empty, context=context, descending=descending
     )

@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heartseg.config.schema import Config
+from heartseg.config.schema import APPLIED, Config, find_foreign_keys
+from heartseg.errors import ConfigError
 from heartseg.inference.ensemble import combine, describe_ensemble
 from heartseg.modelfile.checkpoint import read_metadata
 from heartseg.modelfile.description import ModelDescription
@@ -66,15 +67,27 @@ def describe_applied(model_file: Path | None, config: Config) -> ModelDescriptio
         config: Uses the section ``infer``.
 
     Raises:
+        ConfigError: If the model would ignore a setting of the section ``infer``.
         DataError: If a fold of the study is not trained.
         ModelError: If the model is missing or damaged, or its second stage is.
     """
     described = describe_model(model_file)
+    _refuse_foreign(config, described.kind, model_file)
     if not config.infer.second_stage:
         return described.without_second_stage()
     if model_file is not None and model_file.suffix == ONNX_SUFFIX and described.second_stage:
         check_second_file(model_file)
     return described
+
+
+def _refuse_foreign(config: Config, kind: str, model_file: Path | None) -> None:
+    foreign = [key for key in find_foreign_keys(config, kind) if key.startswith(APPLIED)]
+    if foreign:
+        name = "the packaged model" if model_file is None else str(model_file)
+        raise ConfigError(
+            f"{', '.join(foreign)}: {name} is of model.kind: {kind}, which does not use this; "
+            "leave it out"
+        )
 
 
 def _identify(model_file: Path) -> str:

@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from heartseg.cohort.cases import CaseFiles
 from heartseg.config.model_sections import WholeHeartModelConfig
 from heartseg.config.schema import Config
@@ -22,6 +19,7 @@ if TYPE_CHECKING:
     import keras
 
     from heartseg.inference.whole_heart import WholeHeartSegmenter
+    from heartseg.runs.rehearsal import Rehearsal
     from heartseg.runs.whole_heart_training import HeartMaterial
 
 
@@ -55,13 +53,11 @@ class WholeHeartKind:
         loss = PartialVolumeDiceCrossentropy(name="dice_crossentropy")
         compile_with(network, config.train, loss, [])
 
-    def build_batch(self, config: Config) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return images of noise, and voxels that are all background."""
-        shape = (config.train.batch_size, *whole_heart_model(config).grid)
-        images = np.random.default_rng(0).random((*shape, 1)).astype(np.float32)
-        fractions = np.zeros((*shape, config.label_table.num_classes), np.float32)
-        fractions[..., 0] = 1
-        return images, fractions
+    def rehearse(self, config: Config) -> "Rehearsal":
+        """Draw whole hearts around a phantom."""
+        from heartseg.runs.rehearsal import rehearse_hearts
+
+        return rehearse_hearts(config, whole_heart_model(config).grid)
 
     def write_description(self, network: "keras.Model", layout: RunLayout) -> Path | None:
         """Write the summary of the network; there is no drawing."""

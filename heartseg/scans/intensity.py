@@ -97,7 +97,9 @@ def normalize(image: NDArray[np.float32], level: float) -> NDArray[np.float32]:
     Returns:
         Scaled intensities of the same shape; zeros if the image is all 0.
     """
-    return np.asarray(np.clip(image / max(level, 1e-6), 0, 2), np.float32)
+    # The smallest number in place of 0: in the units of a scan, blood may be 1e-9.
+    least = float(np.finfo(np.float32).tiny)
+    return np.asarray(np.clip(image / max(level, least), 0, 2), np.float32)
 
 
 def blood_level(image: NDArray[np.floating], heart: NDArray[np.bool_]) -> float:

@@ -5,7 +5,11 @@ from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from heartseg.errors import DataError
 from heartseg.scans.volume import Volume, spacing_of
+
+MOST_OBLIQUE_DEG = 20.0
+"""Training turned hearts by less; a scan that is turned further is resampled straight first."""
 
 
 def obliqueness_deg(affine: NDArray[np.float64]) -> float:
@@ -18,6 +22,26 @@ def obliqueness_deg(affine: NDArray[np.float64]) -> float:
     axes = io_orientation(affine)[:, 0].astype(int)
     cosines = [abs(directions[axis, column]) for column, axis in enumerate(axes)]
     return float(np.rad2deg(np.arccos(min(1.0, min(cosines)))))
+
+
+def check_straight(affine: NDArray[np.float64], *, needed_by: str, source: str) -> None:
+    """Check that a scan lies along the patient's axes, or nearly so.
+
+    Args:
+        affine: ``(4, 4)`` from voxel indices to millimetres, not singular.
+        needed_by: What cannot use another scan, for the error.
+        source: What to call the scan in the error, usually its file.
+
+    Raises:
+        DataError: If the scan is turned by more than ``MOST_OBLIQUE_DEG``.
+    """
+    degrees = obliqueness_deg(affine)
+    if degrees > MOST_OBLIQUE_DEG:
+        raise DataError(
+            f"{source}: is turned by {degrees:.0f} degrees against the patient's axes; {needed_by} "
+            f"needs a scan that is turned by {MOST_OBLIQUE_DEG:.0f} degrees or less. Resample the "
+            "scan and its labels along the axes first"
+        )
 
 
 def straighten(image: Volume, longest_side: int) -> Volume:

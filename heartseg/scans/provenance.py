@@ -1,4 +1,4 @@
-"""Which model made a label map: noted in the file, so that scores of it can be audited anywhere."""
+"""Which model made a label map: noted in its file, so that scores of it can be audited anywhere."""
 
 import json
 from collections.abc import Iterable
@@ -24,6 +24,20 @@ class Provenance:
     model: str
     learned: frozenset[str] = frozenset()
 
+    @property
+    def text(self) -> str:
+        """What files say of it, as JSON in one line."""
+        return json.dumps({"model": self.model, "learned": sorted(self.learned)})
+
+    @classmethod
+    def from_text(cls, text: str) -> "Provenance | None":
+        """Return what a file says; None if it is nonsense."""
+        try:
+            content = json.loads(text)
+            return cls(str(content["model"]), frozenset(map(str, content["learned"])))
+        except (KeyError, RecursionError, TypeError, ValueError):
+            return None
+
     def has_learned(self, fingerprint: str) -> bool:
         """Whether the model learned from the label map with this fingerprint."""
         return abbreviate(fingerprint) in self.learned
@@ -36,21 +50,15 @@ def abbreviate(fingerprint: str) -> str:
 
 def note_provenance(header: nibabel.Nifti1Header, provenance: Provenance) -> None:
     """Note in the header of a label map which model made it."""
-    content = json.dumps({"model": provenance.model, "learned": sorted(provenance.learned)})
-    header.extensions.append(
-        nibabel.nifti1.Nifti1Extension(_COMMENT_EXTENSION, f"{_TITLE}{content}".encode())
-    )
+    content = f"{_TITLE}{provenance.text}".encode()
+    header.extensions.append(nibabel.nifti1.Nifti1Extension(_COMMENT_EXTENSION, content))
 
 
 def read_provenance(header: nibabel.Nifti1Header) -> Provenance | None:
     """Return which model made a label map; None if its header does not say, or says nonsense."""
     for text in _comments(header):
         if text.startswith(_TITLE):
-            try:
-                content = json.loads(text.removeprefix(_TITLE))
-                return Provenance(str(content["model"]), frozenset(map(str, content["learned"])))
-            except (KeyError, RecursionError, TypeError, ValueError):
-                return None
+            return Provenance.from_text(text.removeprefix(_TITLE))
     return None
 
 

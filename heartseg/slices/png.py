@@ -25,7 +25,9 @@ _UP = 2
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Encode a picture; equal pictures give equal bytes.
+    """Encode a picture.
+
+    Equal pictures give equal bytes, except that ISA-L does not promise it.
 
     Args:
         image: ``(H, W)`` grey levels or ``(H, W, 3)`` RGB, not empty.

@@ -9,17 +9,21 @@ from heartseg.config.loading import load_config
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError
 from heartseg.files import read_json
+from heartseg.modelfile.description import WHOLE_HEART
 from heartseg.ownership import Outputs, read_made
 from heartseg.pipelines import score_model, split
 from heartseg.runs.folder import list_changes
 from heartseg.runs.layout import RunLayout
 from heartseg.runs.study_layout import StudyLayout
+from heartseg.slices.prepared import read_prepared_state
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_FOLDS = 5
 """Folds of a study whose configuration names none."""
-SECTIONS = frozenset({"data", "prepare", "split", "model", "synthesis", "train", "evaluate"})
+SECTIONS = frozenset(
+    {"data", "prepare", "split", "model", "synthesis", "train", "second_stage", "evaluate"}
+)
 """The sections that make a study what it is."""
 MAY_CHANGE = frozenset(
     {
@@ -56,6 +60,12 @@ class Study:
     def folds(self) -> range:
         """The numbers of the folds."""
         return range(self.config.split.folds)
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs of a fold, at most: those of the network, and of a second stage if any."""
+        second = self.config.second_stage
+        return (self.config.train.epochs, *([second.epochs] if second.enabled else []))
 
     def fold_config(self, number: int) -> Config:
         """Return the configuration of the run of a fold."""
@@ -127,6 +137,15 @@ def check_same_study(study: Study) -> None:
             f"{study.layout.study_dir}: the study was begun with other settings; put them back, "
             "choose another run_dir, or replace it with --overwrite:\n  - " + "\n  - ".join(changes)
         )
+
+
+def has_slices_only(study: Study) -> bool:
+    """Return whether a study needs no scans: all slices are prepared, and the scans are gone."""
+    data = study.config.data
+    if study.config.model.kind == WHOLE_HEART or data.source_dir.is_dir():
+        return False
+    state = read_prepared_state(data.master_dir)
+    return state is not None and state.complete
 
 
 def is_split(study: Study) -> bool:

@@ -15,10 +15,10 @@ from heartseg.pipelines.prepare import is_prepared, run_prepare
 from heartseg.pipelines.split import run_split
 from heartseg.plurals import counted
 from heartseg.progress import Report, silent
-from heartseg.slices.prepared import read_prepared_state
 from heartseg.study.plan import (
     Study,
     check_same_study,
+    has_slices_only,
     is_evaluated,
     is_split,
     is_trained,
@@ -102,10 +102,7 @@ def _prepare(study: Study, report: Report) -> None:
     """Prepare the slices that the folds are drawn from, unless they are there."""
     if is_split(study):
         return
-    data = study.config.data
-    state = read_prepared_state(data.master_dir)
-    has_slices_only = state is not None and state.complete and not data.source_dir.is_dir()
-    if not has_slices_only and not is_prepared(study.config):
+    if not has_slices_only(study) and not is_prepared(study.config):
         # Does only what is missing, and refuses slices that were made in another way.
         run_prepare(study.config, report=report)
 

@@ -26,6 +26,8 @@ HEART = "heart"
 """What the name of the file that holds all structures ends in."""
 SPACE = "SPACE=LPS"
 """By this note 3D Slicer knows the axes of a file."""
+MODEL = "model"
+"""What comes before the identity of the model in a comment, and its key in glTF."""
 BLOOD = Structure(0, BLOOD_POOL, "blood pool", (190, 60, 60))
 _TO_LPS = np.array([-1.0, -1.0, 1.0])
 _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
@@ -51,6 +53,7 @@ def write_surfaces(
     name: str,
     *,
     file_format: str = "stl",
+    model: str = "",
 ) -> list[Path]:
     """Write one file per surface, and all structures, named and coloured, as ``NAME_heart.glb``.
 
@@ -61,6 +64,7 @@ def write_surfaces(
         folder: The folder of the files.
         name: What the names of the files begin with.
         file_format: ``stl``, ``ply``, ``obj`` or ``glb``.
+        model: What made the label map, which all but STL files name; empty: unknown.
 
     Returns:
         The files.
@@ -74,28 +78,30 @@ def write_surfaces(
     files = []
     for key, mesh in surfaces.items():
         file = mesh_file(folder, name, key, file_format)
-        write_mesh(file, mesh, parts[key])
+        write_mesh(file, mesh, parts[key], model=model)
         files.append(file)
     structures = [(parts[key], mesh) for key, mesh in surfaces.items() if key != BLOOD_POOL]
     if structures:
-        _write_bytes(heart_file(folder, name), _to_glb(structures))
+        _write_bytes(heart_file(folder, name), _to_glb(structures, model))
         files.append(heart_file(folder, name))
     return files
 
 
-def write_mesh(file: Path, mesh: Mesh, structure: Structure) -> None:
+def write_mesh(file: Path, mesh: Mesh, structure: Structure, *, model: str = "") -> None:
     """Write a surface in the format that the name of the file ends in.
 
     Args:
         file: The new file.
         mesh: The surface; axes right, anterior, superior.
         structure: Its name and colour.
+        model: As for ``write_surfaces``.
 
     Raises:
         DataError: If the file cannot be written.
     """
     encode = {".stl": _to_stl, ".ply": _to_ply, ".obj": _to_obj, ".glb": _to_single_glb}
-    _write_bytes(file, encode[file.suffix](mesh, structure))
+    # In comments of one line.
+    _write_bytes(file, encode[file.suffix](mesh, structure, " ".join(model.split())))
 
 
 def _write_bytes(file: Path, content: bytes) -> None:
@@ -103,8 +109,9 @@ def _write_bytes(file: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def _note(structure: Structure) -> str:
-    return f"heartseg {structure.name}; millimetres; {SPACE}"
+def _note(structure: Structure, model: str = "") -> str:
+    made = f"; {MODEL} {model}" if model else ""
+    return f"heartseg {structure.name}; millimetres; {SPACE}{made}"
 
 
 def _in_lps(mesh: Mesh) -> trimesh.Trimesh:
@@ -112,31 +119,38 @@ def _in_lps(mesh: Mesh) -> trimesh.Trimesh:
     return trimesh.Trimesh(mesh.vertices_mm * _TO_LPS, mesh.triangles, process=False)
 
 
-def _to_stl(mesh: Mesh, structure: Structure) -> bytes:
+def _to_stl(mesh: Mesh, structure: Structure, _model: str) -> bytes:
+    # The header has no room for the model.
     header = _note(structure).encode("ascii", "replace")[:_STL_HEADER_BYTES]
     content: bytes = export_stl(_in_lps(mesh))
     return header.ljust(_STL_HEADER_BYTES) + content[_STL_HEADER_BYTES:]
 
 
-def _to_ply(mesh: Mesh, structure: Structure) -> bytes:
+def _to_ply(mesh: Mesh, structure: Structure, model: str) -> bytes:
     colored = _in_lps(mesh)
     colored.visual.vertex_colors = (*structure.color, 255)
     content: bytes = export_ply(colored)
-    return content.replace(_TRIMESH, f"comment {_note(structure)}\n".encode("ascii", "replace"), 1)
+    return content.replace(
+        _TRIMESH, f"comment {_note(structure, model)}\n".encode("ascii", "replace"), 1
+    )
 
 
-def _to_obj(mesh: Mesh, structure: Structure) -> bytes:
+def _to_obj(mesh: Mesh, structure: Structure, model: str) -> bytes:
     text: str = export_obj(
-        _in_lps(mesh), header=_note(structure), include_normals=False, include_color=False, digits=5
+        _in_lps(mesh),
+        header=_note(structure, model),
+        include_normals=False,
+        include_color=False,
+        digits=5,
     )
     return text.encode("utf-8")
 
 
-def _to_single_glb(mesh: Mesh, structure: Structure) -> bytes:
-    return _to_glb([(structure, mesh)])
+def _to_single_glb(mesh: Mesh, structure: Structure, model: str) -> bytes:
+    return _to_glb([(structure, mesh)], model)
 
 
-def _to_glb(parts: Sequence[tuple[Structure, Mesh]]) -> bytes:
+def _to_glb(parts: Sequence[tuple[Structure, Mesh]], model: str) -> bytes:
     scene = trimesh.Scene(base_frame="world")
     for structure, mesh in parts:
         part = _in_lps(mesh)
@@ -150,7 +164,8 @@ def _to_glb(parts: Sequence[tuple[Structure, Mesh]]) -> bytes:
         scene.add_geometry(part, structure.key, structure.key, transform=_UPRIGHT)
 
     def note(tree: dict[str, Any]) -> None:
-        tree["asset"]["extras"] = {"meshes": f"millimetres; {SPACE}"}
+        made = {MODEL: model} if model else {}
+        tree["asset"]["extras"] = {"meshes": f"millimetres; {SPACE}", **made}
 
     content: bytes = export_glb(scene, include_normals=True, tree_postprocessor=note)
     return content

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
+from heartseg.label_tables import blood_structures
 from heartseg.labels import LabelTable
 from heartseg.surfaces.isosurface import Mesh, extract_mesh
 from heartseg.surfaces.label_surfaces import COARSER, estimate_area_mm2, fit_labels
@@ -91,7 +92,7 @@ def build_wall(
         table: The structures.
         wall_mm: Thickness of the wall.
         smooth_mm: Standard deviation of the smoothing; None: one voxel along each axis.
-        keys: Structures that make up the blood pool; None: all.
+        keys: Structures that make up the blood pool, muscle left out; None: all.
         zones: ``(X, Y, Z)`` end zones: a voxel has the label of the structure that may end there.
         triangles: Most triangles of the model.
 
@@ -100,7 +101,7 @@ def build_wall(
     """
     values = [
         structure.value
-        for structure in table.foreground
+        for structure in blood_structures(table)
         if (keys is None or structure.key in keys) and (labels == structure.value).any()
     ]
     if not values:

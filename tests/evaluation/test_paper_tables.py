@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from heartseg.config.schema import EvaluateConfig, MeasureName
+from heartseg.config.use_sections import EvaluateConfig, MeasureName
 from heartseg.errors import DataError
 from heartseg.evaluation.label_pair import LabelPair
 from heartseg.evaluation.paper_tables import render_latex, render_markdown, write_tables

@@ -7,9 +7,11 @@ import SimpleITK
 from builders import make_scan, rotate
 
 from heartseg.errors import DataError
+from heartseg.exchange.label_maps import read_labels
 from heartseg.exchange.slicer import write_seg_nrrd, write_slicer_colors
 from heartseg.labels import HVSMR
 from heartseg.scans.nrrd import read_nrrd
+from heartseg.scans.provenance import Provenance, read_provenance
 
 SCAN = make_scan()
 LABELS = np.where(SCAN.labels == 2, 0, SCAN.labels).astype(np.uint8)  # no right ventricle
@@ -102,3 +104,16 @@ def test_the_colour_table_lists_every_label_and_hides_the_background(tmp_path):
         "7 superior_vena_cava 165 60 135 255",
         "8 inferior_vena_cava 150 225 150 255",
     ]
+
+
+@pytest.mark.parametrize("model", ["best.keras, sha256 0123", 'h\u00e9 "a\\\\b"\n.keras'])
+def test_the_model_that_made_a_segmentation_comes_back(tmp_path, model):
+    made = Provenance(model, frozenset({"12ab"}))
+    noted = tmp_path / "a.seg.nrrd"
+    write_seg_nrrd(noted, LABELS, affine=AFFINE, table=HVSMR, provenance=made)
+
+    assert read_provenance(read_labels(noted, HVSMR).header) == made
+    # Another program reads the field, and the voxels behind it.
+    voxels, header = nrrd.read(str(noted))
+    assert header["heartseg_model"].startswith('{"model": "')
+    np.testing.assert_array_equal(voxels, LABELS)

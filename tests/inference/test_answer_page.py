@@ -4,6 +4,7 @@ import pytest
 
 from heartseg.inference.answer_page import build_scan_page
 from heartseg.inference.volumetry import Doubt, VolumeRow, build_rows, measure_volumes
+from heartseg.label_tables import ACDC
 from heartseg.labels import HVSMR
 from heartseg.measurements.diameters import Diameter, VesselDiameters
 from heartseg.measurements.shapes import StructureShape
@@ -40,6 +41,16 @@ def test_volumes_parts_and_flags_become_rows():
     assert page.facts == {"All structures": "8.0 mL"}
     # All but half a percent at each end.
     assert page.window == pytest.approx((0.005, 0.995), abs=1e-6)
+
+
+def test_the_volume_of_blood_leaves_muscle_out():
+    image, labels = make_scan()
+    labels[labels == 5] = 2
+    rows = measure_volumes("pat0", labels, AFFINE, ACDC)
+
+    page = build_scan_page(image, labels, ACDC, title="pat0.nii", rows=rows)
+
+    assert page.facts == {"All structures": "8.0 mL", "Blood, without muscle": "6.0 mL"}
 
 
 def test_the_stability_between_views_is_a_column_where_there_is_one():

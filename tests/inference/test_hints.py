@@ -115,7 +115,7 @@ def test_a_heart_without_any_structure_is_an_error():
 
 def test_a_table_gives_hints_per_case(tmp_path):
     file = tmp_path / "hints.csv"
-    file.write_text('case,absent,diagnosis\npat1,"RV,RA",\npat2,,common atrium\npat3,,\n')
+    file.write_text('case,absent,diagnosis\npat1,"RV,RA",\n\npat2,,common atrium\npat3,,\n,,\n,,\n')
 
     assert read_hints(file, HVSMR) == {"pat1": ("RV", "RA"), "pat2": ("RA",), "pat3": ()}
 
@@ -125,11 +125,13 @@ def test_a_table_gives_hints_per_case(tmp_path):
     [
         ("name,absent\npat1,RV\n", "expected a table with the columns case"),
         ("case,absent\npat1,RV\npat1,RA\n", "several rows"),
+        ("case,absent\n\n\n,RV\n", "hints.csv, line 4: expected the name of a case"),
+        ("case,absent\n\n\npat1,RVV\n", "hints.csv, line 4: expected structures of the model"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_an_error(tmp_path, text, message):
     file = tmp_path / "hints.csv"
     file.write_text(text)
 
-    with pytest.raises(DataError, match=message):
+    with pytest.raises((ConfigError, DataError), match=message):
         read_hints(file, HVSMR)

@@ -47,6 +47,18 @@ def test_a_chamber_too_small_to_be_one_is_part_of_its_neighbour():
     np.testing.assert_array_equal(clean_up(labels, HVSMR), labels)
 
 
+def test_whether_a_chamber_is_too_small_does_not_depend_on_the_muscle():
+    muscle = Structure(9, "MYO", "myocardium", (255, 128, 0))
+    table = LabelTable((*HVSMR.structures, muscle))
+    labels = np.zeros((20, 10, 10), np.uint8)
+    labels[2:18, 1:9, 1:8] = 1  # a left ventricle of 896 voxels
+    labels[2:5, 1:9, 1] = 2  # a right ventricle of 24: 2.7 % of both
+    labels[2:18, 1:9, 8] = 9
+    labels[2:18, 0] = labels[2:18, 9] = 9  # muscle of 448: of all together it would be 1.8 %
+
+    np.testing.assert_array_equal(clean_up(labels, table), labels)
+
+
 def test_voxels_that_share_only_a_corner_are_one_component():
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[0, 0, 0] = labels[1, 1, 1] = labels[2, 2, 2] = 5

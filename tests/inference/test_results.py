@@ -79,6 +79,20 @@ def test_a_scan_that_the_model_has_seen_is_flagged_and_noticed():
     assert by_label.learned is not None
 
 
+def test_what_reaches_the_border_within_a_margin_is_truncated():
+    around = [(4, 0), (2, 3), (0, 5)]
+    labels = np.zeros(SCAN.labels.shape, np.uint8)
+    labels[:3, 4:6, 2:4] = 1  # as far as the scan shows anything
+    labels[5:7, 4:6, 2:4] = 2
+    image = np.random.default_rng(0).uniform(1, 2, labels.shape).astype(np.float32)
+    scan = build_volume(np.pad(image, around), SCAN.affine)
+    found = segment_scan("mine", scan, FixedSegmenter(None))
+
+    rows = replace(found, labels=np.pad(labels, around)).rows
+
+    assert [row.flags for row in rows] == ["truncated", "", "absent"]
+
+
 def test_a_label_map_in_place_of_a_scan_is_noticed():
     labels = replace(VOLUME, voxels=SCAN.labels.astype(np.float32))
 

@@ -18,7 +18,7 @@ from heartseg.inference.plausibility import find_notices, is_doubtful
 from heartseg.inference.views import View, measure_stability, softmax
 from heartseg.inference.whole_heart import WholeHeartSegmenter
 from heartseg.label_tables import ACDC
-from heartseg.labels import HVSMR, LabelTable
+from heartseg.labels import HVSMR, LabelTable, Structure
 from heartseg.modelfile.description import ModelDescription
 from heartseg.modelfile.packaged import CALIBRATION, describe_packaged, is_installed, load_packaged
 from heartseg.scans.oblique import obliqueness_deg
@@ -306,5 +306,12 @@ def test_how_large_a_heart_is_is_known_of_the_structures_of_hvsmr_only():
     labels, stability = np.ones((10, 10, 10), np.uint8), np.array([0.9])
     tiny = np.diag([0.5, 0.5, 0.5, 1.0])  # 0.125 mL
     (notice,) = find_notices(labels, stability, tiny, None, HVSMR)
-    assert notice.startswith("all structures together have 0.125 mL")
+    assert notice.startswith("the blood of all structures has 0.125 mL")
     assert list(find_notices(labels, stability, tiny, None, ACDC)) == []
+    with_muscle = LabelTable((*HVSMR.structures, Structure(9, "MYO", "myocardium", (1, 2, 3))))
+    labels[:, :, 2:] = 9
+    coarse = np.diag([5.0, 5.0, 5.0, 1.0])  # 125 mL, of which 25 mL blood
+    assert list(find_notices(labels, stability, coarse, None, with_muscle)) == []
+    labels[:, :, 1:] = 9
+    (notice,) = find_notices(labels, stability, coarse, None, with_muscle)
+    assert "12.5 mL" in notice

@@ -126,7 +126,20 @@ def test_slices_that_lack_neighbours_are_refused_before_training(config, tmp_pat
         for name in ("pat0_000.png", "pat0_002.png"):
             (part / kind / name).touch()
     (tmp_path / "dataset" / "valid").mkdir()
-    (tmp_path / "dataset" / "split.json").write_text(json.dumps({"cases": {"train": ["pat0"]}}))
+    record = {"cases": {"train": ["pat0"]}, "descending": []}
+    (tmp_path / "dataset" / "split.json").write_text(json.dumps(record))
     data = config.data.model_copy(update={"dataset_dir": tmp_path / "dataset"})
     with pytest.raises(DataError, match="expected all slices of a case from number 0 on"):
+        run_training(config.model_copy(update={"data": data, "run_dir": tmp_path / "run"}))
+
+
+def test_a_split_that_does_not_say_how_slices_are_numbered_is_refused_before_training(
+    config, tmp_path
+):
+    for part in ("train", "valid"):
+        (tmp_path / "dataset" / part).mkdir(parents=True)
+    record = {"cases": {"train": ["pat0"]}}
+    (tmp_path / "dataset" / "split.json").write_text(json.dumps(record))
+    data = config.data.model_copy(update={"dataset_dir": tmp_path / "dataset"})
+    with pytest.raises(DataError, match=r"split\.json: expected the cases whose .*model\.context"):
         run_training(config.model_copy(update={"data": data, "run_dir": tmp_path / "run"}))

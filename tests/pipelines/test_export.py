@@ -59,6 +59,19 @@ def test_a_second_stage_is_exported_beside_the_first(tmp_path, name):
     assert result.different <= result.voxels * 1e-4
 
 
+def test_a_second_stage_that_is_left_out_is_not_exported(tmp_path):
+    config = make_run(tmp_path, "whole_heart", second_stage=True)
+    off = Config.model_validate({"run_dir": config.run_dir, "infer": {"second_stage": False}})
+
+    result = run_export(off, format_name="onnx", output=tmp_path / "out/heart.onnx")
+
+    assert result.second_file is None
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["heart.onnx"]
+    metadata = read_onnx_metadata(read_onnx(result.file), source="heart.onnx")
+    assert "second_stage" not in metadata
+    assert metadata["identity"].endswith(", first stage only")
+
+
 def test_infer_with_an_exported_file_uses_the_second_stage_beside_it(tmp_path):
     config = make_run(tmp_path, "whole_heart", second_stage=True)
     run_synth(tmp_path / "scans", patients=1, size=48, seed=11, overwrite=False, jobs=1)

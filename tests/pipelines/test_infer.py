@@ -347,6 +347,13 @@ def test_bad_files_are_reported_at_the_end_and_the_others_are_done(config, tmp_p
     assert names == expected | {"volumes.csv"}
 
 
+def test_a_batch_of_which_nothing_was_done_names_no_results(config, tmp_path):
+    (tmp_path / "1.png").write_bytes(b"no picture")
+
+    with pytest.raises(BatchError, match=r"^1 of 1 input could not be segmented\n"):
+        run_infer(config, [tmp_path / "1.png"], output_dir=tmp_path / "out")
+
+
 def test_an_input_that_is_too_large_for_the_recipe_is_named_and_the_others_are_done(
     tmp_path,
 ):
@@ -435,6 +442,17 @@ def test_the_checkpoint_wins_over_the_configuration_and_says_so(run_dir, tmp_pat
     assert "prepare.plane, prepare.window_range" in caplog.text
     one, two = (tmp_path / name / "x_seg.nii.gz" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_setting_that_the_model_would_ignore_is_refused(run_dir, tmp_path):
+    scan = write_scan(tmp_path / "x.nii.gz")
+    # No network is described, so which kind the run has is known from its file only.
+    config = Config.model_validate({"run_dir": run_dir, "infer": {"second_stage": False}})
+
+    with pytest.raises(ConfigError, match=r"infer\.second_stage: .*is of model\.kind: slices"):
+        run_infer(config, [scan], output_dir=tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_missing_is_named_before_the_model_is_loaded(run_dir, tmp_path):

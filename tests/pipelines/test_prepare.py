@@ -339,6 +339,11 @@ def test_a_window_of_other_units_is_an_error_that_says_what_to_set(tmp_path):
         run_prepare(make_config(tmp_path, {"prepare": {"window_range": [0, 1]}}))
     assert "pat1_cropped_norm.nii.gz: the window from 0 to 1 makes" in error.value.problems[0]
     assert "--set prepare.window=percentile" in error.value.problems[0]
+    percentiles = {"window": "percentile", "window_range": [0, 1]}
+    with pytest.raises(BatchError) as error:
+        run_prepare(make_config(tmp_path, {"prepare": percentiles}))
+    assert "to percentiles further apart, such as [0.5,99.5]" in error.value.problems[0]
+    assert "intensities of the scan" not in error.value.problems[0]
 
 
 def test_percentiles_have_a_default_of_their_own():

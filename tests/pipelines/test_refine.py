@@ -1,10 +1,12 @@
 """``refine`` and ``suggest`` from files to files, with a tiny network that knows nothing."""
 
 import csv
+import json
 import logging
 import shutil
 from dataclasses import dataclass
 
+import nibabel
 import numpy as np
 import pytest
 from builders import make_scan, read_tree, write_nifti
@@ -21,6 +23,7 @@ from heartseg.pipelines.suggest import run_suggest
 from heartseg.runs.engines import load_network
 from heartseg.runs.study_layout import StudyLayout
 from heartseg.runs.trained import describe_model, load_segmenter
+from heartseg.scans.provenance import read_provenance
 from heartseg.scans.volume import UNLABELLED, read_label_map
 
 SHAPE = (36, 42, 30)
@@ -169,6 +172,18 @@ def test_results_are_those_of_infer_with_the_adapted_model_and_a_suggestion(refi
     record = describe_model(result.model_file).record
     assert list(record.train.cases) == ["pat1"]
     assert record.origin == "model.keras"
+
+
+def test_results_say_that_the_model_was_refined_by_a_drawing_of_the_case(refined):
+    result, _ = refined
+
+    numbers = json.loads((result.output_dir / "pat1.json").read_text())
+    made_by = read_provenance(nibabel.load(result.output_dir / "pat1_seg.nii.gz").header)
+
+    assert numbers["model"].startswith("model.keras, sha256 ")
+    assert numbers["model"].endswith(", refined by a drawing")
+    assert made_by.model == numbers["model"]
+    assert all("learned" in row.flags.split(";") for row in result.rows)
 
 
 def test_a_second_stage_takes_part_and_stays_in_the_adapted_model(case, tmp_path):
@@ -339,3 +354,12 @@ def test_suggest_asks_for_a_model_of_whole_hearts_and_writes_the_wanted_number(
         "pat1_suggested.csv",
         "pat1_suggested.nii.gz",
     ]
+
+
+def test_suggest_refuses_to_leave_structures_out_of_the_label_map_to_correct(tmp_path):
+    config = Config.model_validate({"infer": {"structures": ["LV"]}})
+
+    with pytest.raises(ConfigError, match=r"holds all structures; leave out infer\.structures"):
+        run_suggest(tmp_path / "scan.nii.gz", config=config, output_dir=tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()

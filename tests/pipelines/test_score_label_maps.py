@@ -12,7 +12,9 @@ from dicom_builders import write_classic
 from itk_images import write_itk
 
 import heartseg
-from heartseg.config.schema import Config, DataConfig, EvaluateConfig, ParallelConfig
+from heartseg.config.data_sections import DataConfig
+from heartseg.config.schema import Config
+from heartseg.config.use_sections import EvaluateConfig, ParallelConfig
 from heartseg.errors import BatchError, DataError
 from heartseg.exchange.dicom_seg import write_dicom_seg
 from heartseg.exchange.slicer import write_seg_nrrd

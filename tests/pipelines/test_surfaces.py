@@ -7,8 +7,11 @@ import trimesh
 from builders import make_affine, write_nifti
 
 from heartseg.errors import BatchError, DataError
+from heartseg.label_tables import ACDC
 from heartseg.labels import HVSMR
 from heartseg.pipelines.surfaces import SurfaceOptions, run_surfaces
+from heartseg.scans.provenance import Provenance
+from heartseg.scans.volume import read_image, write_label_map
 
 AFFINE = make_affine("PIR", (0.8, 1.0, 1.5))
 
@@ -33,10 +36,10 @@ def names(folder):
     return sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
 
 
-def run(inputs, folder, *, endpoints=None, overwrite=False, **options):
+def run(inputs, folder, *, endpoints=None, overwrite=False, table=HVSMR, **options):
     return run_surfaces(
         inputs,
-        table=HVSMR,
+        table=table,
         options=SurfaceOptions(**options),
         output_dir=folder,
         endpoints=endpoints,
@@ -90,6 +93,46 @@ def test_a_wall_is_open_at_the_end_zone_and_its_thickness_is_recorded(tmp_path):
     assert wall["median_mm"] == pytest.approx(0.8, abs=0.02)
     assert wall["minimum_mm"] <= wall["median_mm"] <= wall["maximum_mm"]
     assert result.cases[0].thickness.median_mm == pytest.approx(wall["median_mm"], abs=1e-4)
+
+
+def test_the_record_and_the_wall_leave_muscle_out_of_the_blood(tmp_path):
+    labels = np.zeros((18, 16, 20), np.uint8)
+    labels[3:15, 3:13, 3:15] = 2  # MYO
+    labels[6:12, 5:11, 5:13] = 3  # LV
+    file = write_nifti(tmp_path / "a_seg.nii.gz", labels, AFFINE)
+
+    run([file], tmp_path / "out", table=ACDC, wall_mm=0.8)
+
+    record = json.loads((tmp_path / "out" / "a_surfaces.json").read_text())
+    pool = record["surfaces"]["blood_pool"]
+    assert pool["volume_of_voxels_ml"] == record["surfaces"]["LV"]["volume_of_voxels_ml"] == 0.3456
+    assert pool["volume_ml"] == pytest.approx(0.3456, rel=0.01)
+    with pytest.raises(BatchError) as caught:
+        run([file], tmp_path / "muscle", table=ACDC, wall_mm=0.8, structures=("MYO",))
+    assert "expected blood to build a wall around, found MYO only" in caught.value.problems[0]
+    run([file], tmp_path / "out", table=ACDC, structures=("MYO",), overwrite=True)
+    assert "a_blood_pool.stl" not in names(tmp_path / "out")
+
+
+def test_noise_is_refused_at_once(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 9, (40, 40, 40)).astype(np.uint8)
+    file = write_nifti(tmp_path / "a_seg.nii.gz", noise, AFFINE)
+
+    with pytest.raises(BatchError) as caught:
+        run([file], tmp_path / "out")
+
+    assert "a_seg.nii.gz: the labels are scattered as in noise: 5.2 of" in caught.value.problems[0]
+
+
+def test_the_model_that_made_the_label_map_is_named(tmp_path):
+    file = write_case(tmp_path, "a")
+    table, scan = HVSMR, read_image(file)
+    write_label_map(file, make_labels(), like=scan, table=table, provenance=Provenance("mine"))
+
+    run([file], tmp_path / "out", file_format="ply")
+
+    assert json.loads((tmp_path / "out" / "a_surfaces.json").read_text())["model"] == "mine"
+    assert b"model mine" in (tmp_path / "out" / "a_LV.ply").read_bytes()[:200]
 
 
 def test_a_wall_that_is_closed_is_a_warning_that_says_what_to_do(tmp_path, caplog):

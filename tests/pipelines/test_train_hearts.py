@@ -6,6 +6,7 @@ import keras
 import nibabel
 import numpy as np
 import pytest
+from builders import make_heart_config
 from threadpoolctl import threadpool_info
 
 from heartseg.config.schema import Config
@@ -23,6 +24,10 @@ from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.volume import UNLABELLED, read_label_map
 
 SPLIT = {"train_cases": ["pat0", "pat1"], "valid_cases": ["pat2"], "test_cases": ["pat3"]}
+SETTINGS = {
+    "split": SPLIT,
+    "train": {"epochs": 2, "steps_per_epoch": 3, "weight_decay": 1e-4, "average_weights": 0.9},
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,33 +38,7 @@ def source_dir(tmp_path_factory):
 
 
 def settings(source_dir, run_dir, **changes):
-    values = {
-        "run_dir": str(run_dir),
-        "data": {"source_dir": str(source_dir), "dataset_dir": str(run_dir.parent / "dataset")},
-        "split": SPLIT,
-        "model": {"kind": "whole_heart", "grid": [16, 16, 16], "filters": [8, 8]},
-        "synthesis": {"scenes_per_label_map": 1, "scan_share": 0.5},
-        "train": {
-            "epochs": 2,
-            "steps_per_epoch": 3,
-            "batch_size": 1,
-            "loss": "dice_crossentropy",
-            "metrics": [],
-            "learning_rate": 0.01,
-            "clipvalue": 0,
-            "clipnorm": 1,
-            "weight_decay": 1e-4,
-            "average_weights": 0.9,
-            "schedule": "cosine",
-            "precision": "float32",
-            "deterministic": True,
-            "tensorboard": False,
-        },
-        "parallel": {"jobs": 1},
-    }
-    for section, entries in changes.items():
-        values[section] = {**values[section], **entries}
-    return Config.model_validate(values)
+    return make_heart_config(source_dir, run_dir, SETTINGS, changes)
 
 
 @pytest.fixture(scope="module")

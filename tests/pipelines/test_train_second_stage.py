@@ -1,16 +1,19 @@
 """The command `train` with a second stage: trained after the first, resumed, joined, used."""
 
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
+from builders import make_heart_config
 
 from heartseg.config.loading import load_config
 from heartseg.config.schema import Config
-from heartseg.errors import ConfigError, ModelError
+from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.files import write_json
 from heartseg.inference import whole_heart
 from heartseg.inference.correction import correct_probabilities
-from heartseg.modelfile.checkpoint import load_model, read_metadata
+from heartseg.modelfile.checkpoint import load_model, read_metadata, save_model
 from heartseg.pipelines.infer import run_infer
 from heartseg.pipelines.score_model import run_evaluation
 from heartseg.pipelines.synth import run_synth
@@ -27,6 +30,11 @@ STAGE = {
     "epochs": 2,
     "steps_per_epoch": 3,
 }
+SETTINGS = {
+    "split": {"train_cases": ["pat0"], "valid_cases": ["pat1"], "test_cases": ["pat2"]},
+    "second_stage": STAGE,
+    "train": {"epochs": 1, "steps_per_epoch": 2, "epoch_change_infer": False},
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,33 +45,7 @@ def source_dir(tmp_path_factory):
 
 
 def settings(source_dir, run_dir, **changes):
-    values = {
-        "run_dir": str(run_dir),
-        "data": {"source_dir": str(source_dir), "dataset_dir": str(run_dir.parent / "dataset")},
-        "split": {"train_cases": ["pat0"], "valid_cases": ["pat1"], "test_cases": ["pat2"]},
-        "model": {"kind": "whole_heart", "grid": [16, 16, 16], "filters": [8, 8]},
-        "synthesis": {"scenes_per_label_map": 1, "scan_share": 0.5},
-        "second_stage": STAGE,
-        "train": {
-            "epochs": 1,
-            "steps_per_epoch": 2,
-            "batch_size": 1,
-            "loss": "dice_crossentropy",
-            "metrics": [],
-            "learning_rate": 0.01,
-            "clipvalue": 0,
-            "clipnorm": 1,
-            "schedule": "cosine",
-            "precision": "float32",
-            "deterministic": True,
-            "tensorboard": False,
-            "epoch_change_infer": False,
-        },
-        "parallel": {"jobs": 1},
-    }
-    for section, entries in changes.items():
-        values[section] = {**values[section], **entries}
-    return Config.model_validate(values)
+    return make_heart_config(source_dir, run_dir, SETTINGS, changes)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +112,20 @@ def test_a_second_stage_that_is_added_later_and_killed_ends_as_an_undisturbed_on
         run_training(settings(source_dir, run_dir, second_stage={"filters": [8, 16]}), resume=True)
 
 
+def test_a_second_stage_of_an_earlier_first_stage_is_refused_by_its_folder(
+    trained, source_dir, tmp_path
+):
+    SecondStage(settings(source_dir, trained[0]), None).check_first()
+    run_dir = shutil.copytree(trained[0], tmp_path / "run")
+    best = run_dir / "best.keras"
+    metadata = read_metadata(best)
+    # As if the first stage had been trained for longer, and epoch 2 were its best.
+    save_model(load_model(best), best, {**metadata, "training": {"epoch": 2}})
+
+    with pytest.raises(DataError, match=r"run/second_stage: .* of epoch 1, whose best epoch is 2"):
+        SecondStage(settings(source_dir, run_dir), None).check_first()
+
+
 def test_a_second_stage_starts_from_that_of_the_weights_that_are_given(
     trained, source_dir, tmp_path
 ):
@@ -187,6 +183,10 @@ def test_the_configuration_of_a_run_keeps_the_second_stage(trained):
     ("values", "message"),
     [
         ({"second_stage": {"enabled": True}}, "model.kind: slices does not use second_stage"),
+        (
+            {"model": {"kind": "slices"}, "infer": {"second_stage": False}},
+            r"model\.kind: slices does not use infer\.second_stage",
+        ),
         (
             {"model": {"kind": "whole_heart"}, "second_stage": {"patch": [64, 80, 70]}},
             "patch: expected multiples of 8",

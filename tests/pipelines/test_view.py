@@ -175,3 +175,19 @@ def test_pages_of_real_hearts_are_small_and_soon_made(hvsmr2, tmp_path, case):
     # Processor time, which other work on the machine does not lengthen much.
     assert time.process_time() - start < 6
     assert page.stat().st_size < 4_000_000
+
+
+def test_a_label_map_of_noise_is_shown_without_surfaces_and_at_once(tmp_path):
+    rng = np.random.default_rng(0)
+    scan = write_nifti(tmp_path / "scan.nii.gz", rng.random((40, 44, 48)), make_affine("PIR"))
+    noise = rng.integers(0, 9, (40, 44, 48)).astype(np.uint8)
+    labels = write_nifti(tmp_path / "noise.nii.gz", noise, make_affine("PIR"))
+
+    began = time.process_time()
+    page = run_view(scan, labels, table=HVSMR, output_file=tmp_path / "page.html")
+    text = text_of(page.read_text(encoding="utf-8"))
+
+    # Fitting surfaces took more than a minute.
+    assert time.process_time() - began < 15
+    assert "No surface, area or diameter: the labels are scattered as in noise: 5.2 of" in text
+    assert "Surface area" not in text

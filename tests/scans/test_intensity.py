@@ -84,6 +84,12 @@ def test_blood_becomes_one_and_the_brightest_spots_are_clipped():
     assert not normalize(np.zeros((4, 4, 4), np.float32), 0.0).any()
 
 
+def test_an_image_in_small_units_is_normalised_alike():
+    image = np.array([[[0.0, 50.0, 100.0, 900.0]]], np.float32)
+    seen = normalize(image * np.float32(1e-12), 100e-12)
+    np.testing.assert_allclose(seen, [[[0.0, 0.5, 1.0, 2.0]]], rtol=1e-6)
+
+
 def test_the_level_of_blood_is_that_of_the_heart_alone():
     image = np.full((4, 5, 6), 700.0)
     heart = np.zeros(image.shape, bool)

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 from builders import make_affine, rotate
 
-from heartseg.scans.oblique import obliqueness_deg, straighten
+from heartseg.errors import DataError
+from heartseg.scans.oblique import check_straight, obliqueness_deg, straighten
 from heartseg.scans.volume import Volume
 
 
@@ -23,6 +24,15 @@ def test_obliqueness_is_the_angle_to_the_nearest_axis(axes, turn, expected):
     affine = rotate(make_affine(axes), (0, 0, turn))
     # Near 0 the arc cosine turns a rounding error of 1e-16 into 1e-6 degrees.
     assert obliqueness_deg(affine) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_scan_that_is_turned_too_far_is_refused_by_name():
+    check_straight(rotate(make_affine("PIR"), (0, 0, 19)), needed_by="refine", source="scan.nii")
+
+    with pytest.raises(DataError, match=r"scan\.nii: is turned by 35 degrees .*; refine needs"):
+        check_straight(
+            rotate(make_affine("PIR"), (0, 0, 35)), needed_by="refine", source="scan.nii"
+        )
 
 
 def test_a_straight_isotropic_scan_stays_as_it_is():

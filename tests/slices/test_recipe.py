@@ -5,6 +5,7 @@ import nibabel
 import numpy as np
 import pytest
 from builders import SHAPE, make_affine, make_scan, rotate
+from plain_resizing import bilinear, nearest
 
 from heartseg.errors import DataError
 from heartseg.labels import HVSMR
@@ -17,26 +18,6 @@ SCAN = make_scan()
 
 def volume_of(scan):
     return Volume(scan.image.astype(np.float32), scan.affine, nibabel.Nifti1Header())
-
-
-def bilinear(image, shape):
-    """Resize bilinearly with aligned pixel centres, in plain NumPy."""
-    for axis, new in enumerate(shape):
-        old = image.shape[axis]
-        position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-        low = np.minimum(position.astype(int), max(old - 2, 0))
-        weight = (position - low).reshape([-1 if k == axis else 1 for k in range(2)])
-        high = np.minimum(low + 1, old - 1)
-        image = image.take(low, axis) * (1 - weight) + image.take(high, axis) * weight
-    return image
-
-
-def nearest(labels, shape):
-    rows, cols = (
-        np.floor((np.arange(new) + 0.5) * old / new + 1e-9).astype(int)
-        for new, old in zip(shape, labels.shape, strict=True)
-    )
-    return labels[np.ix_(rows, cols)]
 
 
 def test_a_published_picture_is_the_turned_slice_resized_bilinearly():

@@ -3,12 +3,14 @@
 import csv
 import statistics
 from collections import Counter
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
 from builders import make_config, make_scan, read_tree, write_case
 
+from heartseg.config.schema import Config, ParallelConfig
 from heartseg.errors import BatchError, ConfigError, DataError
 from heartseg.files import read_json
 from heartseg.pipelines.infer import run_infer
@@ -38,6 +40,7 @@ TINY = {
     },
     "evaluate": {"num_bootstrap": 100},
 }
+COST = StepCost(2.0, 0.5, parameters=1_000_000, memory_bytes=3 * 10**9, device="CPU")
 
 
 class Killed(BaseException):
@@ -192,8 +195,7 @@ def test_the_folder_segments_with_the_mean_of_its_folds(data, finished, tmp_path
 def test_a_forecast_counts_what_is_left_and_writes_nothing(data, finished, monkeypatch):
     before = read_tree(data)
     planned = forecast_study(configure(data, "planned"))
-    cost = StepCost(2.0, 0.5, parameters=1_000_000, memory_bytes=3 * 10**9, device="CPU")
-    monkeypatch.setattr("heartseg.study.forecast.measure_step", lambda _: cost)
+    monkeypatch.setattr("heartseg.study.forecast.measure_steps", lambda _: [COST])
     done = forecast_study(configure(data, "uninterrupted"))
     counted = forecast_study(configure(data, "planned"))
     assert read_tree(data) == before
@@ -215,6 +217,56 @@ def test_a_forecast_counts_what_is_left_and_writes_nothing(data, finished, monke
     # Per fold: the weights of the best epoch, those of the last one, and two moments of Adam.
     assert "32.0 MB of models and their states" in counted[5]
     assert counted[6].startswith("memory: about 3.00 GB per fold that trains")
+
+
+def test_a_forecast_without_data_names_the_folder_as_the_study_does(data):
+    config = configure(data, "dataless", {"data": {"master_dir": data / "none"}})
+    lost = config.data.model_copy(update={"source_dir": data / "nowhere"})
+    config = config.model_copy(update={"data": lost})
+    for begin in (forecast_study, run_study):
+        with pytest.raises(DataError, match="nowhere: cannot be read as a folder"):
+            begin(config)
+
+
+def test_a_forecast_needs_no_scans_once_the_slices_are_prepared(data, finished, monkeypatch):
+    monkeypatch.setattr("heartseg.study.forecast.measure_steps", lambda _: [COST])
+    config = configure(data, "planned")
+    lost = config.data.model_copy(update={"source_dir": data / "nowhere"})
+    lines = forecast_study(config.model_copy(update={"data": lost}))
+    assert lines[0].startswith("study of 6 cases in 2 folds")
+    assert lines[1] == "prepare: done; folds: to draw"
+
+
+def test_a_forecast_adds_the_second_stage(data, finished, monkeypatch):
+    second = StepCost(4.0, 1.0, parameters=500_000, memory_bytes=4 * 10**9, device="CPU", draw_s=1)
+    second = replace(second, start_s=30)
+    monkeypatch.setattr("heartseg.study.forecast.measure_steps", lambda _: [COST, second])
+    stage = {"enabled": True, "epochs": 3, "steps_per_epoch": 10}
+    hearts = {"model": {"kind": "whole_heart"}, "second_stage": stage}
+    train = {"epochs": EPOCHS, "steps_per_epoch": 7, "loss": "dice_crossentropy", "metrics": []}
+    base = configure(data, "hearts").model_dump(mode="json", exclude={"model", "train"})
+    config = Config.model_validate({**base, **hearts, "train": train})
+    lines = forecast_study(config.model_copy(update={"parallel": ParallelConfig(folds=2)}))
+    assert lines[2].endswith("train 2, valid 1, test 3 patients; 0 of 5 epochs done")
+    # One scan is validated: a batch of the first stage, 6 patches of the second.
+    seconds = FOLDS * (EPOCHS * (7 * 2.0 + 0.5) + 30 + 3 * (10 * 5.0 + 6 * 1.0))
+    assert "an epoch 7 steps; a step of the second stage 5 s here on the CPU" in lines[4]
+    # Folds that share the cores take as long as one after the other.
+    assert (
+        f"at most {format_duration(seconds)} to train 2 folds, 2 at once, which share the cores"
+        in lines[4]
+    )
+    # Per fold 4 times the weights of each network, and those of the second in the joined file.
+    models = FOLDS * 4 * (4 * 1_000_000 + 5 * 500_000) / 1e6
+    assert f"{models:.1f} MB of models and their states" in lines[5]
+    assert lines[6].startswith("memory: about 4.00 GB per fold")
+
+
+def test_a_study_is_not_continued_with_another_second_stage(data, finished):
+    config = configure(data, "uninterrupted")
+    changed = config.second_stage.model_copy(update={"enabled": True})
+    with pytest.raises(ConfigError, match=r"second_stage.enabled: was False, is True"):
+        run_study(config.model_copy(update={"second_stage": changed}))
 
 
 def test_a_fold_that_cannot_begin_names_the_reason(data, monkeypatch):

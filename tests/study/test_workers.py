@@ -7,7 +7,7 @@ from builders import make_config
 
 from heartseg.study import workers
 from heartseg.study.plan import plan_study
-from heartseg.study.progress import FoldProgress, describe, format_duration
+from heartseg.study.progress import FoldProgress, StageProgress, describe, format_duration
 from heartseg.training.devices import Gpu
 
 
@@ -67,14 +67,28 @@ def test_a_cluster_gets_absolute_paths_and_no_cluster_of_its_own(tmp_path, monke
 
 
 def test_progress_counts_epochs_and_patients_and_says_what_is_left():
-    done = FoldProgress(4, (3.0, 2.0, 1.0, 1.5), (10.0,) * 4, True, 2, True)
-    busy = FoldProgress(2, (3.0, 2.0), (20.0,) * 2, False, 0, False)
-    fresh = FoldProgress(0, (), (), False, 0, False)
-    counted, total, text = describe([done, busy, fresh], [2, 2, 2], epochs=10, at_once=2)
+    done = FoldProgress((StageProgress(4, (3.0, 2.0, 1.0, 1.5), (10.0,) * 4),), True, 2, True)
+    busy = FoldProgress((StageProgress(2, (3.0, 2.0), (20.0,) * 2),), False, 0, False)
+    fresh = FoldProgress((StageProgress(),), False, 0, False)
+    counted, total, text = describe([done, busy, fresh], [2, 2, 2], epochs=[10], at_once=2)
     # The first fold stopped after 4 of 10 epochs, which then count as 10.
     assert (counted, total) == (10 + 2 + 2, 3 * 10 + 3 * 2)
     # 8 + 10 epochs of 80 / 6 s on two places.
     assert text == "fold 1: epoch 2 of 10, loss 2; at most 2 min of training left"
+
+
+def test_progress_of_a_second_stage_counts_its_epochs():
+    first = StageProgress(4, (3.0, 2.0, 1.0, 1.5), (10.0,) * 4)
+    busy = FoldProgress((first, StageProgress(3, (0.9, 0.8, 0.7), (20.0,) * 3)), False, 0, False)
+    fresh = FoldProgress((StageProgress(), StageProgress()), False, 0, False)
+    counted, total, text = describe([busy, fresh], [1, 1], epochs=[10, 6], at_once=1)
+    # The first stage stopped after 4 of 10 epochs, which then count as 10.
+    assert (counted, total) == (10 + 3, 2 * (10 + 6) + 2)
+    # 10 epochs of 10 s, and 3 + 6 of 20 s.
+    assert text == ("fold 0: second stage, epoch 3 of 6, loss 0.7; at most 5 min of training left")
+    begun = FoldProgress((first, StageProgress()), False, 0, False)
+    _, _, text = describe([begun], [1], epochs=[10, 6], at_once=1)
+    assert text.endswith("at most 60 s of training left before the second stage")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import nibabel
 import numpy as np
@@ -10,8 +11,9 @@ import trimesh
 from builders import make_affine, rotate
 from solids import SPACING_MM, as_manifold, as_trimesh, ball, mean_distances_mm
 
+from heartseg.label_tables import MMWHS
 from heartseg.labels import HVSMR
-from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces
+from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces, describe_scatter
 
 OBLIQUE = rotate(make_affine("PIR", SPACING_MM), (20, -15, 40))
 SHEARED = OBLIQUE @ np.array([[1, 0, 0.3, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -97,6 +99,49 @@ def test_a_wall_of_one_voxel_between_two_chambers_stays():
     pool = build_surfaces(labels, np.eye(4), HVSMR)[BLOOD_POOL]
 
     assert len(as_trimesh(pool).split()) == 2
+
+
+@pytest.mark.parametrize("num_classes", [2, 9])
+def test_noise_is_found_by_the_sides_of_its_voxels(num_classes):
+    noise = np.random.default_rng(0).integers(0, num_classes, (32, 30, 28)).astype(np.uint8)
+
+    # By chance equal labels meet once in num_classes; at the border of the array nothing is met.
+    sides = sum(2 - 2 / side for side in noise.shape) * (1 - 1 / num_classes)
+    said = re.search(r"noise: (\d\.\d) of the 6 sides of a voxel", describe_scatter(noise))
+    assert float(said[1]) == pytest.approx(sides, abs=0.07)
+
+
+def test_a_heart_a_thin_sheet_and_a_little_noise_are_not_scattered():
+    sheet = np.zeros((130, 120, 6), np.uint8)
+    sheet[:, :, 3] = 1  # of 15,600 voxels, each with two sides
+    checked = np.indices((16, 16, 16)).sum(axis=0).astype(np.uint8) % 2
+
+    assert [describe_scatter(labels) for labels in (two_chambers(), sheet, checked)] == [None] * 3
+
+
+def ventricle_in_muscle():
+    """Return a ball of 5 mm (LV) in a shell of 3 mm (MYO), in the labels of MM-WHS."""
+    labels = np.zeros((28, 24, 16), np.uint8)
+    labels[ball(labels.shape, (11, 11, 11), 8)] = 1
+    labels[ball(labels.shape, (11, 11, 11), 5)] = 3
+    return labels
+
+
+def test_muscle_has_a_surface_and_is_no_part_of_the_blood_pool():
+    surfaces = build_surfaces(ventricle_in_muscle(), np.diag([*SPACING_MM, 1]), MMWHS)
+
+    assert list(surfaces) == ["MYO", "LV", BLOOD_POOL]
+    pool = surfaces[BLOOD_POOL]
+    assert pool.volume_mm3 == pytest.approx(4 / 3 * math.pi * 125, rel=0.02)
+    assert len(as_trimesh(pool).split()) == 1
+    radii = np.linalg.norm(pool.vertices_mm - 11, axis=1)
+    assert 4.25 < radii.min() < radii.max() < 5.75
+
+
+def test_muscle_alone_has_no_blood_pool():
+    surfaces = build_surfaces(ventricle_in_muscle(), OBLIQUE, MMWHS, keys=["MYO"])
+
+    assert list(surfaces) == ["MYO"]
 
 
 @pytest.mark.parametrize("triangles", [3000, 800])

@@ -1,5 +1,7 @@
 """The files of surfaces, as trimesh reads them and 3D Slicer looks at their headers."""
 
+import json
+
 import numpy as np
 import pytest
 import trimesh
@@ -70,6 +72,21 @@ def test_the_heart_has_named_and_coloured_parts(heart, tmp_path):
     place = scene.graph.get("PA")[0]
     shown = trimesh.transform_points([scene.geometry["PA"].center_mass], place)[0]
     np.testing.assert_allclose(shown, (left, superior, -posterior), atol=0.3)
+
+
+def test_all_but_stl_name_the_model_that_made_the_label_map(heart, tmp_path):
+    for file_format in ("ply", "obj", "glb"):
+        model = "best.keras,\nsha256 0123"
+        write_surfaces(heart[1], HVSMR, tmp_path, "a", file_format=file_format, model=model)
+
+    for name in ("a_LV.ply", "a_LV.obj"):
+        assert b"SPACE=LPS; model best.keras, sha256 0123\n" in (tmp_path / name).read_bytes()[:300]
+    for name in ("a_LV.glb", "a_heart.glb"):
+        content = (tmp_path / name).read_bytes()
+        # A file of glTF begins with 20 bytes, of which four are the length of its JSON.
+        tree = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
+        assert tree["asset"]["extras"]["model"].split() == ["best.keras,", "sha256", "0123"]
+    assert trimesh.load(tmp_path / "a_LV.ply").is_watertight
 
 
 def test_equal_surfaces_give_equal_files(heart, tmp_path):

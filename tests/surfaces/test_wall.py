@@ -5,6 +5,7 @@ import pytest
 from builders import make_affine, rotate
 from solids import SPACING_MM, as_trimesh, ball
 
+from heartseg.label_tables import MMWHS
 from heartseg.labels import HVSMR
 from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_surfaces
 from heartseg.surfaces.wall import build_wall, find_cut
@@ -66,6 +67,19 @@ def trimesh_distances(mesh, points):
             for p in points
         ]
     )
+
+
+def test_the_wall_surrounds_the_blood_and_not_the_muscle():
+    labels = np.zeros((28, 24, 18), np.uint8)
+    center_mm = (11, 11, 12)
+    labels[ball(labels.shape, center_mm, 8)] = 1
+    labels[ball(labels.shape, center_mm, 5)] = 3
+    wall = build_wall(labels, np.diag([*SPACING_MM, 1]), MMWHS, wall_mm=1.0)
+
+    radii = np.linalg.norm(wall.mesh.vertices_mm - center_mm, axis=1)
+    # Half of the longest side of a voxel is 0.75 mm.
+    assert 4.25 < radii.min() < 5 < 6 < radii.max() < 6.75
+    assert build_wall(labels, AFFINE, MMWHS, wall_mm=1.0, keys=["MYO"]) is None
 
 
 def test_without_a_vessel_at_the_border_the_inside_is_the_blood_pool():

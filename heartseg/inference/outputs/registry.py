@@ -78,7 +78,8 @@ def find_wanted(
     if structures is not None and "suggestion" in formats:
         # What is left out would be background, and taught to the model as such.
         raise ConfigError(
-            "suggestion: a label map to correct holds all structures; leave out --structures"
+            "suggestion: a label map to correct holds all structures; leave out infer.structures "
+            "(--structures)"
         )
     return Wanted(
         None if structures is None else tuple(structures),

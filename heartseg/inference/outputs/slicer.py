@@ -21,6 +21,7 @@ def _write(files: Sequence[Path], result: SegmentedScan) -> None:
         affine=result.scan.affine,
         table=result.table,
         structures=result.structures,
+        provenance=result.provenance,
     )
     write_slicer_colors(colors, result.table)
 

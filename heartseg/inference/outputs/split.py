@@ -9,7 +9,13 @@ from heartseg.inference.results import SegmentedScan
 
 
 def _write(files: Sequence[Path], result: SegmentedScan) -> None:
-    write_split(files, result.labels, like=result.scan, structures=result.structures)
+    write_split(
+        files,
+        result.labels,
+        like=result.scan,
+        structures=result.structures,
+        provenance=result.provenance,
+    )
 
 
 SPLIT = OutputFormat(("_{structure}.nii.gz",), _write)

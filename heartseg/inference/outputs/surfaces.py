@@ -9,14 +9,15 @@ from heartseg.inference.results import SegmentedScan
 
 def _write(files: Sequence[Path], result: SegmentedScan) -> None:
     # Not above: trimesh and scikit-image take half a second, and most calls write no surface.
-    from heartseg.surfaces.label_surfaces import BLOOD_POOL, build_blood_pool
+    from heartseg.surfaces.label_surfaces import add_blood_pool
     from heartseg.surfaces.mesh_files import write_surfaces
 
     written: list[Path] = []
     if result.heart is not None:
-        pool = build_blood_pool(result.heart, result.labels, result.scan.affine)
-        surfaces = {**result.heart.meshes, BLOOD_POOL: pool}
-        written = write_surfaces(surfaces, result.table, files[0].parent, result.case)
+        surfaces = add_blood_pool(result.heart, result.labels, result.scan.affine)
+        written = write_surfaces(
+            surfaces, result.table, files[0].parent, result.case, model=result.model.identity
+        )
     # Of an earlier call, whose label map held more structures.
     for file in set(files) - set(written):
         file.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from builders import make_scan
 from dicom_builders import write_classic
 
 from heartseg.errors import ConfigError, DataError
+from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.outputs.output_format import OutputFormat, one_file
 from heartseg.inference.outputs.registry import (
     PICTURE_FORMATS,
@@ -23,6 +24,7 @@ from heartseg.labels import HVSMR
 from heartseg.modelfile.description import WHOLE_HEART, WHOLE_HEART_VIEW, ModelDescription
 from heartseg.scans.dicom_series import choose_series
 from heartseg.scans.fingerprint import fingerprint_scan
+from heartseg.scans.provenance import Provenance, read_provenance
 from heartseg.scans.volume import build_volume
 from heartseg.slices.store import read_mask
 
@@ -201,6 +203,20 @@ def test_a_subset_of_structures_holds_in_every_file(tmp_path, result):
     page = (tmp_path / "pat4_report.html").read_text()
     assert "left atrium" in page
     assert "aorta" not in page
+
+
+def test_label_maps_of_all_formats_name_the_model(tmp_path, result):
+    known = replace(result, model=replace(result.model, identity="mine"))
+    formats = ["label_map", "slicer", "split"]
+    files = name_files(
+        SCAN_FORMATS, formats, folder=tmp_path, case="pat4", structures=known.structures
+    )
+
+    write_files(SCAN_FORMATS, files, known)
+
+    names = ["pat4_seg.nii.gz", "pat4_LV.nii.gz", "pat4.seg.nrrd"]
+    makers = [read_provenance(read_labels(tmp_path / name, HVSMR).header) for name in names]
+    assert makers == [Provenance("mine")] * 3
 
 
 def test_a_surface_of_an_earlier_call_goes_if_its_structure_is_gone(tmp_path, result):
