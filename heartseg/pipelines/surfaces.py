@@ -151,9 +151,9 @@ def run_surfaces(
             add_to_record(output_dir, COMMAND, case.files)
         report(done, len(tasks), task.file.name)
     if problems:
+        others = f" ({counted(len(cases), 'other')} in {output_dir})" if cases else ""
         raise BatchError(
-            f"{counted(len(problems), 'label map')} could not be made into surfaces "
-            f"({counted(len(cases), 'other')} in {output_dir})",
+            f"{counted(len(problems), 'label map')} could not be made into surfaces{others}",
             problems,
         )
     return SurfacesResult(output_dir, tuple(cases))
