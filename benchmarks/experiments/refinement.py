@@ -8,7 +8,7 @@ others already contain the answer.
 
 ``--from-nothing`` also trains a network of the same shape with random weights for the same time on
 the same slices. ``--seconds 0`` leaves out all training. With ``--stages DIR`` what was learned is
-kept, and the next call only answers.
+kept, and the next call only answers. Of weights with two stages ``--first-stage`` takes the first.
 
 One processor thread computes, and its time is counted, not that of other programs on the machine.
 """
@@ -28,21 +28,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.evaluation.overlap import dice_per_label
-from heartseg.inference.hints import HintedNetwork, absent_values, redistribute
+from heartseg.inference.hints import Absent, HintedNetwork, absent_values, redistribute
 from heartseg.inference.network import compile_volume_predict
 from heartseg.inference.suggestion import suggest_slices
-from heartseg.inference.views import average_views
+from heartseg.inference.views import FINE_GRID, average_views
 from heartseg.inference.whole_heart import SeenHeart, see_heart
 from heartseg.labels import HVSMR
-from heartseg.modelfile.checkpoint import load_model
+from heartseg.modelfile.checkpoint import load_model, read_metadata
 from heartseg.modelfile.description import ModelDescription
 from heartseg.progress import silent
 from heartseg.refinement.adaptation import Lesson, adapt, prepare
+from heartseg.refinement.answers import SecondStage
 from heartseg.refinement.laid_drawing import lay_drawn, lay_fractions
 from heartseg.refinement.refiner import Refined, Stage, refine_heart
 from heartseg.refinement.saved_stage import load_stage, save_stage
 from heartseg.refinement.shapes import correct_answer, interpolate_shapes
 from heartseg.scans.axes import to_trained_axes
+from heartseg.scans.resampling import resample_to
 from heartseg.scans.volume import UNLABELLED, read_image, read_label_map
 
 DATA = Path(os.environ.get("HEARTSEG_DATA", Path(__file__).parents[3] / "shared/data/hvsmr2"))
@@ -57,15 +59,17 @@ class DrawnHeart:
 
     Attributes:
         heart: What the network sees, with the hint.
+        answer: What ``heartseg infer`` makes of it, with both stages if there are two.
         truth: ``(X, Y, Z)`` labels of the reference.
         drawn: ``(X, Y, Z)`` labels, ``UNLABELLED`` where nothing is drawn.
-        absent: Label values that the hint declares absent.
+        absent: Label values that the hint declares absent, and which takes the place of each.
     """
 
     heart: SeenHeart
+    answer: NDArray[np.float32]
     truth: NDArray[np.uint8]
     drawn: NDArray[np.uint8]
-    absent: list[int]
+    absent: Absent
 
     @property
     def lit(self) -> NDArray[np.uint8]:
@@ -80,7 +84,7 @@ class DrawnHeart:
 
     def score_shapes(self) -> dict[str, float]:
         """Score what needs no training: interpolated shapes, and shapes that correct the answer."""
-        answer = self.heart.probabilities
+        answer = resample_to(self.answer, FINE_GRID)
         laid = lay_drawn(self.lit, self.heart.view)
         seen = answer.argmax(axis=-1).astype(np.uint8)
         return {
@@ -88,7 +92,13 @@ class DrawnHeart:
             "corrected": self.score(correct_answer(answer, laid, absent=self.absent)),
         }
 
-    def refine(self, network: keras.Model, seconds: float, stage_file: Path | None) -> Refined:
+    def refine(
+        self,
+        network: keras.Model,
+        second: SecondStage | None,
+        seconds: float,
+        stage_file: Path | None,
+    ) -> Refined:
         """Refine, or only answer where what was learned is kept."""
         kept = [None if stage_file is None else load_stage(stage_file, str(seconds))]
 
@@ -100,6 +110,7 @@ class DrawnHeart:
             self.heart,
             self.drawn,
             absent=self.absent,
+            second=second,
             seconds=seconds,
             stage=kept[0],
             keep=keep,
@@ -145,10 +156,23 @@ def draw(
     return drawn
 
 
+def load_second_stage(weights: Path, model: ModelDescription) -> SecondStage | None:
+    """Load the second stage of a model; None if it has none."""
+    stage = model.second_stage
+    if stage is None:
+        return None
+    correct = compile_volume_predict(load_model(weights, second_stage=True))
+    return lambda heart, probabilities: heart.correct(correct, stage, probabilities)
+
+
 def measure(case: str, count: int, options: argparse.Namespace) -> None:
     """Print the macro averages of Dice on the slices that are not drawn, and what it took."""
     network = load_model(options.weights)
-    model = ModelDescription.for_whole_heart(tuple(network.input_shape[1:4]), HVSMR)
+    metadata = read_metadata(options.weights)
+    model = ModelDescription.from_metadata(metadata, source=str(options.weights))
+    if options.first_stage:
+        model = model.without_second_stage()
+    second = load_second_stage(options.weights, model)
     image = read_image(DATA / "cropped_norm" / f"{case}_cropped_norm.nii.gz")
     truth = read_label_map(DATA / "cropped_norm" / f"{case}_cropped_seg.nii.gz", HVSMR).voxels
     absent = absent_values(HINTS.get(case, ()), HVSMR)
@@ -157,17 +181,23 @@ def measure(case: str, count: int, options: argparse.Namespace) -> None:
     predict = compile_volume_predict(network)
     plain = see_heart(predict, image, model)
     heart = see_heart(HintedNetwork(predict, absent), image, model) if absent else plain
-    work = DrawnHeart(heart, truth, draw(heart, truth, count, suggested=options.suggested), absent)
+    answer, plain_answer = (
+        seen.probabilities if second is None else second(seen, seen.probabilities)
+        for seen in (heart, plain)
+    )
+    drawn = draw(heart, truth, count, suggested=options.suggested)
+    work = DrawnHeart(heart, redistribute(answer, absent), truth, drawn, absent)
     scores = {
-        "no help": work.score(plain.probabilities, plain),
-        "hint": work.score(heart.probabilities),
+        "no help": work.score(plain_answer, plain),
+        "hint": work.score(work.answer),
         **work.score_shapes(),
     }
     took = "no training"
     if options.seconds:
         began, begun = time.process_time(), time.monotonic()
         name = f"{case}_{count}_{'suggested' if options.suggested else 'even'}.npz"
-        refined = work.refine(network, options.seconds, options.stages and options.stages / name)
+        stage_file = options.stages and options.stages / name
+        refined = work.refine(network, second, options.seconds, stage_file)
         took = (
             f"{refined.chosen}, {refined.steps} steps; {time.process_time() - began:.0f} s of one "
             f"thread, {time.monotonic() - begun:.0f} s waited; held out: {_list(refined.held_out)}"
@@ -191,6 +221,7 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[3, 5, 10])
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--suggested", action="store_true", help="draw what heartseg suggests")
+    parser.add_argument("--first-stage", action="store_true", help="leave out the second stage")
     parser.add_argument("--from-nothing", action="store_true", help="also train a new network")
     parser.add_argument("--stages", type=Path, help="folder that keeps what was learned")
     options = parser.parse_args()

@@ -1,13 +1,16 @@
 """What the person at the keyboard knows of a heart: structures that the patient does not have.
 
-A structure that is declared absent is never predicted. Its probability goes to the other classes in
-proportion to theirs, in every view, before a label is chosen.
+A structure that is declared absent is never predicted. In every view, before a label is chosen, the
+probability of a ventricle or atrium goes to the other one, since the only one that a heart has is
+what looks like either; that of a vessel goes to all other classes, in proportion to theirs.
 """
 
 import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +60,10 @@ SILENT = {
 9 with a Fontan circulation 2 and 2, of 13 with heterotaxy 2 and 9, of 9 with two SVC 3 and 3."""
 logger = logging.getLogger(__name__)
 
+OTHER_ONE = {"LV": "RV", "RV": "LV", "LA": "RA", "RA": "LA"}
+Absent: TypeAlias = Mapping[int, int | None]
+"""Label values that never occur, and which takes the place of each; None: all others do."""
+NONE_ABSENT: Absent = MappingProxyType({})
 NOTICED = 0.02
 """A hint is called doubtful where more than this fraction of the heart looked like the structure:
 the least that a right ventricle or atrium takes of a heart that has one."""
@@ -172,20 +179,27 @@ def _plain(term: str) -> str:
     return "".join(letter for letter in term.casefold() if letter.isalnum())
 
 
-def absent_values(absent: Sequence[str], table: LabelTable) -> list[int]:
-    """Return the label values of absent structures."""
-    return [structure.value for structure in table.foreground if structure.key in absent]
+def absent_values(absent: Sequence[str], table: LabelTable) -> dict[int, int | None]:
+    """Return the label values of absent structures, and which takes the place of each.
+
+    Args:
+        absent: Keys of structures.
+        table: The structures that there are.
+    """
+    values = {s.key: s.value for s in table.foreground}
+    present = {key: value for key, value in values.items() if key not in absent}
+    return {values[key]: present.get(OTHER_ONE.get(key, "")) for key in values if key in absent}
 
 
 class HintedNetwork:
     """A network of whole hearts that never predicts some classes, and counts where it would have.
 
     Attributes:
-        absent: ``(num,)`` label values.
+        absent: The label values, and which takes the place of each.
     """
 
-    def __init__(self, predict: PredictVolume, absent: Sequence[int]) -> None:
-        self._predict, self.absent = predict, list(absent)
+    def __init__(self, predict: PredictVolume, absent: Absent) -> None:
+        self._predict, self.absent = predict, absent
         self._fractions: list[NDArray[np.float64]] = []
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -194,9 +208,12 @@ class HintedNetwork:
         if not self.absent:
             return logits
         counts = np.bincount(logits.argmax(axis=-1).ravel(), minlength=logits.shape[-1])
-        self._fractions.append(counts[self.absent] / max(1, counts[1:].sum()))
+        self._fractions.append(counts[list(self.absent)] / max(1, counts[1:].sum()))
         logits = logits.copy()
-        logits[..., self.absent] = IMPOSSIBLE
+        for value, heir in self.absent.items():
+            if heir is not None:
+                logits[..., heir] = np.logaddexp(logits[..., heir], logits[..., value])
+        logits[..., list(self.absent)] = IMPOSSIBLE
         return logits
 
     def measure_doubt(self, num_views: int) -> dict[int, float]:
@@ -210,17 +227,21 @@ class HintedNetwork:
         return {value: float(mean) for value, mean in zip(self.absent, means, strict=True)}
 
 
-def redistribute(probabilities: NDArray[np.float32], absent: Sequence[int]) -> NDArray[np.float32]:
-    """Give the probability of absent classes to the others, in proportion to theirs.
+def redistribute(probabilities: NDArray[np.float32], absent: Absent) -> NDArray[np.float32]:
+    """Give the probability of absent classes to those that take their place.
 
     Args:
         probabilities: ``(..., K)``.
-        absent: Label values.
+        absent: Label values, and which takes the place of each; None: all others do, in proportion
+            to their probabilities.
 
     Returns:
         A new array; background where nothing else was possible.
     """
     left = probabilities.copy()
+    for value, heir in absent.items():
+        if heir is not None:
+            left[..., heir] += left[..., value]
     left[..., list(absent)] = 0
     total = left.sum(axis=-1, keepdims=True)
     left[..., :1] += total == 0

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from heartseg.inference.hints import absent_values, redistribute
+from heartseg.inference.hints import Absent, absent_values, redistribute
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.slice_prediction import Predict, predict_slices, predict_volume
 from heartseg.modelfile.description import ModelDescription
@@ -137,7 +137,7 @@ class SliceSegmenter:
 
 
 def _predict_without(
-    images: NDArray[np.float32], *, predict: Predict, absent: Sequence[int]
+    images: NDArray[np.float32], *, predict: Predict, absent: Absent
 ) -> NDArray[np.float32]:
     probabilities = predict(images)
     return redistribute(probabilities, absent) if absent else probabilities

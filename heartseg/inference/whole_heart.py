@@ -17,6 +17,8 @@ from heartseg.errors import DataError
 from heartseg.inference.correction import Correct, correct_probabilities
 from heartseg.inference.heart_box import find_box
 from heartseg.inference.hints import (
+    NONE_ABSENT,
+    Absent,
     HintedNetwork,
     absent_values,
     describe_doubt,
@@ -39,7 +41,7 @@ from heartseg.inference.views import (
     to_box,
 )
 from heartseg.labels import LabelTable
-from heartseg.modelfile.description import Calibration, ModelDescription
+from heartseg.modelfile.description import Calibration, ModelDescription, SecondStage
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
 from heartseg.scans.nearest import resample_labels
@@ -107,12 +109,9 @@ class WholeHeartSegmenter:
         heart = see_heart(network, image, self.model, views=self.views, report=report)
         probabilities, stage = heart.probabilities, self.model.second_stage
         if self.correct is not None and stage is not None:
-            close = heart.scan.close_up(heart.view, stage.grid)
-            probabilities = correct_probabilities(
-                self.correct, stage, close, probabilities, report=report
+            probabilities = heart.correct(
+                self.correct, stage, probabilities, absent=network.absent, report=report
             )
-            if network.absent:
-                probabilities = redistribute(probabilities, network.absent)
         labels = heart.label(probabilities, table)
         notices = find_notices(labels, heart.stability, image.affine, calibration, table)
         doubts = describe_doubt(network.measure_doubt(len(self.views)), table)
@@ -155,6 +154,31 @@ class SeenHeart:
         matrices = matrices_onto(box, self.scan.shape, self.view, (p, i, r))
         write_labels(labels[self.lit][box], probabilities, matrices)
         return from_trained_axes(clean_up(labels, table), self.affine)
+
+    def correct(
+        self,
+        correct: Correct,
+        stage: SecondStage,
+        probabilities: NDArray[np.float32],
+        *,
+        absent: Absent = NONE_ABSENT,
+        report: Report = silent,
+    ) -> NDArray[np.float32]:
+        """Correct probabilities by the second stage.
+
+        Args:
+            correct: The network of the second stage.
+            stage: What it was trained for.
+            probabilities: ``(P, I, R, K)`` over the box, on any grid.
+            absent: Label values that never occur, and which takes the place of each.
+            report: Called after each part.
+
+        Returns:
+            ``(*stage.grid, K)`` probabilities over the box.
+        """
+        close = self.scan.close_up(self.view, stage.grid)
+        corrected = correct_probabilities(correct, stage, close, probabilities, report=report)
+        return redistribute(corrected, absent) if absent else corrected
 
     def measure_doubt(
         self, probabilities: NDArray[np.float32]

@@ -83,14 +83,17 @@ def run_refine(
 ) -> RefineResult:
     """Adapt a copy of a model to one scan, of which some slices are drawn, and segment it.
 
+    Of a model with two stages the first adapts. The second corrects its answers, and is kept in the
+    adapted model as it is.
+
     The drawn voxels are kept as they are. What an interrupted call has done is used by the next
     call with the same scan, drawing, model and settings.
 
     Args:
         scan_file: The scan.
         labels_file: A label map of its voxels; 255 is unknown.
-        config: Uses the section ``infer``: what is absent, and which files are written; and
-            ``parallel``: where the model computes.
+        config: Uses the section ``infer``: what is absent, whether a second stage takes part, and
+            which files are written; and ``parallel``: where the model computes.
         init: ``packaged``, the folder of a run, or a ``.keras`` file: the model that adapts.
         minutes: Time in which it adapts.
         output_dir: Where results go; None: ``heartseg_refined`` in the working directory.
@@ -109,6 +112,8 @@ def run_refine(
     model_file, model = describe_whole_heart_model(init, command="refine")
     _refuse_fixed(init, model_file)
     settings = config.infer
+    if not settings.second_stage:
+        model = model.without_second_stage()
     formats = [*settings.outputs, "suggestion"]
     wanted = find_wanted(
         formats,
@@ -152,7 +157,7 @@ def run_refine(
         # TensorFlow takes seconds to load: only when the inputs are known to be good.
         from heartseg.modelfile.checkpoint import save_model
         from heartseg.refinement.scan_refinement import DrawnScan
-        from heartseg.runs.engines import load_keras
+        from heartseg.runs.engines import load_keras, load_network
 
         network, engine = load_keras(model_file, model, config)
         state_file = output_dir / f"{task.case}{STATE_SUFFIX}"
@@ -160,7 +165,12 @@ def run_refine(
         # As in infer: many small products, whose threads would wait busily for each other.
         with threadpool_limits(1, user_api="blas"):
             result, refined = drawn_scan.refine(
-                network, engine.compute, seconds=seconds, state_file=state_file, report=report
+                network,
+                engine.compute,
+                correct=engine.correct,
+                seconds=seconds,
+                state_file=state_file,
+                report=report,
             )
         # Not what the model finds by itself: a score of it says little about the model.
         made_by = replace(model, identity=f"{model.identity}, refined by a drawing")
@@ -177,7 +187,8 @@ def run_refine(
             scan=scan,
             drawn=learned,
         )
-        save_model(network, adapted_file, metadata)
+        second = model.second_stage and load_network(model_file, second_stage=True)
+        save_model(network, adapted_file, metadata, second_stage=second)
         write_volumes(output_dir / VOLUMES, merge_volumes(known_rows, result.rows))
         mark_finished(output_dir, [task])
         state_file.unlink(missing_ok=True)
@@ -205,8 +216,8 @@ def _refuse_fixed(init: str, model_file: Path | None) -> None:
         )
     if model_file.suffix == ONNX_SUFFIX:
         raise ModelError(
-            f"{init}: an ONNX model cannot learn; name the .keras file or the run that it was "
-            "exported from"
+            f"{init}: an ONNX model cannot adapt; name the .keras file or the run that it was "
+            "exported from, or leave out --init if that was the packaged model"
         )
 
 

@@ -5,13 +5,14 @@ and keeps near to a soft answer where nothing is drawn, so that it does not forg
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from heartseg.inference.hints import NONE_ABSENT, Absent
 from heartseg.inference.views import FINE_GRID, View, ViewedScan
 from heartseg.progress import Report
 from heartseg.scans.resampling import resample, sampling_matrix
@@ -61,13 +62,13 @@ class Progress:
     average: Weights = field(default_factory=list)
 
 
-def prepare(network: keras.Model, num_classes: int, absent: Sequence[int] = ()) -> None:
+def prepare(network: keras.Model, num_classes: int, absent: Absent = NONE_ABSENT) -> None:
     """Give a network the loss and the optimizer with which it adapts.
 
     Args:
         network: From ``(1, *grid, 1)`` images to logits.
         num_classes: Classes, background included.
-        absent: Label values that never occur.
+        absent: Label values that never occur, and which takes the place of each.
     """
     network.compile(
         optimizer=keras.optimizers.Adam(RATE, beta_2=0.99, clipnorm=1.0),

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from heartseg import __version__
+from heartseg.inference.correction import Correct
 from heartseg.inference.hints import HintedNetwork, absent_values, describe_doubt
 from heartseg.inference.plausibility import find_notices
 from heartseg.inference.results import SegmentedScan
@@ -18,6 +19,7 @@ from heartseg.inference.views import VIEWS, PredictVolume
 from heartseg.inference.whole_heart import SeenHeart, see_heart
 from heartseg.modelfile.description import ModelDescription
 from heartseg.progress import Report
+from heartseg.refinement.answers import SecondStage
 from heartseg.refinement.drawing import Drawing, hardly_overlaps
 from heartseg.refinement.refiner import Refined, Stage, refine_heart
 from heartseg.refinement.saved_stage import load_stage, save_stage
@@ -28,10 +30,6 @@ SAVE_EVERY_S = 20.0
 OTHER_PATIENT = (
     "the drawn heart hardly overlaps with what the model finds in this scan; are the labels of "
     "this scan, or of another patient?"
-)
-FIRST_STAGE_ONLY = (
-    "the first stage of the model adapts; its second stage is left out, of this answer and of the "
-    "adapted model"
 )
 logger = logging.getLogger(__name__)
 
@@ -59,6 +57,7 @@ class DrawnScan:
         network: keras.Model,
         predict: PredictVolume,
         *,
+        correct: Correct | None = None,
         seconds: float,
         state_file: Path,
         report: Report,
@@ -68,6 +67,8 @@ class DrawnScan:
         Args:
             network: The network; it adapts, in place.
             predict: The same network, ready to compute.
+            correct: The network of the second stage, which ``model.second_stage`` describes; it
+                stays as it is. None: the first stage alone answers.
             seconds: Time in which it adapts.
             state_file: Where to keep what the next call needs to go on.
             report: Called with (seconds done, seconds, what is done).
@@ -83,8 +84,6 @@ class DrawnScan:
         )
         doubts = describe_doubt(hinted.measure_doubt(len(VIEWS)), table)
         notices = list(doubts)
-        if self.model.second_stage is not None:
-            notices.append(FIRST_STAGE_ONLY)
         if hardly_overlaps(self.drawing, heart.label(heart.probabilities, table)):
             notices.append(OTHER_PATIENT)
         key = self._fingerprint(seconds)
@@ -98,12 +97,19 @@ class DrawnScan:
             heart,
             self.drawing.labels,
             absent=values,
+            second=self._find_second_stage(correct),
             seconds=seconds,
             stage=stage,
             keep=_Keeper(state_file, key),
             report=report,
         )
         return self._conclude(heart, refined, notices), refined
+
+    def _find_second_stage(self, correct: Correct | None) -> SecondStage | None:
+        stage = self.model.second_stage
+        if correct is None or stage is None:
+            return None
+        return lambda heart, probabilities: heart.correct(correct, stage, probabilities)
 
     def _conclude(
         self, heart: SeenHeart, refined: Refined, notices: Sequence[str]

@@ -10,7 +10,7 @@ References:
     Raya and Udupa (1990). Shape-based interpolation. https://doi.org/10.1109/42.52980
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,7 +121,7 @@ def correct_shapes(
     drawn: NDArray[np.uint8],
     num_classes: int,
     *,
-    absent: Sequence[int] = (),
+    absent: Collection[int] = (),
 ) -> NDArray[np.float32]:
     """Correct a prediction by what is drawn: there, and less and less away from it.
 
@@ -138,7 +138,7 @@ def correct_shapes(
 
 
 def correct_answer(
-    answer: NDArray[np.float32], drawn: NDArray[np.uint8], *, absent: Sequence[int] = ()
+    answer: NDArray[np.float32], drawn: NDArray[np.uint8], *, absent: Collection[int] = ()
 ) -> NDArray[np.float32]:
     """Let drawn shapes correct the probabilities of a network near the voxels that are drawn.
 
@@ -162,7 +162,7 @@ def interpolate_shapes(
     drawn: NDArray[np.uint8],
     num_classes: int,
     *,
-    absent: Sequence[int] = (),
+    absent: Collection[int] = (),
 ) -> NDArray[np.float32]:
     """Interpolate drawn shapes between drawn slices, whatever is predicted there.
 
@@ -183,7 +183,7 @@ def _spread(
     predicted: NDArray[np.uint8],
     drawn: NDArray[np.uint8],
     num_classes: int,
-    absent: Sequence[int],
+    absent: Collection[int],
     *,
     trust: float,
 ) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """The loss of a network that adapts to one scan, of which a part is drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -15,12 +15,13 @@ IMPOSSIBLE = -1e4
 class AdaptationLoss(keras.losses.Loss):
     """Fractions where something is drawn, and a soft answer to keep near to everywhere else."""
 
-    def __init__(self, num_classes: int, *, absent: Sequence[int], keep: float) -> None:
+    def __init__(self, num_classes: int, *, absent: Mapping[int, int | None], keep: float) -> None:
         """Describe the loss.
 
         Args:
             num_classes: Classes, background included.
-            absent: Label values that never occur.
+            absent: Label values that never occur, and which takes the place of each; None: all
+                others do.
             keep: How much the soft answer counts beside what is drawn.
         """
         super().__init__(name="adaptation", reduction="sum_over_batch_size")
@@ -28,7 +29,7 @@ class AdaptationLoss(keras.losses.Loss):
         self._drawn = PartialVolumeDiceCrossentropy(reduction="none")
         offsets = np.zeros(num_classes, np.float32)
         offsets[list(absent)] = IMPOSSIBLE
-        self._offsets = offsets
+        self._offsets, self._absent = offsets, absent
 
     def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
         """Return one value per voxel.
@@ -38,7 +39,7 @@ class AdaptationLoss(keras.losses.Loss):
                 is drawn; then the soft answer, times the weight of each voxel.
             y_pred: ``(B, P, I, R, K)`` logits.
         """
-        logits = y_pred + self._offsets
+        logits = self._without_absent(y_pred)
         drawn, soft = y_true[..., : self._num_classes], y_true[..., self._num_classes :]
         known = ops.sum(drawn, axis=-1)
         # Few voxels are drawn, and they count as much as if all were.
@@ -49,3 +50,10 @@ class AdaptationLoss(keras.losses.Loss):
         dice = both - crossentropy
         kept = -ops.sum(soft * log_probabilities, axis=-1)
         return crossentropy / share + dice + self._keep * kept
+
+    def _without_absent(self, logits: KerasTensor) -> KerasTensor:
+        columns = [logits[..., value] for value in range(self._num_classes)]
+        for value, heir in self._absent.items():
+            if heir is not None:
+                columns[heir] = ops.logaddexp(columns[heir], columns[value])
+        return ops.stack(columns, axis=-1) + self._offsets

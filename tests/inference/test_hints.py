@@ -6,22 +6,61 @@ import pytest
 from heartseg.errors import ConfigError, DataError
 from heartseg.inference.hints import (
     HintedNetwork,
+    absent_values,
     check_absent,
     describe_doubt,
     find_absent,
     read_hints,
     redistribute,
 )
+from heartseg.inference.views import softmax
 from heartseg.labels import HVSMR
+from heartseg.training.adaptation_loss import AdaptationLoss
 
 
-def test_the_probability_of_absent_classes_goes_to_the_others_in_proportion():
+@pytest.mark.parametrize(
+    ("heir", "expected"),
+    [
+        # 0.1 and 0.3 of 0.4; where nothing else was possible, background.
+        (None, [[0.25, 0.75, 0], [1, 0, 0]]),
+        (1, [[0.1, 0.9, 0], [0, 1, 0]]),
+    ],
+)
+def test_the_probability_of_absent_classes_goes_to_what_takes_their_place(heir, expected):
     probabilities = np.array([[0.1, 0.3, 0.6], [0.0, 0.0, 1.0]], np.float32)
 
-    left = redistribute(probabilities, [2])
+    np.testing.assert_allclose(redistribute(probabilities, {2: heir}), expected, rtol=1e-6)
 
-    # 0.1 and 0.3 of 0.4; where nothing else was possible, background.
-    np.testing.assert_allclose(left, [[0.25, 0.75, 0], [1, 0, 0]], rtol=1e-6)
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (("RV", "RA"), {2: 1, 4: 3}),
+        (("LV",), {1: 2}),
+        (("LV", "RV", "PA"), {1: None, 2: None, 6: None}),
+    ],
+)
+def test_the_only_ventricle_or_atrium_takes_the_place_of_the_other(keys, expected):
+    assert absent_values(keys, HVSMR) == expected
+
+
+@pytest.mark.parametrize("heir", [None, 1])
+def test_networks_probabilities_and_loss_treat_absent_classes_alike(heir):
+    rng = np.random.default_rng(0)
+    logits, drawn = rng.normal(0, 2, (1, 2, 2, 2, 3)).astype(np.float32), np.zeros((1, 2, 2, 2, 3))
+    drawn[..., 1] = 1
+    images, soft = np.zeros((1, 2, 2, 2, 1), np.float32), np.zeros_like(drawn)
+
+    left = redistribute(softmax(logits), {2: heir})
+
+    hinted = HintedNetwork(lambda _images: logits, {2: heir})(images)
+    np.testing.assert_allclose(softmax(hinted), left, rtol=1e-5, atol=1e-7)
+    targets = np.concatenate([drawn, soft], axis=-1).astype(np.float32)
+    losses = [
+        float(AdaptationLoss(3, absent=absent, keep=1)(targets, given))
+        for absent, given in (({2: heir}, logits), ({2: None}, np.log(left + 1e-12)))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_network_with_a_hint_never_predicts_the_class_and_counts_where_it_would_have():
@@ -29,7 +68,7 @@ def test_a_network_with_a_hint_never_predicts_the_class_and_counts_where_it_woul
     # One voxel of background, two of class 2, one of class 1.
     for place, value in (((0, 0), 0), ((0, 1), 2), ((1, 0), 2), ((1, 1), 1)):
         logits[0, place[0], place[1], 0, value] = 5
-    network = HintedNetwork(lambda _images: logits, [2])
+    network = HintedNetwork(lambda _images: logits, {2: None})
 
     hinted = network(np.zeros((1, 2, 2, 1, 1), np.float32))
 

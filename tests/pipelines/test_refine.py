@@ -4,7 +4,7 @@ import csv
 import json
 import logging
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import nibabel
 import numpy as np
@@ -15,15 +15,14 @@ from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.exchange.slicer import write_seg_nrrd
 from heartseg.labels import HVSMR, LabelTable
-from heartseg.modelfile.checkpoint import save_model
-from heartseg.modelfile.description import SecondStage
+from heartseg.modelfile.checkpoint import read_metadata, save_model
+from heartseg.networks.correction_unet import build_correction_unet
 from heartseg.networks.volume_unet import build_volume_unet
 from heartseg.pipelines.refine import run_refine
 from heartseg.pipelines.suggest import run_suggest
 from heartseg.runs.engines import load_network
-from heartseg.runs.one_scan import describe_whole_heart_model
 from heartseg.runs.study_layout import StudyLayout
-from heartseg.runs.trained import describe_model
+from heartseg.runs.trained import describe_model, load_segmenter
 from heartseg.scans.provenance import read_provenance
 from heartseg.scans.volume import UNLABELLED, read_label_map
 
@@ -187,28 +186,34 @@ def test_results_say_that_the_model_was_refined_by_a_drawing_of_the_case(refined
     assert all("learned" in row.flags.split(";") for row in result.rows)
 
 
-def test_a_second_stage_that_is_left_out_is_a_notice(case, tmp_path, monkeypatch):
-    folder, *_ = case
-    plan = "heartseg.pipelines.refine.describe_whole_heart_model"
+def test_a_second_stage_takes_part_and_stays_in_the_adapted_model(case, tmp_path):
+    folder, _, partial = case
+    facts = {"grid": [24, 24, 24], "patch": [16, 16, 16], "filters": [8]}
+    second = build_correction_unet(patch=(16, 16, 16), filters=(8,), num_classes=3, seed=2)
+    both = tmp_path / "both.keras"
+    save_model(
+        load_network(folder / "model.keras"),
+        both,
+        {**read_metadata(folder / "model.keras"), "second_stage": facts},
+        second_stage=second,
+    )
 
-    def describe_two_stages(init, *, command):
-        file, model = describe_whole_heart_model(init, command=command)
-        return file, replace(model, second_stage=SecondStage((16, 16, 16), (8, 8, 8)))
-
-    def load_first(file, **_):
-        return load_network(file)
-
-    monkeypatch.setattr(plan, describe_two_stages)
-    monkeypatch.setattr("heartseg.runs.engines.load_network", load_first)
     result = run_refine(
         folder / "pat1.nii.gz",
         folder / "partial.nii.gz",
-        init=str(folder / "model.keras"),
-        minutes=0.02,
-        output_dir=tmp_path,
+        init=str(both),
+        minutes=MINUTES,
+        output_dir=tmp_path / "refined",
     )
 
-    assert any("second stage is left out" in notice for notice in result.notices)
+    labels = read_label_map(tmp_path / "refined/pat1_seg.nii.gz", HVSMR).voxels
+    known = partial != UNLABELLED
+    np.testing.assert_array_equal(labels[known], partial[known])
+    assert read_metadata(result.model_file)["second_stage"] == facts
+    kept = load_network(result.model_file, second_stage=True)
+    for weight, expected in zip(kept.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert load_segmenter(result.model_file, Config()).correct is not None
 
 
 def test_the_adapted_model_can_be_refined_further(case, refined, tmp_path):
@@ -280,7 +285,7 @@ def test_labels_that_cannot_be_used_are_named_before_the_model_is_loaded(
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"absent": ["LV"]}, DataError, "LV is drawn and was declared absent"),
+        ({"absent": ["LV"]}, DataError, "drawn although declared absent: LV"),
         ({"absent": ["heart"]}, ConfigError, "expected structures of the model"),
     ],
 )
