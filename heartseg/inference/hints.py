@@ -216,14 +216,14 @@ class HintedNetwork:
         logits[..., list(self.absent)] = IMPOSSIBLE
         return logits
 
-    def measure_doubt(self, num_views: int) -> dict[int, float]:
+    def measure_doubt(self, calls: slice) -> dict[int, float]:
         """Return which fraction of the heart was likely each absent class, by its value.
 
         Args:
-            num_views: How many of the last views count.
+            calls: Which calls of the network count.
         """
-        last = self._fractions[-num_views:]
-        means = np.mean(last, axis=0) if last else np.zeros(len(self.absent))
+        counted = self._fractions[calls]
+        means = np.mean(counted, axis=0) if counted else np.zeros(len(self.absent))
         return {value: float(mean) for value, mean in zip(self.absent, means, strict=True)}
 
 

@@ -79,6 +79,7 @@ class ViewedScan:
         grid: Voxels that the network sees of each view.
         num_classes: Classes that the network tells apart, background included.
         level: Intensity of blood; an estimate until ``find_box`` has found the heart.
+        num_calls: Calls of the network so far.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ViewedScan:
     ) -> None:
         self._predict, self.grid, self.num_classes = predict, grid, num_classes
         self.shape: tuple[int, int, int] = voxels.shape
+        self.num_calls = 0
         self._finest, self._floor = voxels, np.float32(0)
         matrices = [sampling_matrix(min(side, WORKING_SIDE), side) for side in self.shape]
         shrinks = max(self.shape) > WORKING_SIDE
@@ -142,6 +144,7 @@ class ViewedScan:
             ModelError: If the network's answer has another shape.
         """
         logits = self._predict(image[np.newaxis, ..., np.newaxis])
+        self.num_calls += 1
         expected = (1, *self.grid, self.num_classes)
         if logits.shape != expected:
             raise ModelError(

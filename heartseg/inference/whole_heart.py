@@ -50,7 +50,9 @@ from heartseg.scans.resampling import resample
 from heartseg.scans.volume import Volume
 
 STARTS = (0.65, 0.45)
-"""Fractions of the scan's middle where the search starts again if nothing sure was found."""
+"""Fractions of the scan's middle where the search starts again if views agree less than usual."""
+CLEARLY_BETTER = 0.01
+"""A mean stability that is higher by less says nothing."""
 DRAWN_MARGIN = 0.05
 """What the box shows beyond drawn structures, as a part of their extent."""
 _CHUNK_VOXELS = 1 << 17
@@ -114,7 +116,7 @@ class WholeHeartSegmenter:
             )
         labels = heart.label(probabilities, table)
         notices = find_notices(labels, heart.stability, image.affine, calibration, table)
-        doubts = describe_doubt(network.measure_doubt(len(self.views)), table)
+        doubts = describe_doubt(network.measure_doubt(heart.calls), table)
         doubt = heart.measure_doubt(heart.probabilities)
         return Prediction(labels, heart.stability, (*notices, *doubts), doubt)
 
@@ -131,6 +133,7 @@ class SeenHeart:
         view: The box around the heart, as a view of ``scan``.
         probabilities: ``(*FINE_GRID, K)`` over the box.
         stability: ``(K - 1,)`` stability between views; NaN where absent.
+        calls: Which calls of the network were these views.
     """
 
     scan: ViewedScan
@@ -140,6 +143,7 @@ class SeenHeart:
     view: View
     probabilities: NDArray[np.float32]
     stability: NDArray[np.float64]
+    calls: slice
 
     def label(self, probabilities: NDArray[np.float32], table: LabelTable) -> NDArray[np.uint8]:
         """Return the ``(X, Y, Z)`` labels on the scan's own grid, cleaned up.
@@ -218,18 +222,95 @@ def see_heart(
     if places is not None and np.count_nonzero(places[lit]) < np.count_nonzero(places):
         lit = (slice(None), slice(None), slice(None))
     scan = ViewedScan(predict, turned[lit], model.grid, model.table.num_classes)
+    found = _search(scan, views, model.calibration, report)
     if places is None:
-        view, probabilities, stability = _find_and_average(scan, views, model.calibration, report)
+        found = _check_found(found, model.calibration)
     else:
-        view = _find_box_with(scan, places[lit], report)
-        probabilities, stability = average_views(scan, view, views, report=report)
+        view = _include(None if found is None else found.view, places[lit])
+        found = _average(scan, view, views, report)
     shape = (turned.shape[0], turned.shape[1], turned.shape[2])
-    return SeenHeart(scan, lit, shape, image.affine, view, probabilities, stability)
+    return SeenHeart(
+        scan,
+        lit,
+        shape,
+        image.affine,
+        found.view,
+        found.probabilities,
+        found.stability,
+        found.calls,
+    )
 
 
-def _find_box_with(scan: ViewedScan, drawn: NDArray[np.bool_], report: Report) -> View:
+@dataclass(frozen=True, eq=False)
+class _Averaged:
+    """Views of a box around the heart, averaged.
+
+    Attributes:
+        view: The box.
+        probabilities: ``(*FINE_GRID, K)`` over the box.
+        stability: ``(K - 1,)`` stability between the views; NaN where absent.
+        level: Intensity of blood in the box.
+        calls: Which calls of the network these views were.
+    """
+
+    view: View
+    probabilities: NDArray[np.float32]
+    stability: NDArray[np.float64]
+    level: float
+    calls: slice
+
+
+def _average(scan: ViewedScan, view: View, views: Sequence[View], report: Report) -> _Averaged:
+    before = scan.num_calls
+    probabilities, stability = average_views(scan, view, views, report=report)
+    return _Averaged(view, probabilities, stability, scan.level, slice(before, scan.num_calls))
+
+
+def _search(
+    scan: ViewedScan, views: Sequence[View], calibration: Calibration | None, report: Report
+) -> _Averaged | None:
+    """Return the box around the heart in which views agree best, over several starts.
+
+    In a scan that shows far more than the heart, a search that starts from all of it may end in a
+    box that is too large. The intensity of blood in the box is kept in ``scan.level``.
+    """
+    best, estimate = None, scan.level
+    for start in (1.0, *STARTS):
+        scan.level = estimate
+        box = find_box(scan, start=View((start, start, start)), report=report)
+        if box is None:
+            continue
+        found = _average(scan, box, views, report)
+        if np.isnan(found.stability).all():
+            continue
+        mean = mean_stability(found.stability)
+        if best is None or mean > mean_stability(best.stability) + CLEARLY_BETTER:
+            best = found
+        # Without a calibration nothing says that another start would be better.
+        if calibration is None or mean >= calibration.usual - CLEARLY_BETTER:
+            break
+    if best is not None:
+        scan.level = best.level
+    return best
+
+
+def _check_found(found: _Averaged | None, calibration: Calibration | None) -> _Averaged:
+    """Raise ``DataError`` if there is no heart."""
+    hopeless = 0.0 if calibration is None else calibration.hopeless
+    if found is None or mean_stability(found.stability) < hopeless:
+        reason = (
+            "nothing like a heart"
+            if found is None
+            else f"its views agree only to {mean_stability(found.stability):.2f}"
+        )
+        raise DataError(
+            f"found no heart ({reason}); this model knows MR of the heart with bright blood only"
+        )
+    return found
+
+
+def _include(found: View | None, drawn: NDArray[np.bool_]) -> View:
     """Return the box around the heart and all that is drawn of it."""
-    found = find_box(scan, report=report)
     zooms, shifts = [], []
     for axis, side in enumerate(drawn.shape):
         planes = np.flatnonzero(drawn.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -242,45 +323,6 @@ def _find_box_with(scan: ViewedScan, drawn: NDArray[np.bool_], report: Report) -
         zooms.append(float(high - low))
         shifts.append(float((low + high) / 2 - 0.5))
     return View((zooms[0], zooms[1], zooms[2]), (shifts[0], shifts[1], shifts[2]))
-
-
-def _find_and_average(
-    scan: ViewedScan, views: Sequence[View], calibration: Calibration | None, report: Report
-) -> tuple[View, NDArray[np.float32], NDArray[np.float64]]:
-    """Return the box around the heart with the averaged probabilities and their stability.
-
-    The intensity of blood in this box is kept in ``scan.level``.
-
-    Raises:
-        DataError: If there is no heart.
-    """
-    best = None
-    estimate = level = scan.level
-    for start in (1.0, *STARTS):
-        scan.level = estimate
-        box = find_box(scan, start=View((start, start, start)), report=report)
-        if box is None:
-            continue
-        probabilities, stability = average_views(scan, box, views, report=report)
-        if np.isnan(stability).all():
-            continue
-        if best is None or mean_stability(stability) > mean_stability(best[2]):
-            best, level = (box, probabilities, stability), scan.level
-        # Without a calibration nothing says that another start would be better.
-        if calibration is None or mean_stability(stability) >= calibration.sure:
-            break
-    hopeless = 0.0 if calibration is None else calibration.hopeless
-    if best is None or mean_stability(best[2]) < hopeless:
-        found = (
-            "nothing like a heart"
-            if best is None
-            else f"its views agree only to {mean_stability(best[2]):.2f}"
-        )
-        raise DataError(
-            f"found no heart ({found}); this model knows MR of the heart with bright blood only"
-        )
-    scan.level = level
-    return best
 
 
 def write_labels(

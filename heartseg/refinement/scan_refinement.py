@@ -15,7 +15,7 @@ from heartseg.inference.correction import Correct
 from heartseg.inference.hints import HintedNetwork, absent_values, describe_doubt
 from heartseg.inference.plausibility import find_notices
 from heartseg.inference.results import SegmentedScan
-from heartseg.inference.views import VIEWS, PredictVolume
+from heartseg.inference.views import PredictVolume
 from heartseg.inference.whole_heart import SeenHeart, see_heart
 from heartseg.modelfile.description import ModelDescription
 from heartseg.progress import Report
@@ -82,7 +82,7 @@ class DrawnScan:
         heart = see_heart(
             hinted, self.scan, self.model, drawn=structures, report=_without_total(report)
         )
-        doubts = describe_doubt(hinted.measure_doubt(len(VIEWS)), table)
+        doubts = describe_doubt(hinted.measure_doubt(heart.calls), table)
         notices = list(doubts)
         if hardly_overlaps(self.drawing, heart.label(heart.probabilities, table)):
             notices.append(OTHER_PATIENT)

@@ -73,7 +73,10 @@ def test_a_network_with_a_hint_never_predicts_the_class_and_counts_where_it_woul
     hinted = network(np.zeros((1, 2, 2, 1, 1), np.float32))
 
     assert set(np.unique(hinted.argmax(axis=-1))) <= {0, 1}
-    assert network.measure_doubt(1) == {2: pytest.approx(2 / 3)}
+    logits[0, 1, 1, 0] = (0, 0, 5)
+    network(np.zeros((1, 2, 2, 1, 1), np.float32))
+    assert network.measure_doubt(slice(0, 1)) == {2: pytest.approx(2 / 3)}
+    assert network.measure_doubt(slice(1, 2)) == {2: 1}
     assert logits[0, 0, 1, 0, 2] == 5
 
 
