@@ -187,7 +187,7 @@ def _mark(shape: tuple[int, ...], cover: tuple[list[int], ...]) -> NDArray[np.bo
 
 def _name_slices(cover: tuple[list[int], ...]) -> str:
     named = [
-        f"{counted(len(found), 'slice')} along axis {axis + 1}"
+        f"{counted(len(found), 'slice')} along axis {axis}"
         for axis, found in enumerate(cover)
         if found
     ]

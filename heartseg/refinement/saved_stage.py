@@ -56,7 +56,7 @@ def load_stage(file: Path, key: str) -> Stage | None:
                     arrays = [archive[f"{name}_{part}_{n}"] for n in range(len(names))]
                     setattr(progress, part, arrays)
             return stage
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (AttributeError, OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         # A state that cannot be used costs a few minutes; the drawing is what counts.
         return None
 

@@ -36,6 +36,9 @@ def test_drawn_slices_are_found_with_and_without_unknown_voxels(fill, slices):
     np.testing.assert_array_equal(drawing.labels, drawn_on(*slices))
     found = [(axis, index) for axis in range(3) for index in drawing.slices[axis]]
     assert sorted(found) == sorted(slices)
+    if fill == 0:
+        # Axes count from 0, as in the list of suggested slices.
+        assert all(f"along axis {axis}" in drawing.assumption for axis, _ in slices)
 
 
 def test_an_empty_slice_is_unknown_unless_one_says_that_it_is_background():
