@@ -62,8 +62,8 @@ def compare(folder: Path, sides: dict[str, Path], scans: int, rounds: int) -> No
         side: ("--output", folder / f"out_{side}", "--overwrite", "--quiet") for side in sides
     }
     pieces = [
-        ("infer, one scan", COMMAND, ("infer", scan), rounds, 0.5),
-        ("segment(), first result", FIRST, (scan,), rounds, 0.5),
+        ("infer, one scan", COMMAND, ("infer", scan), rounds, 1.0),
+        ("segment(), first result", FIRST, (scan,), rounds, 1.0),
     ]
     if scans:
         _write(folder / "many", scans, min(2, scans))
