@@ -37,7 +37,7 @@ from heartseg.slices.batches import Share
 from heartseg.synthesis.heart_dataset import HeartSources, build_fixed_dataset, build_heart_dataset
 from heartseg.synthesis.rendering import Sample, Scan, frame_scan
 from heartseg.synthesis.scene import SCENE_GRID, Scene
-from heartseg.synthesis.sources import lay_scan, read_scene
+from heartseg.synthesis.sources import CLOSE_ROOM, WIDE_ROOM, lay_scan, read_scene
 from heartseg.training.placement import Placement
 from heartseg.training.precision import Precision
 
@@ -237,12 +237,19 @@ class HeartMaterial:
         return [scene for scene in scenes if scene is not None]
 
     def lay_scans(self, part: str, grid: tuple[int, int, int]) -> list[Scan]:
-        """Return the scans of the part ``train`` or ``valid`` on another grid than the scenes'."""
-        files = self._train if part == "train" else self._valid
-        return [read.scan for read in self._read_scans(files, grid)]
+        """Return the scans of the part ``train`` or ``valid`` as the second stage sees them.
 
-    def _read_scans(self, part: Part, grid: tuple[int, int, int] = SCENE_GRID) -> list[_ReadScan]:
-        read = partial(_read_files, table=self._source.table, grid=grid)
+        Args:
+            part: The part.
+            grid: Voxels of the box around a heart.
+        """
+        files = self._train if part == "train" else self._valid
+        return [read.scan for read in self._read_scans(files, grid, room=CLOSE_ROOM)]
+
+    def _read_scans(
+        self, part: Part, grid: tuple[int, int, int] = SCENE_GRID, *, room: float = WIDE_ROOM
+    ) -> list[_ReadScan]:
+        read = partial(_read_files, table=self._source.table, grid=grid, room=room)
         return self._map_all(read, list(part.scans.values()), lambda files: files[0].name)
 
     def _frame(self, scans: Mapping[str, _ReadScan]) -> list[Sample]:
@@ -291,13 +298,13 @@ def _draw_scene(
 
 
 def _read_files(
-    files: tuple[Path, Path], *, table: LabelTable, grid: tuple[int, int, int]
+    files: tuple[Path, Path], *, table: LabelTable, grid: tuple[int, int, int], room: float
 ) -> _ReadScan:
     image_file, label_file = files
     image = read_image(image_file)
     labels = read_label_map(label_file, table, partial=True, from_source=True)
     check_same_grid(image, labels, names=(str(image_file), str(label_file)))
-    scan = lay_scan(image, labels, grid)
+    scan = lay_scan(image, labels, num_classes=table.num_classes, grid=grid, room=room)
     return _ReadScan(scan, fingerprint_scan(image), fingerprint_labels(labels))
 
 

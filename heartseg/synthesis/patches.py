@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from heartseg.scans.intensity import blood_level, normalize, rough_level
+from heartseg.scans.nearest import resize_labels
 from heartseg.scans.resampling import resample, resample_to, sampling_matrix
-from heartseg.synthesis.rendering import Scan, draw_volume
+from heartseg.synthesis.rendering import Scan, cut_box, draw_volume
 from heartseg.synthesis.scene import Scene
 
 Shape = tuple[int, int, int]
@@ -78,7 +79,7 @@ class PatchMaker:
         """Draw patches of hearts, a few of each, in random order.
 
         Args:
-            draw_source: Draws what is shown: scenes, and scans on ``grid``.
+            draw_source: Draws what is shown: scenes, and scans as fine as ``grid``.
             count: Number of patches.
             rng: Decides everything that is random.
             mirror_share: How probable it is that left and right are exchanged.
@@ -102,9 +103,11 @@ class PatchMaker:
 
     def frame(self, scan: Scan, rng: np.random.Generator) -> Patches:
         """Show some patches of a scan as it is, with what the first stage finds: for validation."""
-        image = self._normalize(scan.image, scan.labels, 1.0)
+        boxed, known = cut_box(scan, num_classes=self.num_classes)
+        labels = resize_labels(known, self.grid)
+        image = self._normalize(resample_to(boxed, self.grid), labels, 1.0)
         found = np.asarray(softmax(self._ask_first(image), axis=-1), np.float32)
-        return self._cut(image, scan.labels, found, PER_VOLUME, rng)
+        return self._cut(image, labels, found, PER_VOLUME, rng)
 
     def _normalize(self, image: FloatArray, labels: NDArray[np.uint8], jitter: float) -> FloatArray:
         coarse = image[::2, ::2, ::2]

@@ -26,12 +26,14 @@ FloatArray = NDArray[np.float32]
 HEART_FRACTION = (0.83, 0.87, 0.92)
 """Median fraction of the box that the heart takes, along each axis, in HVSMR-2.0."""
 WIDE_SHARE = 0.3
-"""How probable it is that a sample of a scene shows far more than the heart."""
+"""How probable it is that a sample shows far more than the heart, where its source does."""
+_FAR_MORE = 2.0
+"""A scan that is so much larger than the usual box around its heart shows far more than that."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A real scan of a heart with its labels, on the grid of scenes or another.
+    """A real scan of a heart with its labels; see ``lay_scan`` for the size of its voxels.
 
     Attributes:
         image: ``(P, I, R)`` float32 intensities.
@@ -69,6 +71,14 @@ class Window:
     center: FloatArray
     extent: FloatArray
     box: FloatArray
+
+    def within(self, shape: tuple[int, ...]) -> "Window":
+        """Return the window moved, and cut where it is too large, to lie within a source."""
+        sides = np.array(shape, np.float32)
+        extent = np.minimum(self.extent, sides)
+        # The first voxel ends half a voxel before its middle.
+        center = np.clip(self.center, extent / 2 - 0.5, sides - extent / 2 - 0.5)
+        return Window(center, extent, self.box)
 
 
 def make_sample(
@@ -113,15 +123,18 @@ def draw_volume(
         num_classes: Classes, background included.
         rng: Decides everything that is random.
         mirror_share: How probable it is that left and right are exchanged.
-        wide_share: How probable it is that a scene shows far more than the heart.
+        wide_share: How probable it is that far more than the heart is shown, where the source
+            shows it.
 
     Returns:
         Image and labels, both of ``shape``, and whether the window shows far more than the heart.
     """
     voxels = source.tissues if isinstance(source, Scene) else source.labels
-    # A scan mostly ends close to its heart: it has nothing that a wider view could show.
-    wide = isinstance(source, Scene) and bool(rng.random() < wide_share)
-    window = _draw_window(find_heart(source.labels, num_classes), rng, wide=wide)
+    heart = find_heart(source.labels, num_classes)
+    wide = _shows_far_more(source, heart) and bool(rng.random() < wide_share)
+    window = _draw_window(heart, rng, wide=wide)
+    if wide and isinstance(source, Scan):
+        window = window.within(voxels.shape)
     places = _draw_places(shape, window, rng, mirror_share)
     voxels = voxels.ravel()[_nearest_voxels(places, voxels.shape)]
     if isinstance(source, Scan):
@@ -137,8 +150,36 @@ def draw_volume(
 
 
 def frame_scan(scan: Scan, grid: Shape, *, num_classes: int) -> Sample:
-    """Show a scan as it is, on the network's grid: for validation."""
-    return _to_sample(scan.image, scan.labels, grid, num_classes, 1.0)
+    """Show the usual box around the heart of a scan on the network's grid: for validation."""
+    image, labels = cut_box(scan, num_classes=num_classes)
+    return _to_sample(image, labels, grid, num_classes, 1.0)
+
+
+def cut_box(
+    scan: Scan, *, num_classes: int, room: float = 0.0
+) -> tuple[FloatArray, NDArray[np.uint8]]:
+    """Return image and labels of the usual box around the heart, as far as the scan shows it.
+
+    Args:
+        scan: The scan.
+        num_classes: Classes, background included.
+        room: What is kept beyond the box on each side, as a fraction of its extent.
+    """
+    low, high = find_heart(scan.labels, num_classes)
+    reach = (0.5 + room) * (high - low) / HEART_FRACTION
+    center = (low + high + 1) / 2
+    first = np.maximum(np.rint(center - reach), 0).astype(int)
+    last = np.minimum(np.rint(center + reach), scan.labels.shape).astype(int)
+    box = tuple(slice(int(start), int(stop)) for start, stop in zip(first, last, strict=True))
+    return scan.image[box], scan.labels[box]
+
+
+def _shows_far_more(source: Scene | Scan, heart: tuple[FloatArray, FloatArray]) -> bool:
+    """Return whether a source shows far more than its heart: every scene, and some scans."""
+    if isinstance(source, Scene):
+        return True
+    low, high = heart
+    return bool(np.prod(source.labels.shape * np.array(HEART_FRACTION) / (high - low)) > _FAR_MORE)
 
 
 def _to_sample(
@@ -153,6 +194,9 @@ def _to_sample(
 def find_heart(labels: NDArray[np.uint8], num_classes: int) -> tuple[FloatArray, FloatArray]:
     """Return the first and the last corner of all structures, in voxels.
 
+    A slice of which nothing is known may show the heart, so it counts: where few slices are
+    labelled, the heart is not as narrow as they are.
+
     Args:
         labels: ``(P, I, R)`` labels, other values where nothing is known; without a structure, all
             of it is taken.
@@ -162,8 +206,11 @@ def find_heart(labels: NDArray[np.uint8], num_classes: int) -> tuple[FloatArray,
     heart = np.asarray(labels - np.uint8(1) < np.uint8(num_classes - 1))
     if not heart.any():
         heart = np.ones_like(heart)
+    unknown = labels >= num_classes
     others = ((1, 2), (0, 2), (0, 1))
-    found = [np.flatnonzero(np.any(heart, axis=axes)) for axes in others]
+    found = [
+        np.flatnonzero(np.any(heart, axis=axes) | np.all(unknown, axis=axes)) for axes in others
+    ]
     low, high = (np.array([part[end] for part in found], np.float32) for end in (0, -1))
     return low - np.float32(0.5), high + np.float32(0.5)
 

@@ -16,7 +16,8 @@ def make_scan():
     """Return a bright ball of class 1 with a small dark core of class 2."""
     axes = np.meshgrid(*((np.arange(n) + 0.5) / n - 0.5 for n in GRID), indexing="ij")
     radius = np.linalg.norm(axes, axis=0)
-    labels = np.where(radius < 0.08, 2, np.where(radius < 0.42, 1, 0)).astype(np.uint8)
+    # As large as a heart in its box, so that nothing is cut off around it.
+    labels = np.where(radius < 0.08, 2, np.where(radius < 0.47, 1, 0)).astype(np.uint8)
     return Scan(np.where(labels == 1, 100, 20).astype(np.float32), labels)
 
 

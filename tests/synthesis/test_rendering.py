@@ -1,10 +1,19 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
 from heartseg.scans.nearest import resize_labels
 from heartseg.scans.resampling import resample_to
 from heartseg.synthesis.phantom import make_phantom
-from heartseg.synthesis.rendering import HEART_FRACTION, Scan, find_heart, frame_scan, make_sample
+from heartseg.synthesis.rendering import (
+    HEART_FRACTION,
+    Scan,
+    Window,
+    find_heart,
+    frame_scan,
+    make_sample,
+)
 from heartseg.synthesis.scene import SCENE_GRID, paint_scene
 
 GRID = (24, 32, 24)
@@ -108,3 +117,44 @@ def test_a_scan_in_which_nothing_is_labelled_gives_a_sample_without_structures(s
     made = sample(Scan(scan.image, np.zeros_like(scan.labels)))
     np.testing.assert_allclose(made.shares[..., 0], 1, rtol=1e-4)
     assert 0 < made.image.mean() < 1.5
+
+
+def chest(scan, room=(36, 48, 36)):
+    """The same scan with noise all around it: the heart takes less than an eighth of its box."""
+    around = [(side, side) for side in room]
+    rng = np.random.default_rng(2)
+    image = rng.uniform(0, 0.3, np.add(scan.labels.shape, 2 * np.array(room))).astype(np.float32)
+    inner = tuple(slice(side, -side) for side in room)
+    image[inner] = scan.image / np.percentile(scan.image, 99)
+    return Scan(image, np.pad(scan.labels, around))
+
+
+def test_a_scan_of_a_chest_is_shown_close_and_wide(scan):
+    def fractions(source):
+        return np.array([1 - sample(source, seed).shares[..., 0].mean() for seed in range(24)])
+
+    close, both = fractions(scan), fractions(chest(scan))
+    # As it is shown without the chest around it, but for the wide ones.
+    assert np.median(both) > 0.75 * np.median(close)
+    limit = 0.65 * np.median(close)
+    assert 2 <= (both < limit).sum() <= 13
+    assert not (close < limit).any()
+
+
+def test_a_window_within_a_source_ends_at_its_border():
+    three = partial(np.array, dtype=np.float32)
+    window = Window(three([2, 30, 10]), three([10, 20, 99]), three([8, 8, 8]))
+    moved = window.within((40, 36, 24))
+    np.testing.assert_allclose(moved.center, [4.5, 25.5, 11.5])
+    np.testing.assert_allclose(moved.extent, [10, 20, 24])
+    np.testing.assert_allclose(moved.box, 8)
+    same = Window(three([20, 20, 20]), three([10, 20, 9]), three([8, 8, 8]))
+    np.testing.assert_allclose(same.within((40, 40, 40)).center, same.center)
+
+
+def test_a_framed_scan_shows_the_heart_whatever_surrounds_it(scan):
+    tight, framed = (frame_scan(one, GRID, num_classes=9) for one in (scan, chest(scan)))
+    heart = [1 - made.shares[..., 0] for made in (tight, framed)]
+    assert 0.8 < heart[1].mean() / heart[0].mean() < 1.25
+    low, high = find_heart((heart[1] > 0.5).astype(np.uint8), 9)
+    np.testing.assert_allclose((high - low) / GRID, HEART_FRACTION, atol=0.09)
