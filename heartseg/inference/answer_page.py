@@ -110,6 +110,7 @@ def _list_columns(total_ml: float) -> list[tuple[Column, Callable[[VolumeRow], f
         (Column("Median diameter (mm)"), lambda row: row.median_diameter_mm),
         (Column("Smallest diameter (mm)"), lambda row: row.smallest_diameter_mm),
         (Column("Stability between views", digits=2), lambda row: row.stability),
+        (Column("Confidence", digits=2), lambda row: row.confidence),
     ]
 
 

@@ -90,14 +90,36 @@ def find_notices(
         )
 
 
+def measure_confidence(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean probability of each structure over the voxels where it is the likeliest.
+
+    Args:
+        probabilities: ``(P, I, R, K)``.
+
+    Returns:
+        ``(K - 1,)`` values of 0 to 1; NaN for a structure that is nowhere the likeliest.
+    """
+    num_classes = probabilities.shape[-1]
+    labels = probabilities.argmax(axis=-1).ravel()
+    sums = np.bincount(labels, probabilities.max(axis=-1).ravel(), num_classes)[1:]
+    counts = np.bincount(labels, minlength=num_classes)[1:]
+    confidence = np.full(num_classes - 1, np.nan)
+    np.divide(sums, counts, out=confidence, where=counts > 0)
+    return confidence
+
+
 def is_doubtful(
-    stability: NDArray[np.float64], calibration: Calibration | None
+    stability: NDArray[np.float64],
+    calibration: Calibration | None,
+    confidence: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
     """Decide which structures are doubtful: all of them where the whole heart is.
 
     Args:
         stability: ``(structures,)`` stability between views, NaN where absent.
-        calibration: What the stability means; None calls no structure doubtful.
+        calibration: What the values mean; None calls no structure doubtful.
+        confidence: ``(structures,)``; see ``measure_confidence``. Where it is known and was
+            calibrated, it ranks errors better than the stability and decides in its place.
 
     Returns:
         ``(structures,)``, False where absent.
@@ -105,7 +127,10 @@ def is_doubtful(
     if calibration is None:
         return np.zeros(stability.shape, bool)
     unsure = ~np.isnan(stability) & (mean_stability(stability) < calibration.sure)
-    return np.asarray((stability < calibration.doubtful) | unsure)
+    poor = stability < calibration.doubtful
+    if confidence is not None and calibration.confident is not None:
+        poor = confidence < calibration.confident
+    return np.asarray(poor | unsure)
 
 
 def mean_stability(stability: NDArray[np.float64]) -> float:

@@ -83,6 +83,7 @@ class SegmentedScan:
         learned: In what way the model has seen this scan in training; None if it has not.
         series: The DICOM series that the scan was read from; None in other formats.
         absent: Keys of the structures that were declared absent.
+        confidence: As in ``Prediction``; None after a person drew parts of it.
         doubt: As in ``Prediction``.
         drawn: Indices of the slices along each axis that a person drew.
         num_suggested: How many slices are suggested.
@@ -98,6 +99,7 @@ class SegmentedScan:
     learned: str | None = None
     series: Series | None = None
     absent: tuple[str, ...] = ()
+    confidence: NDArray[np.float64] | None = None
     doubt: tuple[NDArray[np.float64], ...] | None = None
     drawn: tuple[tuple[int, ...], ...] = ((), (), ())
     num_suggested: int = NUM_SLICES
@@ -190,8 +192,9 @@ class SegmentedScan:
         """Its rows of the table of volumes."""
         doubtful = None
         if self.stability is not None:
-            doubtful = is_doubtful(self.stability, self.model.calibration)
-        doubt = Doubt(self.stability, doubtful, learned=self.learned is not None)
+            doubtful = is_doubtful(self.stability, self.model.calibration, self.confidence)
+        learned = self.learned is not None
+        doubt = Doubt(self.stability, self.confidence, doubtful, learned=learned)
         return tuple(
             build_rows(self.case, self.measurements, self.table, shapes=self.shapes, doubt=doubt)
         )
@@ -254,6 +257,7 @@ def segment_scan(
         learned,
         series,
         absent=tuple(absent),
+        confidence=found.confidence,
         doubt=found.doubt,
     )
     return replace(result, notices=(*result.notices, *_find_more_notices(result)))
@@ -286,7 +290,7 @@ def _find_more_notices(result: SegmentedScan) -> Iterator[str]:
         return
     doubtful = [row.structure for row in result.rows if "doubtful" in row.flags]
     if doubtful:
-        yield (
-            f"the views of this scan agree poorly (stability below {calibration.doubtful:g}) on "
-            f"{', '.join(doubtful)}. Check the result before using it"
-        )
+        reason = f"its views of this scan agree poorly (stability below {calibration.doubtful:g})"
+        if result.confidence is not None and calibration.confident is not None:
+            reason = f"it is not sure (confidence below {calibration.confident:g})"
+        yield f"the model may be wrong on {', '.join(doubtful)}: {reason}. Check the result"

@@ -25,6 +25,8 @@ class Prediction:
         labels: ``(X, Y, Z)`` labels on the scan's own grid.
         stability: ``(num_classes - 1,)`` stability of each structure between views, 0 to 1; NaN
             where the prediction holds no such structure; None where the model views a scan once.
+        confidence: ``(num_classes - 1,)`` mean probability of each structure within itself, NaN
+            where there is none; None where it is not known.
         notices: What makes the prediction doubtful, in words.
         doubt: Voxels of each slice that are expected to be wrong, along each axis; None where that
             is not known.
@@ -32,6 +34,7 @@ class Prediction:
 
     labels: NDArray[np.uint8]
     stability: NDArray[np.float64] | None = None
+    confidence: NDArray[np.float64] | None = None
     notices: tuple[str, ...] = ()
     doubt: tuple[NDArray[np.float64], ...] | None = None
 

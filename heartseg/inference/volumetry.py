@@ -37,7 +37,7 @@ class VolumeRow:
         volume_ml: Its volume.
         voxels: Its number of voxels.
         flags: ``absent`` without a voxel; ``truncated`` where it reaches the border of the scan,
-            so that part of it may lie outside; ``doubtful`` where the views of the model disagree;
+            so that part of it may lie outside; ``doubtful`` where the model is likely to be wrong;
             ``learned`` where the model has seen the case in training; joined by semicolons.
         stability: Stability of the structure between views, 0 to 1; None where it is absent or the
             model views a scan once.
@@ -50,6 +50,8 @@ class VolumeRow:
             not measured.
         median_diameter_mm: The median one.
         smallest_diameter_mm: The smallest one.
+        confidence: Mean probability of the structure within itself, 0 to 1; None where it is
+            absent or not known.
     """
 
     case: str
@@ -65,6 +67,7 @@ class VolumeRow:
     largest_diameter_mm: float | None = None
     median_diameter_mm: float | None = None
     smallest_diameter_mm: float | None = None
+    confidence: float | None = None
 
 
 OPTIONAL_COLUMNS = tuple(field.name for field in fields(VolumeRow))[5:]
@@ -78,11 +81,13 @@ class Doubt:
     Attributes:
         stability: ``(all structures,)`` stability between views; NaN where there is none; None if
             the model views a scan once.
+        confidence: ``(all structures,)``; see ``measure_confidence``; None where it is not known.
         doubtful: ``(all structures,)``, True where a structure is flagged; None: nowhere.
         learned: Whether the model has seen the case in training.
     """
 
     stability: NDArray[np.float64] | None = None
+    confidence: NDArray[np.float64] | None = None
     doubtful: NDArray[np.bool_] | None = None
     learned: bool = False
 
@@ -115,9 +120,7 @@ def build_rows(
         place = places[entry.structure]
         shape = shapes.get(entry.structure)
         diameters = None if shape is None else shape.diameters
-        stability = None
-        if entry.voxels and doubt.stability is not None:
-            stability = float(doubt.stability[place])
+        known = doubt if entry.voxels else Doubt()
         rows.append(
             VolumeRow(
                 case,
@@ -125,7 +128,7 @@ def build_rows(
                 round(entry.volume_ml, 4),
                 entry.voxels,
                 ";".join(_find_flags(entry, place, doubt)),
-                None if stability is None or math.isnan(stability) else round(stability, 3),
+                _pick(known.stability, place),
                 _rounded(entry.volume_ml_per_m2, 4),
                 None if entry.mean_intensity is None else float(f"{entry.mean_intensity:.6g}"),
                 _rounded(ratios.get(entry.structure), 4),
@@ -133,6 +136,7 @@ def build_rows(
                 _rounded(None if diameters is None else diameters.largest.diameter_mm, 2),
                 _rounded(None if diameters is None else diameters.median.diameter_mm, 2),
                 _rounded(None if diameters is None else diameters.smallest.diameter_mm, 2),
+                _pick(known.confidence, place),
             )
         )
     return rows
@@ -145,6 +149,12 @@ def _find_flags(entry: StructureMeasurement, place: int, doubt: Doubt) -> list[s
         flags = ["truncated"] if entry.truncated else []
         flags += ["doubtful"] if doubt.doubtful is not None and doubt.doubtful[place] else []
     return flags + (["learned"] if doubt.learned else [])
+
+
+def _pick(values: NDArray[np.float64] | None, place: int) -> float | None:
+    if values is None or math.isnan(values[place]):
+        return None
+    return round(float(values[place]), 3)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -7,7 +7,7 @@ corrects the average on a finer grid.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,12 @@ from heartseg.inference.hints import (
     describe_doubt,
     redistribute,
 )
-from heartseg.inference.plausibility import check_scan, find_notices, mean_stability
+from heartseg.inference.plausibility import (
+    check_scan,
+    find_notices,
+    mean_stability,
+    measure_confidence,
+)
 from heartseg.inference.postprocess import clean_up
 from heartseg.inference.segmenter import Prediction
 from heartseg.inference.suggestion import measure_doubt
@@ -104,7 +109,7 @@ class WholeHeartSegmenter:
             labels = resample_labels(
                 found.labels, straight.affine, to_affine=image.affine, shape=image.voxels.shape
             )
-            return Prediction(labels, found.stability, found.notices)
+            return replace(found, labels=labels, doubt=None)
 
         table, calibration = self.model.table, self.model.calibration
         network = HintedNetwork(self.predict, absent_values(absent, table))
@@ -118,7 +123,8 @@ class WholeHeartSegmenter:
         notices = find_notices(labels, heart.stability, image.affine, calibration, table)
         doubts = describe_doubt(network.measure_doubt(heart.calls), table)
         doubt = heart.measure_doubt(heart.probabilities)
-        return Prediction(labels, heart.stability, (*notices, *doubts), doubt)
+        confidence = measure_confidence(probabilities)
+        return Prediction(labels, heart.stability, confidence, (*notices, *doubts), doubt)
 
 
 @dataclass(frozen=True, eq=False)

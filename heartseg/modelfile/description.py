@@ -19,25 +19,26 @@ WHOLE_HEART_VIEW = SliceRecipe(plane="axial", window="percentile", window_range=
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a stability between views means, as measured with one model.
+    """What stability between views and confidence mean, as measured with one model.
 
     Attributes:
-        doubtful: Below this a structure is doubtful.
+        doubtful: A structure of lower stability is doubtful, unless ``confident`` decides it.
         sure: Below this mean of all structures the scan is unlike the training data.
         hopeless: Below this mean there is no heart.
         usual: The mean on hearts of the kind that the model knows, at least.
+        confident: A structure of lower confidence is doubtful; None: this was not measured.
     """
 
     doubtful: float
     sure: float
     hopeless: float
     usual: float
+    confident: float | None = None
 
     def __post_init__(self) -> None:
-        if not all(
-            isinstance(value, float) and 0 <= value <= 1
-            for value in (self.doubtful, self.sure, self.hopeless, self.usual)
-        ):
+        values = [self.doubtful, self.sure, self.hopeless, self.usual]
+        values += [] if self.confident is None else [self.confident]
+        if not all(isinstance(value, float) and 0 <= value <= 1 for value in values):
             raise ValueError("calibration: expected fractions of 0 to 1")
 
 
@@ -123,7 +124,11 @@ class ModelDescription:
         if self.second_stage is None:
             return self
         identity = f"{self.identity}, first stage only"
-        return replace(self, second_stage=None, identity=identity)
+        calibration = self.calibration
+        if calibration is not None:
+            # The confidence was measured after the second stage, which is surer.
+            calibration = replace(calibration, confident=None)
+        return replace(self, second_stage=None, identity=identity, calibration=calibration)
 
     @classmethod
     def from_metadata(

@@ -11,7 +11,7 @@ from heartseg.labels import LabelTable, Structure
 FLAGS = {
     "absent": "not found",
     "truncated": "reaches the border of the scan: part of it may lie outside",
-    "doubtful": "the views of the model agree poorly: check it",
+    "doubtful": "the model is likely to be wrong: check it",
 }
 """What the flags of ``volumes.csv`` mean, in words."""
 

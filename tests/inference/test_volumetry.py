@@ -18,7 +18,8 @@ from heartseg.measurements.structures import StructureMeasurement, measure_struc
 
 HEADER = (
     "case,structure,volume_ml,voxels,flags,stability,volume_ml_per_m2,mean_intensity,"
-    "ratio_to_left,surface_area_mm2,largest_diameter_mm,median_diameter_mm,smallest_diameter_mm"
+    "ratio_to_left,surface_area_mm2,largest_diameter_mm,median_diameter_mm,smallest_diameter_mm,"
+    "confidence"
 )
 
 TABLE = LabelTable(
@@ -62,13 +63,15 @@ def test_stability_and_doubt_stand_beside_the_volume_and_are_read_back(tmp_path)
     labels[0, 2, 2] = 1
     labels[2, 2, 2] = 2
 
-    doubt = Doubt(np.array([0.51234, 0.9, np.nan]), np.array([True, False, True]))
+    stability, confidence = np.array([0.51234, 0.9, np.nan]), np.array([0.8, 0.91234, 0.5])
+    doubt = Doubt(stability, confidence, np.array([True, False, True]))
     measured = measure_structures(labels, np.eye(4), TABLE.foreground)
     rows = build_rows("a", measured, TABLE, doubt=doubt)
     write_volumes(tmp_path / "v.csv", rows)
 
-    read = [(row.flags, row.stability) for row in read_volumes(tmp_path / "v.csv")]
-    assert read == [("truncated;doubtful", 0.512), ("", 0.9), ("absent", None)]
+    rows = read_volumes(tmp_path / "v.csv")
+    read = [(row.flags, row.stability, row.confidence) for row in rows]
+    assert read == [("truncated;doubtful", 0.512, 0.8), ("", 0.9, 0.912), ("absent", None, None)]
 
 
 def test_what_was_measured_stands_in_the_row_of_its_structure(tmp_path):
