@@ -9,6 +9,9 @@ from scipy import ndimage
 from heartseg.label_tables import blood_structures
 from heartseg.labels import HVSMR, LabelTable
 
+_NEARLY_AS_LARGE = 0.5
+"""A part that is so large beside the largest stays: a scan may end between two parts of an aorta, and
+where a model leaves a gap, nothing says which of two such parts has the wrong label."""
 # There may be a superior vena cava on each side: its second component is no debris. Thin muscle may
 # be interrupted.
 _SEVERAL_COMPONENTS = {"SVC": 0.2, "MYO": 0.2}
@@ -33,9 +36,8 @@ def clean_up(labels: NDArray[np.uint8], table: LabelTable) -> NDArray[np.uint8]:
     """
     of_hvsmr = {structure.key for structure in HVSMR}
     keep = {
-        s.value: _SEVERAL_COMPONENTS.get(s.key, 0.0)
+        s.value: _SEVERAL_COMPONENTS.get(s.key, _NEARLY_AS_LARGE if s.key in of_hvsmr else 0.0)
         for s in table.foreground
-        if s.key in _SEVERAL_COMPONENTS or s.key not in of_hvsmr
     }
     # The fractions are of the blood of all structures together.
     complete = {s.key for s in table} >= of_hvsmr

@@ -72,7 +72,7 @@ class SliceSegmenter:
         batch_size: Slices predicted at once.
         tile_overlap: Overlap of tiles, for slices larger than the network; None: no tiles.
         largest_component: Whether each structure of a volume keeps its largest connected component
-            only.
+            only, and others half as large; see ``clean_up``.
     """
 
     predict: Predict

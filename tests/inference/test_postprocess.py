@@ -19,6 +19,18 @@ def test_only_the_largest_component_of_each_structure_stays():
     assert labels[8, 8, 8] == 1  # the argument is not changed
 
 
+def test_a_part_nearly_as_large_as_the_largest_is_not_taken_for_a_mistake():
+    labels = np.zeros((12, 10, 10), np.uint8)
+    labels[0:4, 0:5, 0:5] = 6  # two parts of an artery, of 100 and 60 voxels,
+    labels[8:12, 0:5, 0:3] = 6
+    labels[4:8] = 5  # and an aorta between them
+    labels[8:12, 8:10, 8:10] = 6  # of 16: this one is the aorta's
+    expected = labels.copy()
+    expected[8:12, 8:10, 8:10] = 5
+
+    np.testing.assert_array_equal(clean_up(labels, HVSMR), expected)
+
+
 def test_a_component_with_a_wrong_label_takes_that_of_the_structure_it_touches_most():
     labels = np.zeros((10, 6, 6), np.uint8)
     labels[0:8] = 1
