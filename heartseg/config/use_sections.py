@@ -86,7 +86,8 @@ class InferConfig(Section):
     second_stage: bool = True
     """Whether the second stage of a model that has one corrects the labels."""
     largest_component: bool = False
-    """Whether each structure of a volume keeps its largest connected component, and others half as large."""
+    """Whether each structure of a volume keeps its largest connected component, and others half as
+    large."""
 
 
 class ParallelConfig(Section):

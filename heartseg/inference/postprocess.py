@@ -10,8 +10,8 @@ from heartseg.label_tables import blood_structures
 from heartseg.labels import HVSMR, LabelTable
 
 _NEARLY_AS_LARGE = 0.5
-"""A part that is so large beside the largest stays: a scan may end between two parts of an aorta, and
-where a model leaves a gap, nothing says which of two such parts has the wrong label."""
+"""A part that is so large beside the largest stays: a scan may end between two parts of an aorta,
+and where a model leaves a gap, nothing says which of two such parts has the wrong label."""
 # There may be a superior vena cava on each side: its second component is no debris. Thin muscle may
 # be interrupted.
 _SEVERAL_COMPONENTS = {"SVC": 0.2, "MYO": 0.2}
