@@ -6,6 +6,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from heartseg.cohort.inputs import DRAWN
 from heartseg.config.schema import PACKAGED, Config
 from heartseg.errors import DataError, ModelError
 from heartseg.exchange.label_maps import read_labels
@@ -36,7 +37,7 @@ from heartseg.scans.volume import Volume, write_label_map
 from heartseg.surroundings import check_backend
 
 OUTPUT_DIR = Path("heartseg_refined")
-MODEL_SUFFIX, DRAWN_SUFFIX = "_refined.keras", "_drawn.nii.gz"
+MODEL_SUFFIX, DRAWN_SUFFIX = "_refined.keras", f"{DRAWN}.nii.gz"
 """What ``infer`` does not write: the adapted model, and what was taken as drawn."""
 STATE_SUFFIX = "_refine_state.npz"
 
