@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +94,33 @@ def check_distinct(results: Iterable[tuple[Path, Iterable[Path]]], *, advice: st
             sources[key] = source
 
 
-@lru_cache(maxsize=1024)
-def log_once(level: int, message: str) -> None:
-    """Log what is noticed of files; the same only once, though a command lists a folder often."""
-    logger.log(level, "%s", message)
+@contextmanager
+def logging_once() -> Iterator[None]:
+    """Log what is noticed of files only once within the block, though it lists a folder often.
+
+    A block within another one is part of that. As a decorator it does the same per call.
+    """
+    if _logged.get() is not None:
+        yield
+        return
+    token = _logged.set(set())
+    try:
+        yield
+    finally:
+        _logged.reset(token)
+
+
+_logged: ContextVar[set[str] | None] = ContextVar("logged", default=None)
+"""What was logged within the block of ``logging_once``; None outside of one."""
+
+
+def log_notice(level: int, message: str) -> None:
+    """Log what is noticed of files, unless the block of ``logging_once`` has logged it."""
+    logged = _logged.get()
+    if logged is None or message not in logged:
+        logger.log(level, "%s", message)
+    if logged is not None:
+        logged.add(message)
 
 
 def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
@@ -120,10 +143,10 @@ def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
     unnamed = [entry for entry in named if not is_readable_name(entry) and entry not in hidden]
     if hidden:
         names = ", ".join(map(printable_name, hidden))
-        log_once(logging.INFO, f"{folder}: skipped, since they are hidden files: {names}")
+        log_notice(logging.INFO, f"{folder}: skipped, since they are hidden files: {names}")
     if unnamed:
         names = ", ".join(map(printable_name, unnamed))
-        log_once(logging.WARNING, f"{folder}: skipped, since their names are not UTF-8: {names}")
+        log_notice(logging.WARNING, f"{folder}: skipped, since their names are not UTF-8: {names}")
     return [entry for entry in named if entry not in hidden and entry not in unnamed]
 
 

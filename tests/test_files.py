@@ -1,3 +1,4 @@
+import logging
 import os
 import stat
 import sys
@@ -7,6 +8,8 @@ import pytest
 from heartseg.errors import DataError
 from heartseg.files import (
     image_stem,
+    list_files,
+    logging_once,
     natural_key,
     read_json,
     replacing,
@@ -114,3 +117,23 @@ def test_any_two_names_can_be_compared():
 )
 def test_the_stem_has_neither_suffix_of_a_volume(tmp_path, name, stem):
     assert image_stem(tmp_path / name) == stem
+
+
+def test_a_notice_is_logged_once_per_block_and_again_in_the_next(tmp_path, caplog):
+    (tmp_path / "._a.png").touch()
+    caplog.set_level(logging.INFO)
+
+    def count(times):
+        caplog.clear()
+        for _ in range(times):
+            list_files(tmp_path, [".png"])
+        return len(caplog.messages)
+
+    @logging_once()
+    def command():
+        with logging_once():  # A block within a block is part of it.
+            inner = count(2)
+        return inner, count(2)
+
+    assert [command(), command()] == [(1, 0), (1, 0)]
+    assert count(2) == 2

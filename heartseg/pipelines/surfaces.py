@@ -14,7 +14,7 @@ from heartseg.cohort.pairing import ENDPOINTS, Suffixes, case_name
 from heartseg.errors import BatchError, DataError
 from heartseg.exchange.label_maps import may_be_cut, read_labels, read_labels_with_room
 from heartseg.exchange.structure_files import choose_structures, keep_structures
-from heartseg.files import check_distinct, image_stem, list_files, write_json
+from heartseg.files import check_distinct, image_stem, list_files, logging_once, write_json
 from heartseg.label_tables import blood_structures
 from heartseg.labels import LabelTable, Structure
 from heartseg.measurements.structures import touches_border
@@ -97,6 +97,7 @@ class _Task:
     outputs: tuple[Path, ...]
 
 
+@logging_once()
 def run_surfaces(
     inputs: Sequence[Path],
     *,
