@@ -51,7 +51,7 @@ from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
-from heartseg.runs.study_layout import find_model
+from heartseg.runs.study_layout import find_model, locate_model
 from heartseg.runs.trained import describe_applied, load_segmenter_once, start_segmenter
 from heartseg.surroundings import check_backend
 
@@ -120,7 +120,8 @@ def run_infer(
             ``heartseg_output`` with the packaged model.
         series: Number of the DICOM series; None if there is only one.
         packaged: Use the packaged model, whatever run the configuration names.
-        model_file: Use this model, an ONNX file that ``heartseg export`` wrote.
+        model_file: Use this model in place of that of the configuration: a ``.keras`` or ``.onnx``
+            file, or the folder of a run or study.
         overwrite: Replace results of an earlier call.
         report: Called after each part of a volume and after each input with (inputs done, inputs,
             what was done).
@@ -143,6 +144,8 @@ def run_infer(
     output_dir = output_dir or config.infer.output_dir or default_dir
     if model_file is None and not packaged:
         model_file = find_model(config.run_dir)
+    elif model_file is not None:
+        model_file = locate_model(model_file)
     model = describe_applied(model_file, config)
     wanted = _find_wanted(config.infer, model)
     tasks, problems = _plan(config, inputs, output_dir, model, wanted, series)

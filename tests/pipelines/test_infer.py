@@ -12,7 +12,7 @@ import pytest
 from builders import list_visible
 
 from heartseg.config.schema import Config
-from heartseg.errors import BatchError, ConfigError, DataError
+from heartseg.errors import BatchError, ConfigError, DataError, ModelError
 from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import save_model
 from heartseg.networks.unet import build_unet
@@ -465,6 +465,36 @@ def test_what_is_missing_is_named_before_the_model_is_loaded(run_dir, tmp_path):
         run_infer(config, [tmp_path / "gone.nii.gz"])
     with pytest.raises(DataError, match=r"expected files that end in \.png, .*, found none"):
         run_infer(config, [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("x.nii.gz", "a scan"),
+        ("notes.txt", "a file of another kind"),
+        ("gone.keras", "no such file"),
+        ("gone.onnx", "no such file"),
+    ],
+)
+def test_what_is_no_model_is_refused_with_the_kinds_of_model_and_what_it_is(tmp_path, name, found):
+    scan = write_scan(tmp_path / "x.nii.gz")
+    (tmp_path / "notes.txt").touch()
+    kinds = r"a \.keras file, an \.onnx file of `heartseg export`, or the folder of a run or study"
+
+    with pytest.raises(ModelError, match=rf"{name}: expected a model \({kinds}\), found {found}$"):
+        run_infer(None, [scan], model_file=tmp_path / name, output_dir=tmp_path / "out")
+
+
+def test_a_model_may_be_named_by_its_file_or_by_the_folder_of_its_run(run_dir, tmp_path):
+    scan = write_scan(tmp_path / "x.nii.gz")
+
+    for number, model in enumerate((run_dir, run_dir / "best.keras")):
+        run_infer(None, [scan], model_file=model, output_dir=tmp_path / str(number))
+
+    label_maps = [(tmp_path / name / "x_seg.nii.gz").read_bytes() for name in "01"]
+    assert label_maps[0] == label_maps[1]
+    with pytest.raises(DataError, match=r"best\.keras: no such file; run `heartseg train` first"):
+        run_infer(None, [scan], model_file=tmp_path, output_dir=tmp_path / "out")
 
 
 def test_tiles_and_clean_up_are_applied_on_request(run_dir, tmp_path):
