@@ -199,17 +199,18 @@ def _find_wanted(settings: InferConfig, model: ModelDescription) -> Wanted:
     return wanted
 
 
-def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
+def _refuse_idle(settings: InferConfig, tasks: Sequence[Task], model: ModelDescription) -> None:
     """Refuse settings for pictures if there are only scans, and the other way round.
 
-    A configuration that has both serves both.
+    A configuration that has both serves both, if the model takes both.
 
     Raises:
         ConfigError: If there are some.
     """
     kinds = {task.is_scan for task in tasks}
     movie = settings.movie != "none"
-    if kinds == {True} and settings.overlay and not movie:
+    serves_both = movie and not _refuses_pictures(model)
+    if kinds == {True} and settings.overlay and not serves_both:
         raise ConfigError(
             "infer.overlay: draws over pictures, and all inputs are volumes; use "
             "infer.movie=mp4 or gif for the labels over every slice of a volume"
@@ -225,6 +226,10 @@ def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
         raise ConfigError(
             f"infer.outputs: {special[0]} is written of scans, and all inputs are pictures; leave "
             "it out"
+        )
+    if kinds == {False} and settings.diameters:
+        raise ConfigError(
+            "infer.diameters: measures volumes, and all inputs are pictures; leave it out"
         )
     scans = [task for task in tasks if task.is_scan]
     sizes = [name for name in BODY_KEYS if getattr(settings, name) is not None]
@@ -275,7 +280,7 @@ def _plan(
     problems += unreadable
     if not tasks:
         raise DataError("\n".join(problems))
-    _refuse_idle(config.infer, tasks)
+    _refuse_idle(config.infer, tasks, model)
     tasks = _add_hints(config.infer, tasks, model)
     hint = _refuses_pictures(model)
     if hint:

@@ -85,9 +85,12 @@ def _refuse_foreign(config: Config, kind: str, model_file: Path | None) -> None:
     foreign = [key for key in find_foreign_keys(config, kind) if key.startswith(APPLIED)]
     if foreign:
         name = "the packaged model" if model_file is None else str(model_file)
+        advice = "leave it out"
+        if "infer.overlay" in foreign:
+            advice += ", and use infer.movie for the labels over every slice of a volume"
         raise ConfigError(
             f"{', '.join(foreign)}: {name} is of model.kind: {kind}, which does not use this; "
-            "leave it out"
+            f"{advice}"
         )
 
 

@@ -3,6 +3,7 @@ import logging
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -453,6 +454,36 @@ def test_a_setting_that_the_model_would_ignore_is_refused(run_dir, tmp_path):
         run_infer(config, [scan], output_dir=tmp_path / "out")
 
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_scan", "message"),
+    [
+        ({"overlay": True}, True, "infer.overlay: draws over pictures, and all inputs are volumes"),
+        ({"movie": "gif"}, False, "infer.movie: shows volumes, and all inputs are pictures"),
+        ({"diameters": True}, False, "infer.diameters: measures volumes, and all inputs are pic"),
+        ({"outputs": ["report"]}, False, "infer.outputs: report is written of scans, and all inp"),
+    ],
+)
+def test_a_setting_that_no_input_can_use_is_refused(run_dir, tmp_path, settings, is_scan, message):
+    file = write_scan(tmp_path / "x.nii") if is_scan else write_picture(tmp_path / "x.png")
+
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        run_infer(make_config(run_dir, settings), [file], output_dir=tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_overlays_beside_movies_are_refused_where_the_model_takes_no_pictures(tmp_path):
+    recipe = replace(RECIPE, context=1)
+    model = {"num_layers": 2, "image_channels": 1, "context": 1}
+    config = make_config(
+        write_model(tmp_path, recipe), {"overlay": True, "movie": "gif"}, {"keep_empty": True}
+    )
+    config = Config.model_validate({**config.model_dump(mode="json"), "model": model})
+
+    with pytest.raises(ConfigError, match=r"infer\.overlay: draws over pictures"):
+        run_infer(config, [write_scan(tmp_path / "x.nii")], output_dir=tmp_path / "out")
 
 
 def test_what_is_missing_is_named_before_the_model_is_loaded(run_dir, tmp_path):
