@@ -4,10 +4,12 @@ import json
 import logging
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from heartseg.errors import DataError
@@ -48,10 +50,53 @@ def replacing(file: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_all(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield a temporary path per file; they become the files if the block raises no error.
+
+    All or none: if it does, the files stay as they were. A file that the block did not write is
+    removed, since what an earlier call wrote does not belong to the others.
+
+    Args:
+        files: Files of one folder.
+
+    Raises:
+        DataError: If the folder cannot be written to or the disk is full.
+    """
+    folder = files[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder)
+    except OSError as error:
+        raise DataError(f"{files[0]}: cannot be written ({error.strerror})") from error
+    with staging as name:
+        temporary = [Path(name) / file.name for file in files]
+        try:
+            yield temporary
+        except DataError as error:
+            # Nobody knows the temporary folder.
+            raise DataError(str(error).replace(name, str(folder))) from error
+        for source, file in zip(temporary, files, strict=True):
+            _put(source, file)
+
+
+def _put(source: Path, file: Path) -> None:
+    try:
+        if source.is_file():
+            source.replace(file)
+        else:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be written ({error.strerror})") from error
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what interrupted writers left in a folder, but not in its subfolders."""
-    for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        file.unlink(missing_ok=True)
+    for entry in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def list_folder(folder: Path, *, missing_ok: bool = False) -> list[Path]:

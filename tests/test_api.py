@@ -9,7 +9,15 @@ import sys
 import nibabel
 import numpy as np
 import pytest
-from builders import make_affine, make_config, make_scan, read_tree, write_nifti
+from builders import (
+    full_disk,
+    list_visible,
+    make_affine,
+    make_config,
+    make_scan,
+    read_tree,
+    write_nifti,
+)
 
 import heartseg
 from heartseg.api import scoring
@@ -178,6 +186,22 @@ def test_what_is_saved_can_be_restricted_and_indexed(run_dir, scan_file, tmp_pat
     with pytest.raises(DataError, match=r"body surface area: expected 0\.05 to 4 m2, got 40"):
         result.save(tmp_path / "other", bsa_m2=40)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("file_name", ["scan_preview.png", "volumes.csv", ".heartseg.json"])
+def test_what_a_full_disk_interrupted_is_saved_by_the_next_call(segmenter, tmp_path, file_name):
+    result = heartseg.segment((IMAGE, SCAN.affine), model=segmenter)
+
+    with full_disk(file_name), pytest.raises(DataError, match=r"cannot be written \(No space left"):
+        result.save(tmp_path / "out")
+    result.save(tmp_path / "out")
+
+    assert list_visible(tmp_path / "out") == [
+        "scan.json",
+        "scan_preview.png",
+        "scan_seg.nii.gz",
+        "volumes.csv",
+    ]
 
 
 def test_saving_keeps_what_is_there(segmenter, scan_file, tmp_path):

@@ -29,11 +29,17 @@ from heartseg.inference.outputs.registry import (
 )
 from heartseg.inference.results import SegmentedScan, restrict, segment_scan
 from heartseg.inference.segmenter import Segmenter
-from heartseg.inference.tasks import COMMAND
+from heartseg.inference.tasks import (
+    COMMAND,
+    Task,
+    mark_finished,
+    mark_unfinished,
+    read_unfinished,
+)
 from heartseg.inference.volumetry import VOLUMES, merge_volumes, read_volumes, write_volumes
 from heartseg.lock import locked
 from heartseg.native_notes import ask_for_errors_only, native_notes_hidden
-from heartseg.ownership import add_to_record, check_own
+from heartseg.ownership import check_own
 from heartseg.progress import Report, silent
 from heartseg.runs import trained
 from heartseg.runs.layout import RunLayout
@@ -129,22 +135,25 @@ class Segmentation:
             SCAN_FORMATS, formats, folder=folder, case=result.case, structures=result.structures
         )
         check_source(formats, result.series, source=result.case)
-        planned = [file for several in files.values() for file in several]
+        task = Task(Path(result.case), result.case, files)
         # Two calls at once would lose each other's rows of the table.
         with locked(folder):
             rows = read_volumes(folder / VOLUMES)
-            for file in planned:
+            unfinished = read_unfinished(folder)
+            for file in task.outputs:
+                if file.name in unfinished:
+                    continue
                 if file.exists() and not overwrite:
                     raise DataError(
                         f"{file}: already exists; pass overwrite=True to replace it, or choose "
                         "another folder or name"
                     )
                 check_own(file, COMMAND)
+            mark_unfinished(folder, [task])
             write_files(SCAN_FORMATS, files, result)
-            written = tuple(file for file in planned if file.is_file())
-            add_to_record(folder, COMMAND, written)
             write_volumes(folder / VOLUMES, merge_volumes(rows, result.rows))
-        return written
+            mark_finished(folder, [task])
+        return tuple(file for file in task.outputs if file.is_file())
 
 
 def segment(

@@ -176,7 +176,7 @@ def check_outputs(
         DataError: If one would.
     """
     has_record = (output_dir / RECORD).is_file()
-    unfinished = _read_unfinished(output_dir)
+    unfinished = read_unfinished(output_dir)
     inputs = {task.file.resolve() for task in tasks}
     for task in tasks:
         for output in task.outputs:
@@ -192,23 +192,43 @@ def check_outputs(
 
 
 def mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
-    """Note in a folder which results are about to be written, for a call that follows."""
-    names = sorted(output.name for task in tasks for output in task.outputs)
-    with replacing(output_dir / UNFINISHED) as temporary:
-        temporary.write_text("\n".join(names) + "\n", encoding="utf-8")
+    """Note in a folder which results are about to be written, for a call that follows.
+
+    What an earlier call was about to write stays noted.
+    """
+    names = {output.name for task in tasks for output in task.outputs}
+    _write_unfinished(output_dir, names | read_unfinished(output_dir))
     remove_unfinished(output_dir)
 
 
 def mark_finished(output_dir: Path, tasks: Sequence[Task]) -> None:
-    """Record the results, and remove the note and what a worker left that was killed."""
+    """Record the results, and remove their note and what a worker left that was killed.
+
+    The note stays for results of an earlier call that was interrupted and did other inputs.
+    """
     written = [output for task in tasks for output in task.outputs if output.is_file()]
     if written:
         add_to_record(output_dir, COMMAND, written)
     remove_unfinished(output_dir)
-    (output_dir / UNFINISHED).unlink(missing_ok=True)
+    done = {output.name for task in tasks for output in task.outputs}
+    left = {name for name in read_unfinished(output_dir) - done if (output_dir / name).is_file()}
+    if left:
+        _write_unfinished(output_dir, left)
+    else:
+        (output_dir / UNFINISHED).unlink(missing_ok=True)
 
 
-def _read_unfinished(output_dir: Path) -> set[str]:
+def _write_unfinished(output_dir: Path, names: Collection[str]) -> None:
+    with replacing(output_dir / UNFINISHED) as temporary:
+        temporary.write_text("\n".join(sorted(names)) + "\n", encoding="utf-8")
+
+
+def read_unfinished(output_dir: Path) -> set[str]:
+    """Return the names of the results that an interrupted call was about to write.
+
+    Raises:
+        DataError: If the note cannot be read.
+    """
     marker = output_dir / UNFINISHED
     try:
         return set(marker.read_text(encoding="utf-8").splitlines()) if marker.is_file() else set()

@@ -10,7 +10,7 @@ import cv2
 import nibabel
 import numpy as np
 import pytest
-from builders import list_visible
+from builders import full_disk, list_visible, read_tree
 
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, ConfigError, DataError, ModelError
@@ -414,6 +414,62 @@ def test_an_interrupted_call_is_repeated_without_asking(config, tmp_path):
     assert result.num_pictures == 4
     names = list_visible(tmp_path / "out")
     assert names == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def label_maps_and_rows(folder):
+    """Return the cases that have a label map, and those that have rows in the table."""
+    label_maps = sorted(file.name[: -len("_seg.nii.gz")] for file in folder.glob("*_seg.nii.gz"))
+    table = folder / "volumes.csv"
+    return label_maps, sorted({row["case"] for row in read_rows(table)} if table.is_file() else ())
+
+
+@pytest.mark.parametrize("file_name", ["a_seg.nii.gz", "a_preview.png", "a.json"])
+def test_a_scan_whose_files_cannot_all_be_written_has_none_and_is_done_by_the_next_call(
+    config, tmp_path, file_name
+):
+    scans, out = [write_scan(tmp_path / f"{name}.nii") for name in "ab"], tmp_path / "out"
+
+    with full_disk(file_name), pytest.raises(BatchError) as caught:
+        run_infer(config, scans, output_dir=out)
+    [problem] = caught.value.problems
+    assert problem == f"{out / file_name}: cannot be written (No space left on device)"
+    assert label_maps_and_rows(out) == (["b"], ["b"])
+    assert [name for name in list_visible(out) if name.startswith("a")] == []
+
+    run_infer(config, scans[:1], output_dir=out)
+    assert label_maps_and_rows(out) == (["a", "b"], ["a", "b"])
+    assert (out / "a.json").is_file()
+    assert not (out / "UNFINISHED").exists()
+
+
+def test_results_that_cannot_all_be_replaced_stay_as_they_are(run_dir, config, tmp_path):
+    scan, out = write_scan(tmp_path / "a.nii"), tmp_path / "out"
+    run_infer(config, [scan], output_dir=out)
+    before = read_tree(out)
+    other = make_config(run_dir, {"structures": ["LV"]})
+
+    with full_disk("a.json"), pytest.raises(BatchError):
+        run_infer(other, [scan], output_dir=out, overwrite=True)
+    assert read_tree(out) == before
+
+    run_infer(other, [scan], output_dir=out, overwrite=True)
+    assert {row["structure"] for row in read_rows(out / "volumes.csv")} == {"LV"}
+
+
+def test_label_maps_whose_table_cannot_be_written_are_done_again_by_the_next_call(config, tmp_path):
+    first, second = ([write_scan(tmp_path / f"{name}.nii")] for name in "ab")
+    out = tmp_path / "out"
+
+    with full_disk("volumes.csv"), pytest.raises(DataError, match=r"volumes\.csv: .*No space left"):
+        run_infer(config, first, output_dir=out)
+    assert label_maps_and_rows(out) == (["a"], [])
+    # A call for another scan does not make anybody forget that one.
+    run_infer(config, second, output_dir=out)
+    assert "a_seg.nii.gz" in (out / "UNFINISHED").read_text().splitlines()
+
+    run_infer(config, first, output_dir=out)
+    assert label_maps_and_rows(out) == (["a", "b"], ["a", "b"])
+    assert not (out / "UNFINISHED").exists()
 
 
 def test_two_inputs_with_one_result_are_an_error_before_any_work(config, tmp_path):
