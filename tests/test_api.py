@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -21,6 +22,8 @@ from builders import (
 
 import heartseg
 from heartseg.api import scoring
+from heartseg.cohort.leakage import PartContents
+from heartseg.cohort.training_record import TrainingRecord
 from heartseg.config.loading import write_config
 from heartseg.errors import ConfigError, DataError, MissingPackageError, ModelError
 from heartseg.evaluation.scores import COLUMNS
@@ -29,7 +32,8 @@ from heartseg.modelfile.checkpoint import save_model
 from heartseg.modelfile.packaged import is_installed
 from heartseg.networks.unet import build_unet
 from heartseg.pipelines.infer import run_infer
-from heartseg.scans.volume import read_image
+from heartseg.scans.fingerprint import fingerprint_labels
+from heartseg.scans.volume import read_image, read_label_map
 from heartseg.slices.recipe import SliceRecipe
 
 SCAN = make_scan((14, 11, 9))
@@ -142,6 +146,20 @@ def test_a_scan_is_segmented_however_it_is_given(given, scan_file, segmenter, ca
     assert capfd.readouterr() == ("", "")
     # Reading the voxels did not fill the cache of the caller's image.
     assert not image.in_memory
+
+
+def test_a_patient_is_recognised_by_the_label_map_beside_the_scan(segmenter, scan_file):
+    label_file = write_nifti(
+        scan_file.with_name("pat4_cropped_seg.nii.gz"), SCAN.labels, SCAN.affine
+    )
+    digest = fingerprint_labels(read_label_map(label_file, HVSMR))
+    record = TrainingRecord(PartContents(("pat9",), {"pat9": digest}))
+    known = replace(segmenter, model=replace(segmenter.model, record=record))
+
+    [notice] = heartseg.segment(scan_file, model=known).notices
+    assert notice.startswith("the model has seen this patient: its label map was a training case.")
+    label_file.unlink()
+    assert heartseg.segment(scan_file, model=known).notices == ()
 
 
 def test_the_files_are_those_of_the_command(run_dir, scan_file, tmp_path):

@@ -32,6 +32,7 @@ from heartseg.inference.segmenter import Segmenter
 from heartseg.inference.tasks import (
     COMMAND,
     Task,
+    fingerprint_label_map,
     mark_finished,
     mark_unfinished,
     read_unfinished,
@@ -195,8 +196,11 @@ def segment(
         32.8
         >>> result.save("results")  # doctest: +SKIP
     """
+    data = DataConfig()
     with _logged_warnings() as warnings:
-        named = take_scan(scan, series=series, image_suffix=DataConfig().image_suffix)
+        named = take_scan(
+            scan, series=series, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+        )
     if isinstance(model, (str, os.PathLike)):
         report(0, 1, "loading the model")
         segmenter = load_segmenter(model)
@@ -209,6 +213,7 @@ def segment(
             named.volume,
             segmenter,
             absent=hints,
+            label_hash=fingerprint_label_map(named.label_map, segmenter.model.table),
             series=named.series,
             report=report,
         )

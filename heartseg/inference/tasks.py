@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from heartseg.errors import DataError
+from heartseg.exchange.label_maps import read_labels
 from heartseg.files import UNFINISHED, check_distinct, image_stem, remove_unfinished, replacing
 from heartseg.inference.outputs.output_format import OutputFormat
 from heartseg.inference.outputs.registry import (
@@ -15,8 +16,9 @@ from heartseg.inference.outputs.registry import (
     check_source,
     name_files,
 )
-from heartseg.labels import Structure
+from heartseg.labels import LabelTable, Structure
 from heartseg.ownership import RECORD, add_to_record, check_own
+from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.reading import ScanSource, find_scan
 from heartseg.slices.store import IMAGE_SUFFIXES
 
@@ -124,7 +126,7 @@ def plan_tasks(
                 problems.append(str(error))
                 continue
             case = name_case(source, image_suffix=image_suffix)
-            label_map = _find_label_map(source, image_suffix, label_suffix)
+            label_map = find_label_map(source, image_suffix, label_suffix)
             check_source(chosen, source.series, source=str(file))
         elif series is not None:
             problems.append(f"{file}: a series can be chosen in DICOM only")
@@ -144,13 +146,32 @@ def plan_tasks(
     return tasks, problems
 
 
-def _find_label_map(scan: ScanSource, image_suffix: str, label_suffix: str) -> Path | None:
-    """Return the label map that a data set keeps beside a scan, if it is there."""
+def find_label_map(scan: ScanSource, image_suffix: str, label_suffix: str) -> Path | None:
+    """Return the label map that a data set keeps beside a scan, if it is there.
+
+    Args:
+        scan: The scan.
+        image_suffix: As for ``name_case``.
+        label_suffix: What a data set puts behind the case name of a label map.
+    """
     case = name_case(scan, image_suffix=image_suffix)
     if scan.series is not None or not label_suffix or case == scan.name:
         return None
     file = scan.path.with_name(f"{case}{label_suffix}{scan.path.name[len(scan.name) :]}")
     return file if file.is_file() else None
+
+
+def fingerprint_label_map(label_map: Path | None, table: LabelTable) -> str | None:
+    """Return the fingerprint of the label map beside a scan, by which a model may know the patient.
+
+    None if there is none, or it cannot be read: nothing else depends on it.
+    """
+    if label_map is None:
+        return None
+    try:
+        return fingerprint_labels(read_labels(label_map, table, partial=True))
+    except DataError:
+        return None
 
 
 def check_outputs(
