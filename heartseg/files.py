@@ -4,10 +4,12 @@ import json
 import logging
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from contextvars import ContextVar
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from heartseg.errors import DataError
@@ -48,10 +50,53 @@ def replacing(file: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_all(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield a temporary path per file; they become the files if the block raises no error.
+
+    All or none: if it does, the files stay as they were. A file that the block did not write is
+    removed, since what an earlier call wrote does not belong to the others.
+
+    Args:
+        files: Files of one folder.
+
+    Raises:
+        DataError: If the folder cannot be written to or the disk is full.
+    """
+    folder = files[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder)
+    except OSError as error:
+        raise DataError(f"{files[0]}: cannot be written ({error.strerror})") from error
+    with staging as name:
+        temporary = [Path(name) / file.name for file in files]
+        try:
+            yield temporary
+        except DataError as error:
+            # Nobody knows the temporary folder.
+            raise DataError(str(error).replace(name, str(folder))) from error
+        for source, file in zip(temporary, files, strict=True):
+            _put(source, file)
+
+
+def _put(source: Path, file: Path) -> None:
+    try:
+        if source.is_file():
+            source.replace(file)
+        else:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be written ({error.strerror})") from error
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what interrupted writers left in a folder, but not in its subfolders."""
-    for file in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        file.unlink(missing_ok=True)
+    for entry in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def list_folder(folder: Path, *, missing_ok: bool = False) -> list[Path]:
@@ -94,10 +139,33 @@ def check_distinct(results: Iterable[tuple[Path, Iterable[Path]]], *, advice: st
             sources[key] = source
 
 
-@lru_cache(maxsize=1024)
-def log_once(level: int, message: str) -> None:
-    """Log what is noticed of files; the same only once, though a command lists a folder often."""
-    logger.log(level, "%s", message)
+@contextmanager
+def logging_once() -> Iterator[None]:
+    """Log what is noticed of files only once within the block, though it lists a folder often.
+
+    A block within another one is part of that. As a decorator it does the same per call.
+    """
+    if _logged.get() is not None:
+        yield
+        return
+    token = _logged.set(set())
+    try:
+        yield
+    finally:
+        _logged.reset(token)
+
+
+_logged: ContextVar[set[str] | None] = ContextVar("logged", default=None)
+"""What was logged within the block of ``logging_once``; None outside of one."""
+
+
+def log_notice(level: int, message: str) -> None:
+    """Log what is noticed of files, unless the block of ``logging_once`` has logged it."""
+    logged = _logged.get()
+    if logged is None or message not in logged:
+        logger.log(level, "%s", message)
+    if logged is not None:
+        logged.add(message)
 
 
 def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
@@ -120,10 +188,10 @@ def list_files(folder: Path, endings: Sequence[str]) -> list[Path]:
     unnamed = [entry for entry in named if not is_readable_name(entry) and entry not in hidden]
     if hidden:
         names = ", ".join(map(printable_name, hidden))
-        log_once(logging.INFO, f"{folder}: skipped, since they are hidden files: {names}")
+        log_notice(logging.INFO, f"{folder}: skipped, since they are hidden files: {names}")
     if unnamed:
         names = ", ".join(map(printable_name, unnamed))
-        log_once(logging.WARNING, f"{folder}: skipped, since their names are not UTF-8: {names}")
+        log_notice(logging.WARNING, f"{folder}: skipped, since their names are not UTF-8: {names}")
     return [entry for entry in named if entry not in hidden and entry not in unnamed]
 
 

@@ -1,9 +1,13 @@
 """Small inputs for tests: anisotropic volumes with three distinct axis lengths, slices, files."""
 
-from collections.abc import Mapping, Sequence
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import nibabel
 import numpy as np
@@ -171,3 +175,17 @@ def read_tree(folder: Path) -> dict[str, bytes]:
 def list_visible(folder):
     """Name what a user sees in a folder: everything but the record of what heartseg made."""
     return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+@contextmanager
+def full_disk(file_name: str) -> Iterator[None]:
+    """Let the disk be full when a file of this name is to be written."""
+    replace = Path.replace
+
+    def fail(source, target):
+        if Path(target).name == file_name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return replace(source, target)
+
+    with mock.patch.object(Path, "replace", fail):
+        yield

@@ -5,14 +5,25 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
-from builders import make_affine, make_config, make_scan, read_tree, write_nifti
+from builders import (
+    full_disk,
+    list_visible,
+    make_affine,
+    make_config,
+    make_scan,
+    read_tree,
+    write_nifti,
+)
 
 import heartseg
 from heartseg.api import scoring
+from heartseg.cohort.leakage import PartContents
+from heartseg.cohort.training_record import TrainingRecord
 from heartseg.config.loading import write_config
 from heartseg.errors import ConfigError, DataError, MissingPackageError, ModelError
 from heartseg.evaluation.scores import COLUMNS
@@ -21,7 +32,8 @@ from heartseg.modelfile.checkpoint import save_model
 from heartseg.modelfile.packaged import is_installed
 from heartseg.networks.unet import build_unet
 from heartseg.pipelines.infer import run_infer
-from heartseg.scans.volume import read_image
+from heartseg.scans.fingerprint import fingerprint_labels
+from heartseg.scans.volume import read_image, read_label_map
 from heartseg.slices.recipe import SliceRecipe
 
 SCAN = make_scan((14, 11, 9))
@@ -136,6 +148,20 @@ def test_a_scan_is_segmented_however_it_is_given(given, scan_file, segmenter, ca
     assert not image.in_memory
 
 
+def test_a_patient_is_recognised_by_the_label_map_beside_the_scan(segmenter, scan_file):
+    label_file = write_nifti(
+        scan_file.with_name("pat4_cropped_seg.nii.gz"), SCAN.labels, SCAN.affine
+    )
+    digest = fingerprint_labels(read_label_map(label_file, HVSMR))
+    record = TrainingRecord(PartContents(("pat9",), {"pat9": digest}))
+    known = replace(segmenter, model=replace(segmenter.model, record=record))
+
+    [notice] = heartseg.segment(scan_file, model=known).notices
+    assert notice.startswith("the model has seen this patient: its label map was a training case.")
+    label_file.unlink()
+    assert heartseg.segment(scan_file, model=known).notices == ()
+
+
 def test_the_files_are_those_of_the_command(run_dir, scan_file, tmp_path):
     config = make_config(
         run_dir.parent,
@@ -178,6 +204,22 @@ def test_what_is_saved_can_be_restricted_and_indexed(run_dir, scan_file, tmp_pat
     with pytest.raises(DataError, match=r"body surface area: expected 0\.05 to 4 m2, got 40"):
         result.save(tmp_path / "other", bsa_m2=40)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("file_name", ["scan_preview.png", "volumes.csv", ".heartseg.json"])
+def test_what_a_full_disk_interrupted_is_saved_by_the_next_call(segmenter, tmp_path, file_name):
+    result = heartseg.segment((IMAGE, SCAN.affine), model=segmenter)
+
+    with full_disk(file_name), pytest.raises(DataError, match=r"cannot be written \(No space left"):
+        result.save(tmp_path / "out")
+    result.save(tmp_path / "out")
+
+    assert list_visible(tmp_path / "out") == [
+        "scan.json",
+        "scan_preview.png",
+        "scan_seg.nii.gz",
+        "volumes.csv",
+    ]
 
 
 def test_saving_keeps_what_is_there(segmenter, scan_file, tmp_path):
@@ -291,7 +333,7 @@ def test_a_run_is_applied_as_its_configuration_says_and_a_file_by_default(run_di
 def test_a_model_that_cannot_be_used_is_refused_in_words(tmp_path):
     with pytest.raises(DataError, match=r"best\.keras: no such file; run `heartseg train` first"):
         heartseg.load_segmenter(tmp_path)
-    with pytest.raises(ModelError, match=r"gone\.keras: "):
+    with pytest.raises(ModelError, match=r"gone\.keras: expected a model .*, found no such file"):
         heartseg.load_segmenter(tmp_path / "gone.keras")
     with pytest.raises(ModelError, match=r"model: expected 'packaged', .* found builtins\.int"):
         heartseg.segment((IMAGE, SCAN.affine), model=3)

@@ -1,4 +1,7 @@
+import errno
+import logging
 import os
+import re
 import stat
 import sys
 
@@ -7,9 +10,13 @@ import pytest
 from heartseg.errors import DataError
 from heartseg.files import (
     image_stem,
+    list_files,
+    logging_once,
     natural_key,
     read_json,
+    remove_unfinished,
     replacing,
+    replacing_all,
     write_json,
 )
 
@@ -114,3 +121,52 @@ def test_any_two_names_can_be_compared():
 )
 def test_the_stem_has_neither_suffix_of_a_volume(tmp_path, name, stem):
     assert image_stem(tmp_path / name) == stem
+
+
+def test_several_files_are_replaced_together_or_not_at_all(tmp_path):
+    files = [tmp_path / "new" / name for name in ("a.txt", "b.txt", "c.txt")]
+    with replacing_all(files) as temporary:
+        for file in temporary:
+            file.write_text(f"first {file.name}")
+    with (
+        pytest.raises(DataError, match=rf"^{re.escape(str(files[1]))}: cannot be written \(No spa"),
+        replacing_all(files) as temporary,
+    ):
+        temporary[0].write_text("second")
+        with replacing(temporary[1]):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert [file.read_text() for file in files] == [f"first {file.name}" for file in files]
+
+    with replacing_all(files) as temporary:
+        temporary[0].write_text("third")
+    assert names(tmp_path / "new") == ["a.txt"]
+    assert files[0].read_text() == "third"
+
+
+def test_what_a_killed_writer_left_is_removed_files_and_folders(tmp_path):
+    (tmp_path / ".heartseg-x").mkdir()
+    (tmp_path / ".heartseg-x" / "a.txt").touch()
+    (tmp_path / ".heartseg-y-b.txt").touch()
+    (tmp_path / "c.txt").touch()
+    remove_unfinished(tmp_path)
+    assert names(tmp_path) == ["c.txt"]
+
+
+def test_a_notice_is_logged_once_per_block_and_again_in_the_next(tmp_path, caplog):
+    (tmp_path / "._a.png").touch()
+    caplog.set_level(logging.INFO)
+
+    def count(times):
+        caplog.clear()
+        for _ in range(times):
+            list_files(tmp_path, [".png"])
+        return len(caplog.messages)
+
+    @logging_once()
+    def command():
+        with logging_once():  # A block within a block is part of it.
+            inner = count(2)
+        return inner, count(2)
+
+    assert [command(), command()] == [(1, 0), (1, 0)]
+    assert count(2) == 2

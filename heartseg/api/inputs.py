@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from heartseg.errors import DataError
 from heartseg.exchange.label_maps import read_labels
 from heartseg.files import image_stem
-from heartseg.inference.tasks import name_case
+from heartseg.inference.tasks import find_label_map, name_case
 from heartseg.labels import LabelTable
 from heartseg.scans.dicom_series import Series
 from heartseg.scans.reading import ScanSource, find_scan
@@ -48,12 +48,14 @@ class NamedScan:
         source: What errors call it.
         name: What its results are called; None if it has no file.
         series: The DICOM series that it was read from; None in other formats.
+        label_map: The label map that a data set keeps beside its file, if it is there.
     """
 
     volume: Volume
     source: str
     name: str | None
     series: Series | None = None
+    label_map: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,16 @@ class NamedLabelMap:
     file: Path | None
 
 
-def take_scan(scan: ScanLike, *, series: int | None = None, image_suffix: str = "") -> NamedScan:
+def take_scan(
+    scan: ScanLike, *, series: int | None = None, image_suffix: str = "", label_suffix: str = ""
+) -> NamedScan:
     """Read or convert a scan; what is given is not changed.
 
     Args:
         scan: The scan.
         series: Number of the DICOM series; None if there is only one, and in other formats.
         image_suffix: What a data set puts behind the name of a case; it is left out of the name.
+        label_suffix: What it puts behind the name of a case in a label map.
 
     Raises:
         DataError: If it is of another type, missing, broken, not 3D, or not of real numbers.
@@ -87,7 +92,8 @@ def take_scan(scan: ScanLike, *, series: int | None = None, image_suffix: str = 
     if isinstance(scan, (str, os.PathLike)):
         found = find_scan(Path(scan), series=series)
         name = name_case(found, image_suffix=image_suffix)
-        return NamedScan(found.read(), str(found.path), name, found.series)
+        label_map = find_label_map(found, image_suffix, label_suffix)
+        return NamedScan(found.read(), str(found.path), name, found.series, label_map)
     if series is not None:
         raise DataError("series: can be chosen in DICOM only; expected a path as the scan")
     if isinstance(scan, SpatialImage):

@@ -29,11 +29,18 @@ from heartseg.inference.outputs.registry import (
 )
 from heartseg.inference.results import SegmentedScan, restrict, segment_scan
 from heartseg.inference.segmenter import Segmenter
-from heartseg.inference.tasks import COMMAND
+from heartseg.inference.tasks import (
+    COMMAND,
+    Task,
+    fingerprint_label_map,
+    mark_finished,
+    mark_unfinished,
+    read_unfinished,
+)
 from heartseg.inference.volumetry import VOLUMES, merge_volumes, read_volumes, write_volumes
 from heartseg.lock import locked
 from heartseg.native_notes import ask_for_errors_only, native_notes_hidden
-from heartseg.ownership import add_to_record, check_own
+from heartseg.ownership import check_own
 from heartseg.progress import Report, silent
 from heartseg.runs import trained
 from heartseg.runs.layout import RunLayout
@@ -133,22 +140,25 @@ class Segmentation:
             SCAN_FORMATS, formats, folder=folder, case=result.case, structures=result.structures
         )
         check_source(formats, result.series, source=result.case)
-        planned = [file for several in files.values() for file in several]
+        task = Task(Path(result.case), result.case, files)
         # Two calls at once would lose each other's rows of the table.
         with locked(folder):
             rows = read_volumes(folder / VOLUMES)
-            for file in planned:
+            unfinished = read_unfinished(folder)
+            for file in task.outputs:
+                if file.name in unfinished:
+                    continue
                 if file.exists() and not overwrite:
                     raise DataError(
                         f"{file}: already exists; pass overwrite=True to replace it, or choose "
                         "another folder or name"
                     )
                 check_own(file, COMMAND)
+            mark_unfinished(folder, [task])
             write_files(SCAN_FORMATS, files, result)
-            written = tuple(file for file in planned if file.is_file())
-            add_to_record(folder, COMMAND, written)
             write_volumes(folder / VOLUMES, merge_volumes(rows, result.rows))
-        return written
+            mark_finished(folder, [task])
+        return tuple(file for file in task.outputs if file.is_file())
 
 
 def segment(
@@ -190,8 +200,11 @@ def segment(
         32.8
         >>> result.save("results")  # doctest: +SKIP
     """
+    data = DataConfig()
     with _logged_warnings() as warnings:
-        named = take_scan(scan, series=series, image_suffix=DataConfig().image_suffix)
+        named = take_scan(
+            scan, series=series, image_suffix=data.image_suffix, label_suffix=data.label_suffix
+        )
     if isinstance(model, (str, os.PathLike)):
         report(0, 1, "loading the model")
         segmenter = load_segmenter(model)
@@ -204,6 +217,7 @@ def segment(
             named.volume,
             segmenter,
             absent=hints,
+            label_hash=fingerprint_label_map(named.label_map, segmenter.model.table),
             series=named.series,
             report=report,
         )

@@ -57,8 +57,9 @@ def infer(
         Optional[Path],  # noqa: UP045
         path_option(
             "--model",
-            metavar="FILE.onnx",
-            help="Use a model that `heartseg export` wrote, wherever it was trained.",
+            metavar="FILE|RUN",
+            help="Use this model, with the settings of this call: an .onnx file that `heartseg "
+            "export` wrote, a .keras file, or the folder of a run or study.",
         ),
     ] = None,
     device: Device = None,

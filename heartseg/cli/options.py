@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -170,6 +170,25 @@ def join_settings(
 def name_keys(overrides: list[str] | None) -> list[str]:
     """Return the keys that ``--set`` names."""
     return [override.partition("=")[0].strip() for override in overrides or ()]
+
+
+def refuse_ignored(overrides: list[str] | None, *, command: str, used: Sequence[str]) -> None:
+    """Make sure that a command uses what ``--set`` names.
+
+    Args:
+        overrides: The settings of ``--set``.
+        command: The command.
+        used: The sections and keys that it uses.
+
+    Raises:
+        BadParameter: If it does not use one.
+    """
+    keys = name_keys(overrides)
+    ignored = [key for key in keys if key not in used and key.partition(".")[0] not in used]
+    if ignored:
+        raise typer.BadParameter(
+            f"--set {', '.join(ignored)}: {command} does not use this; leave it out"
+        )
 
 
 def begin(

@@ -19,11 +19,20 @@ from heartseg.cli.options import (
     join_settings,
     path_argument,
     path_option,
+    refuse_ignored,
 )
 from heartseg.plurals import counted
 
 Scan = Annotated[Path, path_argument(metavar="SCAN", help="The scan, of any format.")]
 EMPTY_SLICES = ("unknown", "background")
+HINT_KEYS = ("infer.absent", "infer.diagnosis", "infer.hints", "infer.structures")
+SUGGEST_KEYS = ("data", "labels", "parallel", *HINT_KEYS, "infer.runtime", "infer.second_stage")
+REFINE_KEYS = (
+    *("data", "parallel", *HINT_KEYS, "infer.outputs", "infer.second_stage", "infer.diameters"),
+    *("infer.height_cm", "infer.weight_kg", "infer.bsa_m2"),
+)
+"""Sections and keys of the configuration that the commands use. ``infer.structures`` is refused by
+a message of its own."""
 
 
 def refine(
@@ -72,6 +81,7 @@ def refine(
     config = begin(
         None, join_settings(overrides, hint_settings(absent, diagnosis)), quiet, log_file
     )
+    refuse_ignored(overrides, command="refine", used=REFINE_KEYS)
     from heartseg.cli import console
     from heartseg.pipelines.refine import run_refine
 
@@ -121,6 +131,7 @@ def suggest(
     config = begin(
         None, join_settings(overrides, hint_settings(absent, diagnosis)), quiet, log_file
     )
+    refuse_ignored(overrides, command="suggest", used=SUGGEST_KEYS)
     from heartseg.cli import console
     from heartseg.pipelines.suggest import run_suggest
 

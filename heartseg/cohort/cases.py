@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heartseg.errors import DataError
-from heartseg.files import image_stem, list_files, log_once, natural_key
+from heartseg.files import image_stem, list_files, log_notice, natural_key
 from heartseg.scans.reading import SCAN_SUFFIXES
 from heartseg.scans.volume import is_nifti
 
@@ -130,5 +130,5 @@ def find_volumes(folder: Path, suffix: str) -> dict[str, list[Path]]:
                 others.append(file)
     if others:
         names = ", ".join(file.name for file in others)
-        log_once(logging.WARNING, f"{folder}: skipped, since training data are NIfTI: {names}")
+        log_notice(logging.WARNING, f"{folder}: skipped, since training data are NIfTI: {names}")
     return found

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from heartseg.cohort.cases import CaseFiles, Place, find_cases
 from heartseg.cohort.dataset_json import DATASET_JSON, match_labels, read_dataset_json
-from heartseg.files import image_stem, list_files
+from heartseg.files import image_stem, list_files, logging_once
 from heartseg.labels import LabelTable
 from heartseg.plurals import counted
 from heartseg.scans.volume import NIFTI_SUFFIXES
@@ -76,6 +76,7 @@ class DataSet:
         return {**{case.name: case.label_file for case in self.cases}, **self.label_maps}
 
 
+@logging_once()
 def find_data_set(folder: Path, layout: str, naming: Naming, table: LabelTable) -> DataSet:
     """Find the files of a data set.
 

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 READABLE = (*IMAGE_SUFFIXES, *SCAN_SUFFIXES)
 """How the names of pictures and scans end, in small letters."""
+SUGGESTED, DRAWN = "_suggested", "_drawn"
+"""What follows the case name where ``suggest`` and ``refine`` write a label map of some slices."""
 _IN_FOLDERS = tuple(ending for ending in READABLE if ending not in DICOM_SUFFIXES)
 """Endings of files that are an input each; a DICOM file in a folder is one image of a series."""
 
@@ -156,7 +158,11 @@ def _list_folder(
     if copies:
         names = ", ".join(file.name for file in copies)
         logger.info("%s: skipped, since their label map is there as NIfTI: %s", folder, names)
-    kept = [file for file in kept if file not in copies]
+    parts = find_parts(readable)
+    if parts:
+        names = ", ".join(file.name for file in parts)
+        logger.info("%s: skipped, since they hold some slices of a label map: %s", folder, names)
+    kept = [file for file in kept if file not in (*copies, *parts)]
     if not kept:
         folders = [entry.name for entry in list_folder(folder) if entry.is_dir()]
         hint = f"; pass one of its subfolders: {', '.join(folders[:5])}" if folders else ""
@@ -181,13 +187,33 @@ def find_copies(files: Sequence[Path]) -> list[Path]:
 
     They are ``NAME.seg.nrrd`` and ``NAME.seg.dcm`` beside ``NAME_seg.nii.gz``.
     """
-    written = {
-        file.with_name(image_stem(file).removesuffix("_seg"))
-        for file in files
-        if is_nifti(file) and image_stem(file).endswith("_seg")
-    }
+    written = _find_written(files)
     return [
         file
         for file in files
         if file.stem.endswith(".seg") and file.with_name(file.stem.removesuffix(".seg")) in written
     ]
+
+
+def find_parts(files: Sequence[Path]) -> list[Path]:
+    """Return the label maps of some slices that ``suggest`` and ``refine`` wrote into a folder.
+
+    They are ``NAME_suggested.nii.gz`` and ``NAME_drawn.nii.gz`` beside ``NAME_seg.nii.gz``.
+    """
+    written = _find_written(files)
+    return [
+        file
+        for file in files
+        for ending in (SUGGESTED, DRAWN)
+        if image_stem(file).endswith(ending)
+        and file.with_name(image_stem(file).removesuffix(ending)) in written
+    ]
+
+
+def _find_written(files: Sequence[Path]) -> set[Path]:
+    """Return what the results of ``infer`` begin with that have a label map in NIfTI."""
+    return {
+        file.with_name(image_stem(file).removesuffix("_seg"))
+        for file in files
+        if is_nifti(file) and image_stem(file).endswith("_seg")
+    }

@@ -1,13 +1,16 @@
 """Which predicted label map belongs to which reference: paired by case name."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from heartseg.cohort.inputs import find_copies, split_dicom
+from heartseg.cohort.inputs import DRAWN, SUGGESTED, find_copies, split_dicom
 from heartseg.errors import DataError
-from heartseg.files import image_stem, list_files, natural_key
+from heartseg.files import image_stem, list_files, logging_once, natural_key
 from heartseg.scans.reading import LABEL_MAP_SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 ENDPOINTS = "_endpoints"
 LABELS = "_seg"
@@ -26,11 +29,13 @@ class Suffixes:
         image: Of a scan.
         labels: Of a label map.
         endpoints: Of an endpoint map.
+        masks: Of the masks of one structure each.
     """
 
     image: str
     labels: str
     endpoints: str
+    masks: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -75,6 +80,7 @@ class Pairing:
     problems: tuple[str, ...] = field(default=())
 
 
+@logging_once()
 def pair_label_maps(
     predictions_dir: Path,
     references_dir: Path,
@@ -82,6 +88,9 @@ def pair_label_maps(
     suffixes: Suffixes,
 ) -> Pairing:
     """Pair the label maps of two folders by case.
+
+    What ``infer``, ``suggest`` and ``refine`` write of a part of a case (``pat4_LV.nii.gz``,
+    ``pat4_suggested.nii.gz``) is passed over, unless the other folder has a file of this name.
 
     Args:
         predictions_dir: Folder of the predicted label maps.
@@ -99,6 +108,9 @@ def pair_label_maps(
         raise DataError(
             _describe_mismatch(predictions_dir, references_dir, predictions, references)
         )
+    known = {*references.cases, *predictions.cases}
+    _pass_over_parts(predictions_dir, predictions, references.cases, known, suffixes)
+    _pass_over_parts(references_dir, references, predictions.cases, known, suffixes)
     ambiguous = {*references.ambiguous, *predictions.ambiguous, *zones.ambiguous}
     cases = tuple(
         CaseMaps(
@@ -112,10 +124,9 @@ def pair_label_maps(
         # Which of several files is meant cannot be known.
         if case not in ambiguous
     )
-    known = {*references.files, *references.ambiguous}
     return Pairing(
         cases,
-        unpaired=tuple(case for case in predictions.files if case not in known),
+        unpaired=tuple(case for case in predictions.files if case not in references.cases),
         left_out=tuple(predictions.left_out),
         problems=tuple(
             problem
@@ -155,6 +166,27 @@ class _Chosen:
     images: dict[str, Path] = field(default_factory=dict)
     ambiguous: dict[str, str] = field(default_factory=dict)
     left_out: list[Path] = field(default_factory=list)
+
+    @property
+    def cases(self) -> set[str]:
+        """Names of all cases of the folder."""
+        return {*self.files, *self.ambiguous}
+
+
+def _pass_over_parts(
+    folder: Path, found: _Chosen, partners: set[str], known: set[str], suffixes: Suffixes
+) -> None:
+    """Leave out what holds a part of a known case and has no partner; log it."""
+    endings = (SUGGESTED, DRAWN, *suffixes.masks)
+
+    def is_part(name: str) -> bool:
+        wholes = (name.removesuffix(ending) for ending in endings if name.endswith(ending))
+        return any(case_name(Path(f"{whole}.nii"), suffixes.all) in known for whole in wholes)
+
+    parts = [name for name in found.files if name not in partners and is_part(name)]
+    if parts:
+        names = ", ".join(found.files.pop(name).name for name in parts)
+        logger.info("%s: skipped, since they hold a part of a case: %s", folder, names)
 
 
 def _choose(folder: Path, suffixes: Suffixes) -> _Chosen:

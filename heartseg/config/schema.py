@@ -30,6 +30,7 @@ ONLY_FOR = {
         "infer.tile_overlap",
         "infer.batch_size",
         "infer.largest_component",
+        "infer.overlay",
         "evaluate.batch_size",
     ),
     WHOLE_HEART: ("synthesis", "second_stage", "infer.second_stage"),

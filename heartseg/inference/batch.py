@@ -12,16 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heartseg.errors import DataError
-from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.outputs.registry import PICTURE_FORMATS, SCAN_FORMATS, write_files
 from heartseg.inference.results import SegmentedPicture, Wanted, restrict, segment_scan
 from heartseg.inference.segmenter import Segmenter, SliceSegmenter
 from heartseg.inference.slice_prediction import lay_picture
-from heartseg.inference.tasks import Task
+from heartseg.inference.tasks import Task, fingerprint_label_map
 from heartseg.inference.volumetry import VolumeRow
-from heartseg.labels import LabelTable
 from heartseg.progress import Report, silent
-from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.oblique import check_straight
 from heartseg.scans.volume import Volume
 from heartseg.slices.recipe import SliceRecipe
@@ -121,29 +118,18 @@ def segment_to_files(
     if "suggestion" in task.files:
         check_straight(scan.affine, needed_by="the output suggestion", source=str(task.file))
     with _naming(task.file):
-        label_hash = None
-        if task.label_map is not None:
-            label_hash = _fingerprint(task.label_map, segmenter.model.table)
         result = segment_scan(
             task.case,
             scan,
             segmenter,
             absent=task.absent,
-            label_hash=label_hash,
+            label_hash=fingerprint_label_map(task.label_map, segmenter.model.table),
             series=None if task.source is None else task.source.series,
             report=report,
         )
     result = restrict(result, wanted)
     write_files(SCAN_FORMATS, task.files, result)
     return WrittenScan(result.rows, tuple(f"{task.file}: {notice}" for notice in result.notices))
-
-
-def _fingerprint(label_map: Path, table: LabelTable) -> str | None:
-    """Return the fingerprint of a label map; None if it cannot be read: it is not needed here."""
-    try:
-        return fingerprint_labels(read_labels(label_map, table, partial=True))
-    except DataError:
-        return None
 
 
 def log_notices(written: WrittenScan) -> None:

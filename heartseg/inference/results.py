@@ -243,10 +243,7 @@ def segment_scan(
     """
     found = segmenter.segment(scan, absent=absent, report=report)
     model = segmenter.model
-    learned = None
-    if model.record is not None:
-        image_hash = fingerprint_scan(scan)
-        learned = find_learned(model.record, image_hash=image_hash, label_hash=label_hash)
+    learned = find_seen(model, scan, label_hash=label_hash)
     result = SegmentedScan(
         case,
         scan,
@@ -263,6 +260,31 @@ def segment_scan(
     return replace(result, notices=(*result.notices, *_find_more_notices(result)))
 
 
+def find_seen(
+    model: ModelDescription, scan: Volume, *, label_hash: str | None = None
+) -> str | None:
+    """Say in what way a model has seen a scan in training; None if it has not.
+
+    Args:
+        model: The model.
+        scan: The scan.
+        label_hash: As for ``segment_scan``.
+    """
+    if model.record is None:
+        return None
+    return find_learned(model.record, image_hash=fingerprint_scan(scan), label_hash=label_hash)
+
+
+def describe_seen(seen: str | None) -> list[str]:
+    """Return the notice of what ``find_seen`` found; empty if that is nothing."""
+    if seen is None:
+        return []
+    return [
+        f"the model has seen this patient: {seen}. A score of this result says nothing about new "
+        "patients"
+    ]
+
+
 def restrict(result: SegmentedScan, wanted: Wanted) -> SegmentedScan:
     """Return a segmented scan with what is wanted of it; other structures become background.
 
@@ -277,11 +299,7 @@ def _find_more_notices(result: SegmentedScan) -> Iterator[str]:
         yield (
             "the scan holds a few whole numbers only, as a label map does; is it the right file?"
         )
-    if result.learned is not None:
-        yield (
-            f"the model has seen this patient: {result.learned}. A score of this result says "
-            "nothing about new patients"
-        )
+    yield from describe_seen(result.learned)
     calibration = result.model.calibration
     if result.stability is None or calibration is None:
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from heartseg.errors import DataError
+from heartseg.exchange.label_maps import read_labels
 from heartseg.files import UNFINISHED, check_distinct, image_stem, remove_unfinished, replacing
 from heartseg.inference.outputs.output_format import OutputFormat
 from heartseg.inference.outputs.registry import (
@@ -15,8 +16,9 @@ from heartseg.inference.outputs.registry import (
     check_source,
     name_files,
 )
-from heartseg.labels import Structure
+from heartseg.labels import LabelTable, Structure
 from heartseg.ownership import RECORD, add_to_record, check_own
+from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.reading import ScanSource, find_scan
 from heartseg.slices.store import IMAGE_SUFFIXES
 
@@ -124,7 +126,7 @@ def plan_tasks(
                 problems.append(str(error))
                 continue
             case = name_case(source, image_suffix=image_suffix)
-            label_map = _find_label_map(source, image_suffix, label_suffix)
+            label_map = find_label_map(source, image_suffix, label_suffix)
             check_source(chosen, source.series, source=str(file))
         elif series is not None:
             problems.append(f"{file}: a series can be chosen in DICOM only")
@@ -144,13 +146,32 @@ def plan_tasks(
     return tasks, problems
 
 
-def _find_label_map(scan: ScanSource, image_suffix: str, label_suffix: str) -> Path | None:
-    """Return the label map that a data set keeps beside a scan, if it is there."""
+def find_label_map(scan: ScanSource, image_suffix: str, label_suffix: str) -> Path | None:
+    """Return the label map that a data set keeps beside a scan, if it is there.
+
+    Args:
+        scan: The scan.
+        image_suffix: As for ``name_case``.
+        label_suffix: What a data set puts behind the case name of a label map.
+    """
     case = name_case(scan, image_suffix=image_suffix)
     if scan.series is not None or not label_suffix or case == scan.name:
         return None
     file = scan.path.with_name(f"{case}{label_suffix}{scan.path.name[len(scan.name) :]}")
     return file if file.is_file() else None
+
+
+def fingerprint_label_map(label_map: Path | None, table: LabelTable) -> str | None:
+    """Return the fingerprint of the label map beside a scan, by which a model may know the patient.
+
+    None if there is none, or it cannot be read: nothing else depends on it.
+    """
+    if label_map is None:
+        return None
+    try:
+        return fingerprint_labels(read_labels(label_map, table, partial=True))
+    except DataError:
+        return None
 
 
 def check_outputs(
@@ -176,7 +197,7 @@ def check_outputs(
         DataError: If one would.
     """
     has_record = (output_dir / RECORD).is_file()
-    unfinished = _read_unfinished(output_dir)
+    unfinished = read_unfinished(output_dir)
     inputs = {task.file.resolve() for task in tasks}
     for task in tasks:
         for output in task.outputs:
@@ -192,23 +213,43 @@ def check_outputs(
 
 
 def mark_unfinished(output_dir: Path, tasks: Sequence[Task]) -> None:
-    """Note in a folder which results are about to be written, for a call that follows."""
-    names = sorted(output.name for task in tasks for output in task.outputs)
-    with replacing(output_dir / UNFINISHED) as temporary:
-        temporary.write_text("\n".join(names) + "\n", encoding="utf-8")
+    """Note in a folder which results are about to be written, for a call that follows.
+
+    What an earlier call was about to write stays noted.
+    """
+    names = {output.name for task in tasks for output in task.outputs}
+    _write_unfinished(output_dir, names | read_unfinished(output_dir))
     remove_unfinished(output_dir)
 
 
 def mark_finished(output_dir: Path, tasks: Sequence[Task]) -> None:
-    """Record the results, and remove the note and what a worker left that was killed."""
+    """Record the results, and remove their note and what a worker left that was killed.
+
+    The note stays for results of an earlier call that was interrupted and did other inputs.
+    """
     written = [output for task in tasks for output in task.outputs if output.is_file()]
     if written:
         add_to_record(output_dir, COMMAND, written)
     remove_unfinished(output_dir)
-    (output_dir / UNFINISHED).unlink(missing_ok=True)
+    done = {output.name for task in tasks for output in task.outputs}
+    left = {name for name in read_unfinished(output_dir) - done if (output_dir / name).is_file()}
+    if left:
+        _write_unfinished(output_dir, left)
+    else:
+        (output_dir / UNFINISHED).unlink(missing_ok=True)
 
 
-def _read_unfinished(output_dir: Path) -> set[str]:
+def _write_unfinished(output_dir: Path, names: Collection[str]) -> None:
+    with replacing(output_dir / UNFINISHED) as temporary:
+        temporary.write_text("\n".join(sorted(names)) + "\n", encoding="utf-8")
+
+
+def read_unfinished(output_dir: Path) -> set[str]:
+    """Return the names of the results that an interrupted call was about to write.
+
+    Raises:
+        DataError: If the note cannot be read.
+    """
     marker = output_dir / UNFINISHED
     try:
         return set(marker.read_text(encoding="utf-8").splitlines()) if marker.is_file() else set()

@@ -51,7 +51,7 @@ from heartseg.plurals import counted
 from heartseg.progress import Report, silent
 from heartseg.runs.kind import find_kind
 from heartseg.runs.layout import RunLayout
-from heartseg.runs.study_layout import find_model
+from heartseg.runs.study_layout import find_model, locate_model
 from heartseg.runs.trained import describe_applied, load_segmenter_once, start_segmenter
 from heartseg.surroundings import check_backend
 
@@ -120,7 +120,8 @@ def run_infer(
             ``heartseg_output`` with the packaged model.
         series: Number of the DICOM series; None if there is only one.
         packaged: Use the packaged model, whatever run the configuration names.
-        model_file: Use this model, an ONNX file that ``heartseg export`` wrote.
+        model_file: Use this model in place of that of the configuration: a ``.keras`` or ``.onnx``
+            file, or the folder of a run or study.
         overwrite: Replace results of an earlier call.
         report: Called after each part of a volume and after each input with (inputs done, inputs,
             what was done).
@@ -143,6 +144,8 @@ def run_infer(
     output_dir = output_dir or config.infer.output_dir or default_dir
     if model_file is None and not packaged:
         model_file = find_model(config.run_dir)
+    elif model_file is not None:
+        model_file = locate_model(model_file)
     model = describe_applied(model_file, config)
     wanted = _find_wanted(config.infer, model)
     tasks, problems = _plan(config, inputs, output_dir, model, wanted, series)
@@ -196,17 +199,18 @@ def _find_wanted(settings: InferConfig, model: ModelDescription) -> Wanted:
     return wanted
 
 
-def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
+def _refuse_idle(settings: InferConfig, tasks: Sequence[Task], model: ModelDescription) -> None:
     """Refuse settings for pictures if there are only scans, and the other way round.
 
-    A configuration that has both serves both.
+    A configuration that has both serves both, if the model takes both.
 
     Raises:
         ConfigError: If there are some.
     """
     kinds = {task.is_scan for task in tasks}
     movie = settings.movie != "none"
-    if kinds == {True} and settings.overlay and not movie:
+    serves_both = movie and not _refuses_pictures(model)
+    if kinds == {True} and settings.overlay and not serves_both:
         raise ConfigError(
             "infer.overlay: draws over pictures, and all inputs are volumes; use "
             "infer.movie=mp4 or gif for the labels over every slice of a volume"
@@ -222,6 +226,10 @@ def _refuse_idle(settings: InferConfig, tasks: Sequence[Task]) -> None:
         raise ConfigError(
             f"infer.outputs: {special[0]} is written of scans, and all inputs are pictures; leave "
             "it out"
+        )
+    if kinds == {False} and settings.diameters:
+        raise ConfigError(
+            "infer.diameters: measures volumes, and all inputs are pictures; leave it out"
         )
     scans = [task for task in tasks if task.is_scan]
     sizes = [name for name in BODY_KEYS if getattr(settings, name) is not None]
@@ -272,7 +280,7 @@ def _plan(
     problems += unreadable
     if not tasks:
         raise DataError("\n".join(problems))
-    _refuse_idle(config.infer, tasks)
+    _refuse_idle(config.infer, tasks, model)
     tasks = _add_hints(config.infer, tasks, model)
     hint = _refuses_pictures(model)
     if hint:

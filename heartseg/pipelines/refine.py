@@ -6,13 +6,20 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from heartseg.cohort.inputs import DRAWN
 from heartseg.config.schema import PACKAGED, Config
 from heartseg.errors import DataError, ModelError
 from heartseg.exchange.label_maps import read_labels
 from heartseg.inference.outputs.registry import SCAN_FORMATS, find_wanted, write_files
 from heartseg.inference.plausibility import check_scan
 from heartseg.inference.results import restrict
-from heartseg.inference.tasks import Task, check_outputs, mark_finished, mark_unfinished
+from heartseg.inference.tasks import (
+    Task,
+    check_outputs,
+    fingerprint_label_map,
+    mark_finished,
+    mark_unfinished,
+)
 from heartseg.inference.volumetry import (
     VOLUMES,
     VolumeRow,
@@ -36,7 +43,7 @@ from heartseg.scans.volume import Volume, write_label_map
 from heartseg.surroundings import check_backend
 
 OUTPUT_DIR = Path("heartseg_refined")
-MODEL_SUFFIX, DRAWN_SUFFIX = "_refined.keras", "_drawn.nii.gz"
+MODEL_SUFFIX, DRAWN_SUFFIX = "_refined.keras", f"{DRAWN}.nii.gz"
 """What ``infer`` does not write: the adapted model, and what was taken as drawn."""
 STATE_SUFFIX = "_refine_state.npz"
 
@@ -161,7 +168,14 @@ def run_refine(
 
         network, engine = load_keras(model_file, model, config)
         state_file = output_dir / f"{task.case}{STATE_SUFFIX}"
-        drawn_scan = DrawnScan(task.case, scan, drawing, model, absent)
+        drawn_scan = DrawnScan(
+            task.case,
+            scan,
+            drawing,
+            model,
+            absent,
+            fingerprint_label_map(task.label_map, model.table),
+        )
         # As in infer: many small products, whose threads would wait busily for each other.
         with threadpool_limits(1, user_api="blas"):
             result, refined = drawn_scan.refine(

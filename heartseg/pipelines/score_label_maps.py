@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from heartseg.cohort.clinical import read_clinical_table
 from heartseg.cohort.leakage import find_duplicates
 from heartseg.cohort.pairing import CaseMaps, Pairing, Suffixes, pair_label_maps
-from heartseg.config.data_sections import DataConfig
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError, ConfigError
 from heartseg.evaluation.label_convention import describe_mapping, suggest_mapping
@@ -215,12 +214,13 @@ def _pair(
         place_for_workers(predictions_dir, backend),
         place_for_workers(references_dir, backend),
         endpoints_dir and place_for_workers(endpoints_dir, backend),
-        _suffixes(data),
+        Suffixes(
+            data.image_suffix,
+            data.label_suffix,
+            data.endpoints_suffix,
+            masks=tuple(f"_{structure.key}" for structure in config.label_table.foreground),
+        ),
     )
-
-
-def _suffixes(data: DataConfig) -> Suffixes:
-    return Suffixes(data.image_suffix, data.label_suffix, data.endpoints_suffix)
 
 
 def _score_files(case: CaseMaps, *, reading: _Reading, tolerance_mm: float) -> _ScoredCase:

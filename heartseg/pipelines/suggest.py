@@ -8,7 +8,12 @@ from heartseg.config.schema import Config
 from heartseg.inference.outputs.registry import SCAN_FORMATS, find_wanted, write_files
 from heartseg.inference.results import segment_scan
 from heartseg.inference.suggestion import NUM_SLICES, SuggestedSlice
-from heartseg.inference.tasks import check_outputs, mark_finished, mark_unfinished
+from heartseg.inference.tasks import (
+    check_outputs,
+    fingerprint_label_map,
+    mark_finished,
+    mark_unfinished,
+)
 from heartseg.lock import locked
 from heartseg.progress import Report, silent
 from heartseg.runs.one_scan import (
@@ -80,7 +85,14 @@ def run_suggest(
         check_outputs(output_dir, [task], overwrite=overwrite)
         segmenter = load_segmenter(model_file, config)
         result = replace(
-            segment_scan(task.case, scan, segmenter, absent=absent, report=report),
+            segment_scan(
+                task.case,
+                scan,
+                segmenter,
+                absent=absent,
+                label_hash=fingerprint_label_map(task.label_map, model.table),
+                report=report,
+            ),
             num_suggested=count,
         )
         mark_unfinished(output_dir, [task])

@@ -14,7 +14,14 @@ from heartseg.cohort.pairing import ENDPOINTS, Suffixes, case_name
 from heartseg.errors import BatchError, DataError
 from heartseg.exchange.label_maps import may_be_cut, read_labels, read_labels_with_room
 from heartseg.exchange.structure_files import choose_structures, keep_structures
-from heartseg.files import check_distinct, image_stem, list_files, write_json
+from heartseg.files import (
+    check_distinct,
+    image_stem,
+    list_files,
+    logging_once,
+    replacing_all,
+    write_json,
+)
 from heartseg.label_tables import blood_structures
 from heartseg.labels import LabelTable, Structure
 from heartseg.measurements.structures import touches_border
@@ -97,6 +104,7 @@ class _Task:
     outputs: tuple[Path, ...]
 
 
+@logging_once()
 def run_surfaces(
     inputs: Sequence[Path],
     *,
@@ -143,7 +151,7 @@ def run_surfaces(
     cases = []
     for done, task in enumerate(tasks, start=1):
         try:
-            case = _make(task, structures, table, options, output_dir)
+            case = _make(task, structures, table, options)
         except DataError as error:
             problems.append(str(error))
         else:
@@ -224,7 +232,6 @@ def _make(
     structures: Sequence[Structure],
     table: LabelTable,
     options: SurfaceOptions,
-    output_dir: Path,
 ) -> CaseSurfaces:
     volume = read_labels_with_room(task.file, table)
     zones = None if task.endpoints is None else _read_zones(task, volume, table)
@@ -258,28 +265,26 @@ def _make(
         )
     maker = read_provenance(volume.header)
     model = "" if maker is None else maker.model
-    files = write_surfaces(
-        surfaces, table, output_dir, task.name, file_format=options.file_format, model=model
-    )
-    if wall is not None:
-        file = mesh_file(output_dir, task.name, WALL, options.file_format)
-        part = Structure(0, WALL, "wall of the blood pool", BLOOD.color)
-        write_mesh(file, wall.mesh, part, model=model)
-        files.append(file)
-        if not wall.opened:
-            logger.warning(
-                "%s: the wall is closed on all sides, since no vessel reaches the border of the "
-                "label map%s",
-                task.name,
-                "" if zones is not None else "; --endpoints FILE names where vessels end",
-            )
-    record = output_dir / f"{task.name}{RECORD_SUFFIX}"
+    if wall is not None and not wall.opened:
+        logger.warning(
+            "%s: the wall is closed on all sides, since no vessel reaches the border of the "
+            "label map%s",
+            task.name,
+            "" if zones is not None else "; --endpoints FILE names where vessels end",
+        )
     described = _describe(volume, surfaces, structures, table, options, wall)
-    write_json(record, {**described, "model": model or None})
-    files.append(record)
-    for stale in set(task.outputs) - set(files):
-        stale.unlink(missing_ok=True)
-    return CaseSurfaces(task.name, tuple(files), absent, None if wall is None else wall.thickness)
+    with replacing_all(task.outputs) as temporary:
+        folder = temporary[0].parent
+        write_surfaces(
+            surfaces, table, folder, task.name, file_format=options.file_format, model=model
+        )
+        if wall is not None:
+            part = Structure(0, WALL, "wall of the blood pool", BLOOD.color)
+            file = mesh_file(folder, task.name, WALL, options.file_format)
+            write_mesh(file, wall.mesh, part, model=model)
+        write_json(folder / f"{task.name}{RECORD_SUFFIX}", {**described, "model": model or None})
+    files = tuple(file for file in task.outputs if file.is_file())
+    return CaseSurfaces(task.name, files, absent, None if wall is None else wall.thickness)
 
 
 def _read_zones(task: _Task, volume: Volume, table: LabelTable) -> NDArray[np.uint8]:

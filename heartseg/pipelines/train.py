@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError
+from heartseg.files import logging_once
 from heartseg.progress import Report, silent
 from heartseg.runs.folder import check_run_dir
 from heartseg.runs.kind import find_kind
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from heartseg.training.loop import TrainingResult
 
 
+@logging_once()
 def run_training(
     config: Config,
     *,

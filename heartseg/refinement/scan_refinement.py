@@ -14,7 +14,7 @@ from heartseg import __version__
 from heartseg.inference.correction import Correct
 from heartseg.inference.hints import HintedNetwork, absent_values, describe_doubt
 from heartseg.inference.plausibility import find_notices
-from heartseg.inference.results import SegmentedScan
+from heartseg.inference.results import SegmentedScan, describe_seen, find_seen
 from heartseg.inference.views import PredictVolume
 from heartseg.inference.whole_heart import SeenHeart, see_heart
 from heartseg.modelfile.description import ModelDescription
@@ -44,6 +44,7 @@ class DrawnScan:
         drawing: What is drawn.
         model: What the model was trained for.
         absent: Keys of the structures that the patient does not have.
+        label_hash: As for ``segment_scan``.
     """
 
     case: str
@@ -51,6 +52,7 @@ class DrawnScan:
     drawing: Drawing
     model: ModelDescription
     absent: tuple[str, ...] = ()
+    label_hash: str | None = None
 
     def refine(
         self,
@@ -119,13 +121,15 @@ class DrawnScan:
         known = self.drawing.known
         labels[known] = self.drawing.labels[known]
         found = find_notices(labels, refined.stability, self.scan.affine, calibration, table)
+        seen = find_seen(self.model, self.scan, label_hash=self.label_hash)
         return SegmentedScan(
             self.case,
             self.scan,
             labels,
             refined.stability,
-            (*notices, *found),
+            (*notices, *found, *describe_seen(seen)),
             self.model,
+            seen,
             absent=self.absent,
             doubt=heart.measure_doubt(refined.probabilities),
             drawn=self.drawing.slices,

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heartseg.config.schema import PACKAGED
-from heartseg.errors import DataError
+from heartseg.errors import DataError, ModelError
 from heartseg.files import read_json, write_json
+from heartseg.modelfile.checkpoint import SUFFIX as KERAS_SUFFIX
+from heartseg.modelfile.onnx_file import SUFFIX as ONNX_SUFFIX
 from heartseg.ownership import Outputs
 from heartseg.runs.layout import STUDY, RunLayout
+from heartseg.scans.reading import is_scan
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,11 @@ def find_model(run_dir: Path) -> Path:
     return run_dir if is_study(run_dir) else RunLayout(run_dir).require_best()
 
 
-def locate_model(source: str) -> Path | None:
-    """Return the model that ``--init`` names: ``packaged``, the folder of a run, or a file.
+def locate_model(source: str | Path) -> Path | None:
+    """Return the model that ``--init`` or ``--model`` names.
+
+    Args:
+        source: ``"packaged"``; or the path of a folder of a run or study, or of a model file.
 
     Returns:
         As ``find_model`` for a folder; None for the packaged model.
@@ -105,6 +111,24 @@ def locate_model(source: str) -> Path | None:
         return None
     path = Path(source)
     return find_model(path) if path.is_dir() else path
+
+
+def check_model_file(file: Path) -> None:
+    """Make sure that a file is a model by its name.
+
+    Raises:
+        ModelError: If it is not there, or of another kind.
+    """
+    found = None
+    if not file.is_file():
+        found = "a folder" if file.is_dir() else "no such file"
+    elif file.suffix not in (KERAS_SUFFIX, ONNX_SUFFIX):
+        found = "a scan" if is_scan(file) else "a file of another kind"
+    if found is not None:
+        raise ModelError(
+            f"{file}: expected a model (a {KERAS_SUFFIX} file, an {ONNX_SUFFIX} file of `heartseg "
+            f"export`, or the folder of a run or study), found {found}"
+        )
 
 
 def list_models(model: Path | None) -> list[Path | None]:

@@ -21,7 +21,7 @@ from heartseg.modelfile.onnx_file import (
 from heartseg.modelfile.packaged import describe_packaged
 from heartseg.runs.engines import start_engine
 from heartseg.runs.kind import find_kind
-from heartseg.runs.study_layout import list_models
+from heartseg.runs.study_layout import check_model_file, list_models
 
 if TYPE_CHECKING:
     from heartseg.inference.engine import Engine
@@ -37,7 +37,7 @@ def describe_model(model_file: Path | None) -> ModelDescription:
 
     Raises:
         DataError: If a fold of the study is not trained.
-        ModelError: If it is missing or damaged.
+        ModelError: If it is missing, damaged, or of another kind.
     """
     members = list_models(model_file)
     if len(members) > 1:
@@ -45,6 +45,7 @@ def describe_model(model_file: Path | None) -> ModelDescription:
     model_file = members[0]
     if model_file is None:
         return describe_packaged().description
+    check_model_file(model_file)
     source = str(model_file)
     if model_file.suffix == ONNX_SUFFIX:
         network = read_onnx(model_file)
@@ -84,9 +85,12 @@ def _refuse_foreign(config: Config, kind: str, model_file: Path | None) -> None:
     foreign = [key for key in find_foreign_keys(config, kind) if key.startswith(APPLIED)]
     if foreign:
         name = "the packaged model" if model_file is None else str(model_file)
+        advice = "leave it out"
+        if "infer.overlay" in foreign:
+            advice += ", and use infer.movie for the labels over every slice of a volume"
         raise ConfigError(
             f"{', '.join(foreign)}: {name} is of model.kind: {kind}, which does not use this; "
-            "leave it out"
+            f"{advice}"
         )
 
 

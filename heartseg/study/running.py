@@ -9,6 +9,7 @@ from typing import Any
 from heartseg.config.loading import write_config
 from heartseg.config.schema import Config
 from heartseg.errors import BatchError
+from heartseg.files import logging_once
 from heartseg.lock import locked
 from heartseg.ownership import begin_record, claim_folder, finish_record
 from heartseg.pipelines.prepare import is_prepared, run_prepare
@@ -47,6 +48,7 @@ class StudyResult:
     summary: Mapping[str, Any]
 
 
+@logging_once()
 def run_study(config: Config, *, overwrite: bool = False, report: Report = silent) -> StudyResult:
     """Prepare, divide into folds by patient, train and test each fold, and pool the scores.
 

@@ -186,3 +186,20 @@ def test_segmentations_beside_their_label_map_in_nifti_are_copies(tmp_path):
     names = ["a_seg.nii.gz", "a.seg.nrrd", "a.seg.dcm", "b.seg.nrrd", "c_seg.nii", "c.nrrd"]
     files = [tmp_path / name for name in names]
     assert [file.name for file in find_copies(files)] == ["a.seg.nrrd", "a.seg.dcm"]
+
+
+@pytest.mark.parametrize("skipped_suffixes", [[], ["_seg"]])
+def test_label_maps_of_some_slices_beside_the_whole_are_no_inputs(
+    tmp_path, caplog, skipped_suffixes
+):
+    touch(tmp_path, "a.nii.gz", "a_seg.nii.gz", "a_suggested.nii.gz", "a_drawn.nii.gz")
+    # Named so by somebody who has no a_seg.nii.gz of heartseg.
+    touch(tmp_path, "b_drawn.nii.gz")
+
+    with caplog.at_level("INFO"):
+        found, _ = find_inputs([tmp_path], skipped_suffixes=skipped_suffixes)
+
+    whole = [] if skipped_suffixes else ["a_seg.nii.gz"]
+    assert [file.name for file in found] == ["a.nii.gz", *whole, "b_drawn.nii.gz"]
+    assert "some slices of a label map: a_drawn.nii.gz, a_suggested.nii.gz" in caplog.text
+    assert find_inputs([tmp_path / "a_drawn.nii.gz"])[0] == [tmp_path / "a_drawn.nii.gz"]

@@ -107,6 +107,38 @@ def test_cases_without_a_partner_are_told_apart(tmp_path):
     assert pairing.unpaired == ("pat9",)
 
 
+def test_what_infer_suggest_and_refine_write_of_a_part_of_a_case_is_passed_over(tmp_path, caplog):
+    suffixes = Suffixes("_cropped_norm", "_cropped_seg", "", masks=("_LV",))
+    parts = (
+        "pat1_suggested.nii.gz",
+        "pat1_drawn.nii.gz",
+        "pat1_LV.nii.gz",
+        "pat2_cropped_norm_suggested.nii.gz",
+    )
+    predictions = make(tmp_path / "p", "pat1_seg.nii.gz", *parts, "pat9_suggested.nii.gz")
+    references = make(tmp_path / "r", "pat1.nii.gz", "pat2.nii.gz", "pat2_drawn.nii.gz")
+
+    with caplog.at_level("INFO"):
+        pairing = pair_label_maps(predictions, references, None, suffixes)
+
+    assert [(case.case, case.prediction) for case in pairing.cases] == [
+        ("pat1", predictions / "pat1_seg.nii.gz"),
+        ("pat2", None),
+    ]
+    # No case pat9 is known, so that this may be the name of one.
+    assert pairing.unpaired == ("pat9_suggested",)
+    assert all(name in caplog.text for name in (*parts, "pat2_drawn.nii.gz"))
+
+
+def test_a_file_of_such_a_name_counts_if_it_has_a_reference_of_that_name(tmp_path):
+    names = ("pat1.nii.gz", "pat1_drawn.nii.gz")
+    predictions, references = make(tmp_path / "p", *names), make(tmp_path / "r", *names)
+
+    pairing = pair_label_maps(predictions, references, None, SUFFIXES)
+
+    assert [case.prediction for case in pairing.cases] == [predictions / name for name in names]
+
+
 def test_nothing_that_pairs_is_an_error_that_shows_both_names(tmp_path):
     predictions, references = make(tmp_path / "p", "a.nii"), make(tmp_path / "r", "b_seg.nii.gz")
 

@@ -3,7 +3,15 @@ from pathlib import Path
 import pytest
 
 from heartseg.errors import DataError
-from heartseg.inference.tasks import Task, check_outputs, mark_unfinished, name_case, plan_tasks
+from heartseg.inference.tasks import (
+    Task,
+    check_outputs,
+    mark_finished,
+    mark_unfinished,
+    name_case,
+    plan_tasks,
+    read_unfinished,
+)
 from heartseg.labels import HVSMR
 from heartseg.ownership import add_to_record
 from heartseg.scans.reading import ScanSource, find_scan
@@ -61,6 +69,23 @@ def test_results_are_replaced_only_if_asked_or_unfinished(tmp_path):
     check_outputs(tmp_path, tasks, overwrite=True)
     mark_unfinished(tmp_path, tasks)
     check_outputs(tmp_path, tasks, overwrite=False)
+
+
+def test_what_an_interrupted_call_left_stays_noted_until_it_is_done(tmp_path):
+    first, second = plan(["in/a.nii"], tmp_path), plan(["in/b.nii"], tmp_path)
+    mark_unfinished(tmp_path, first)
+    (tmp_path / "a_seg.nii.gz").touch()
+
+    mark_unfinished(tmp_path, second)
+    (tmp_path / "b_seg.nii.gz").touch()
+    mark_finished(tmp_path, second)
+
+    assert read_unfinished(tmp_path) == {"a_seg.nii.gz"}
+    check_outputs(tmp_path, first, overwrite=False)
+    with pytest.raises(DataError, match=r"b_seg\.nii\.gz: already exists"):
+        check_outputs(tmp_path, second, overwrite=False)
+    mark_finished(tmp_path, first)
+    assert not (tmp_path / "UNFINISHED").exists()
 
 
 def test_no_result_replaces_an_input(tmp_path):

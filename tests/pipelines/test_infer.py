@@ -3,16 +3,17 @@ import logging
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import nibabel
 import numpy as np
 import pytest
-from builders import list_visible
+from builders import full_disk, list_visible, read_tree
 
 from heartseg.config.schema import Config
-from heartseg.errors import BatchError, ConfigError, DataError
+from heartseg.errors import BatchError, ConfigError, DataError, ModelError
 from heartseg.labels import HVSMR
 from heartseg.modelfile.checkpoint import save_model
 from heartseg.networks.unet import build_unet
@@ -415,6 +416,62 @@ def test_an_interrupted_call_is_repeated_without_asking(config, tmp_path):
     assert names == ["a.png", "b.png", "c.png", "d.png"]
 
 
+def label_maps_and_rows(folder):
+    """Return the cases that have a label map, and those that have rows in the table."""
+    label_maps = sorted(file.name[: -len("_seg.nii.gz")] for file in folder.glob("*_seg.nii.gz"))
+    table = folder / "volumes.csv"
+    return label_maps, sorted({row["case"] for row in read_rows(table)} if table.is_file() else ())
+
+
+@pytest.mark.parametrize("file_name", ["a_seg.nii.gz", "a_preview.png", "a.json"])
+def test_a_scan_whose_files_cannot_all_be_written_has_none_and_is_done_by_the_next_call(
+    config, tmp_path, file_name
+):
+    scans, out = [write_scan(tmp_path / f"{name}.nii") for name in "ab"], tmp_path / "out"
+
+    with full_disk(file_name), pytest.raises(BatchError) as caught:
+        run_infer(config, scans, output_dir=out)
+    [problem] = caught.value.problems
+    assert problem == f"{out / file_name}: cannot be written (No space left on device)"
+    assert label_maps_and_rows(out) == (["b"], ["b"])
+    assert [name for name in list_visible(out) if name.startswith("a")] == []
+
+    run_infer(config, scans[:1], output_dir=out)
+    assert label_maps_and_rows(out) == (["a", "b"], ["a", "b"])
+    assert (out / "a.json").is_file()
+    assert not (out / "UNFINISHED").exists()
+
+
+def test_results_that_cannot_all_be_replaced_stay_as_they_are(run_dir, config, tmp_path):
+    scan, out = write_scan(tmp_path / "a.nii"), tmp_path / "out"
+    run_infer(config, [scan], output_dir=out)
+    before = read_tree(out)
+    other = make_config(run_dir, {"structures": ["LV"]})
+
+    with full_disk("a.json"), pytest.raises(BatchError):
+        run_infer(other, [scan], output_dir=out, overwrite=True)
+    assert read_tree(out) == before
+
+    run_infer(other, [scan], output_dir=out, overwrite=True)
+    assert {row["structure"] for row in read_rows(out / "volumes.csv")} == {"LV"}
+
+
+def test_label_maps_whose_table_cannot_be_written_are_done_again_by_the_next_call(config, tmp_path):
+    first, second = ([write_scan(tmp_path / f"{name}.nii")] for name in "ab")
+    out = tmp_path / "out"
+
+    with full_disk("volumes.csv"), pytest.raises(DataError, match=r"volumes\.csv: .*No space left"):
+        run_infer(config, first, output_dir=out)
+    assert label_maps_and_rows(out) == (["a"], [])
+    # A call for another scan does not make anybody forget that one.
+    run_infer(config, second, output_dir=out)
+    assert "a_seg.nii.gz" in (out / "UNFINISHED").read_text().splitlines()
+
+    run_infer(config, first, output_dir=out)
+    assert label_maps_and_rows(out) == (["a", "b"], ["a", "b"])
+    assert not (out / "UNFINISHED").exists()
+
+
 def test_two_inputs_with_one_result_are_an_error_before_any_work(config, tmp_path):
     first = write_picture(tmp_path / "one" / "a.png")
     second = write_picture(tmp_path / "two" / "A.jpg")
@@ -455,6 +512,36 @@ def test_a_setting_that_the_model_would_ignore_is_refused(run_dir, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "is_scan", "message"),
+    [
+        ({"overlay": True}, True, "infer.overlay: draws over pictures, and all inputs are volumes"),
+        ({"movie": "gif"}, False, "infer.movie: shows volumes, and all inputs are pictures"),
+        ({"diameters": True}, False, "infer.diameters: measures volumes, and all inputs are pic"),
+        ({"outputs": ["report"]}, False, "infer.outputs: report is written of scans, and all inp"),
+    ],
+)
+def test_a_setting_that_no_input_can_use_is_refused(run_dir, tmp_path, settings, is_scan, message):
+    file = write_scan(tmp_path / "x.nii") if is_scan else write_picture(tmp_path / "x.png")
+
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        run_infer(make_config(run_dir, settings), [file], output_dir=tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_overlays_beside_movies_are_refused_where_the_model_takes_no_pictures(tmp_path):
+    recipe = replace(RECIPE, context=1)
+    model = {"num_layers": 2, "image_channels": 1, "context": 1}
+    config = make_config(
+        write_model(tmp_path, recipe), {"overlay": True, "movie": "gif"}, {"keep_empty": True}
+    )
+    config = Config.model_validate({**config.model_dump(mode="json"), "model": model})
+
+    with pytest.raises(ConfigError, match=r"infer\.overlay: draws over pictures"):
+        run_infer(config, [write_scan(tmp_path / "x.nii")], output_dir=tmp_path / "out")
+
+
 def test_what_is_missing_is_named_before_the_model_is_loaded(run_dir, tmp_path):
     config = make_config(run_dir)
     with pytest.raises(DataError, match="nothing to segment"):
@@ -465,6 +552,36 @@ def test_what_is_missing_is_named_before_the_model_is_loaded(run_dir, tmp_path):
         run_infer(config, [tmp_path / "gone.nii.gz"])
     with pytest.raises(DataError, match=r"expected files that end in \.png, .*, found none"):
         run_infer(config, [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("x.nii.gz", "a scan"),
+        ("notes.txt", "a file of another kind"),
+        ("gone.keras", "no such file"),
+        ("gone.onnx", "no such file"),
+    ],
+)
+def test_what_is_no_model_is_refused_with_the_kinds_of_model_and_what_it_is(tmp_path, name, found):
+    scan = write_scan(tmp_path / "x.nii.gz")
+    (tmp_path / "notes.txt").touch()
+    kinds = r"a \.keras file, an \.onnx file of `heartseg export`, or the folder of a run or study"
+
+    with pytest.raises(ModelError, match=rf"{name}: expected a model \({kinds}\), found {found}$"):
+        run_infer(None, [scan], model_file=tmp_path / name, output_dir=tmp_path / "out")
+
+
+def test_a_model_may_be_named_by_its_file_or_by_the_folder_of_its_run(run_dir, tmp_path):
+    scan = write_scan(tmp_path / "x.nii.gz")
+
+    for number, model in enumerate((run_dir, run_dir / "best.keras")):
+        run_infer(None, [scan], model_file=model, output_dir=tmp_path / str(number))
+
+    label_maps = [(tmp_path / name / "x_seg.nii.gz").read_bytes() for name in "01"]
+    assert label_maps[0] == label_maps[1]
+    with pytest.raises(DataError, match=r"best\.keras: no such file; run `heartseg train` first"):
+        run_infer(None, [scan], model_file=tmp_path, output_dir=tmp_path / "out")
 
 
 def test_tiles_and_clean_up_are_applied_on_request(run_dir, tmp_path):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from builders import make_scan, read_tree, write_nifti
 
+from heartseg.cohort.leakage import PartContents
+from heartseg.cohort.training_record import TrainingRecord, record_to_json
 from heartseg.config.schema import Config
 from heartseg.errors import ConfigError, DataError, ModelError
 from heartseg.exchange.slicer import write_seg_nrrd
@@ -23,6 +25,7 @@ from heartseg.pipelines.suggest import run_suggest
 from heartseg.runs.engines import load_network
 from heartseg.runs.study_layout import StudyLayout
 from heartseg.runs.trained import describe_model, load_segmenter
+from heartseg.scans.fingerprint import fingerprint_labels
 from heartseg.scans.provenance import read_provenance
 from heartseg.scans.volume import UNLABELLED, read_label_map
 
@@ -184,6 +187,30 @@ def test_results_say_that_the_model_was_refined_by_a_drawing_of_the_case(refined
     assert numbers["model"].endswith(", refined by a drawing")
     assert made_by.model == numbers["model"]
     assert all("learned" in row.flags.split(";") for row in result.rows)
+
+
+@pytest.mark.parametrize("command", ["refine", "suggest"])
+def test_a_patient_that_the_model_has_seen_is_noticed_by_scan_or_label_map(case, tmp_path, command):
+    folder, scan, _ = case
+    scan_file = write_nifti(tmp_path / "new_cropped_norm.nii.gz", scan.image, scan.affine)
+    label_file = write_nifti(tmp_path / "new_cropped_seg.nii.gz", scan.labels, scan.affine)
+    digest = fingerprint_labels(read_label_map(label_file, TABLE))
+    seen = TrainingRecord(PartContents(("pat9",), {"pat9": digest}))
+    save_model(
+        load_network(folder / "model.keras"),
+        tmp_path / "model.keras",
+        {**read_metadata(folder / "model.keras"), "learned_from": record_to_json(seen)},
+    )
+    options = {"init": str(tmp_path / "model.keras"), "output_dir": tmp_path / "out"}
+
+    if command == "refine":
+        labels = folder / "partial.nii.gz"
+        notices = run_refine(scan_file, labels, minutes=MINUTES, **options).notices
+    else:
+        notices = run_suggest(scan_file, **options).notices
+
+    [notice] = [notice for notice in notices if "has seen this patient" in notice]
+    assert "its label map was a training case" in notice
 
 
 def test_a_second_stage_takes_part_and_stays_in_the_adapted_model(case, tmp_path):

@@ -98,6 +98,8 @@ def test_a_missing_prediction_counts_as_missed_and_is_reported(folders, caplog):
     predictions, references = folders
     save(references / "pat3_cropped_seg.nii.gz", heart())
     save(predictions / "pat77.nii.gz", heart())
+    # The mask of a structure is no prediction of a patient.
+    save(predictions / "pat2_LV.nii.gz", heart() == 1)
 
     with caplog.at_level(logging.WARNING):
         result = run_scoring(CONFIG, predictions, references)

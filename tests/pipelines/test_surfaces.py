@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 import trimesh
-from builders import make_affine, write_nifti
+from builders import full_disk, make_affine, write_nifti
 
 from heartseg.errors import BatchError, DataError
 from heartseg.label_tables import ACDC
@@ -173,6 +173,19 @@ def test_nothing_is_replaced_unless_asked_and_no_stale_surface_stays(tmp_path):
 
     assert "a_AO.stl" not in names(tmp_path / "out")
     assert "a_LV.stl" in names(tmp_path / "out")
+
+
+def test_surfaces_that_cannot_all_be_written_are_none_and_the_next_call_does_them(tmp_path):
+    file, out = write_case(tmp_path, "a"), tmp_path / "out"
+
+    with full_disk("a_heart.glb"), pytest.raises(BatchError) as caught:
+        run([file], out)
+    [problem] = caught.value.problems
+    assert problem == f"{out / 'a_heart.glb'}: cannot be written (No space left on device)"
+    assert list(out.iterdir()) == []
+
+    run([file], out)
+    assert "a_heart.glb" in names(out)
 
 
 def test_a_file_that_heartseg_did_not_write_is_never_replaced(tmp_path):

@@ -188,6 +188,10 @@ def test_the_configuration_of_a_run_keeps_the_second_stage(trained):
             r"model\.kind: slices does not use infer\.second_stage",
         ),
         (
+            {"model": {"kind": "whole_heart"}, "infer": {"overlay": True, "movie": "gif"}},
+            r"model\.kind: whole_heart does not use infer\.overlay",
+        ),
+        (
             {"model": {"kind": "whole_heart"}, "second_stage": {"patch": [64, 80, 70]}},
             "patch: expected multiples of 8",
         ),

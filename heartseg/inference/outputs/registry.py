@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heartseg.errors import ConfigError, DataError
+from heartseg.files import replacing_all
 from heartseg.inference.outputs.dicom_seg import DICOM_SEG
 from heartseg.inference.outputs.label_map import LABEL_MAP
 from heartseg.inference.outputs.mask import MASK
@@ -144,10 +145,18 @@ def write_files(
     files: Mapping[str, Sequence[Path]],
     result: _Result,
 ) -> None:
-    """Write the files that ``name_files`` named.
+    """Write the files that ``name_files`` named: all of them or none.
+
+    A file of an earlier call is removed if this result has none, such as the surface of a structure
+    that was not found again.
 
     Raises:
-        DataError: If a file cannot be written.
+        DataError: If a file cannot be written; then all are as they were.
     """
-    for name, paths in files.items():
-        formats[name].write(paths, result)
+    planned = [file for paths in files.values() for file in paths]
+    if not planned:
+        return
+    with replacing_all(planned) as temporary:
+        remaining = iter(temporary)
+        for name, paths in files.items():
+            formats[name].write([next(remaining) for _ in paths], result)

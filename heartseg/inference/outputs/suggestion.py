@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from heartseg.cohort.inputs import SUGGESTED
 from heartseg.errors import DataError
 from heartseg.files import replacing
 from heartseg.inference.outputs.output_format import OutputFormat
@@ -39,4 +40,4 @@ def _write(files: Sequence[Path], result: SegmentedScan) -> None:
     write_label_map(template, labels, like=result.scan, table=result.table)
 
 
-SUGGESTION = OutputFormat(("_suggested.csv", "_suggested.nii.gz"), _write)
+SUGGESTION = OutputFormat((f"{SUGGESTED}.csv", f"{SUGGESTED}.nii.gz"), _write)

@@ -12,15 +12,11 @@ def _write(files: Sequence[Path], result: SegmentedScan) -> None:
     from heartseg.surfaces.label_surfaces import add_blood_pool
     from heartseg.surfaces.mesh_files import write_surfaces
 
-    written: list[Path] = []
     if result.heart is not None:
         surfaces = add_blood_pool(result.heart, result.labels, result.scan.affine)
-        written = write_surfaces(
+        write_surfaces(
             surfaces, result.table, files[0].parent, result.case, model=result.model.identity
         )
-    # Of an earlier call, whose label map held more structures.
-    for file in set(files) - set(written):
-        file.unlink(missing_ok=True)
 
 
 SURFACES = OutputFormat(("_{structure}.stl", "_blood_pool.stl", "_heart.glb"), _write)
