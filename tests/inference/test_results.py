@@ -79,8 +79,8 @@ def test_doubtful_structures_are_flagged_and_noticed(stability, notices, expecte
     ("stability", "confidence", "flagged"),
     [
         # The stability of the second would be called doubtful, the confidence of the third is.
-        ([0.95, 0.86, 0.96], [0.9, 0.82, 0.8], [2]),
-        ([0.95, 0.96, 0.96], [0.9, 0.81, np.nan], []),
+        ([0.95, 0.86, 0.96], [0.9, 0.84, 0.82], [2]),
+        ([0.95, 0.96, 0.96], [0.9, 0.83, np.nan], []),
         # Mean stability below 0.85, however sure the model is.
         ([0.84, 0.8, 0.84], [0.99, 0.99, 0.99], [0, 1, 2]),
     ],
@@ -89,7 +89,7 @@ def test_where_the_confidence_is_known_it_decides_what_is_doubtful(stability, co
     result = segment_scan("a", VOLUME, FixedSegmenter(np.array(stability), np.array(confidence)))
     assert [n for n, row in enumerate(result.rows) if "doubtful" in row.flags] == flagged
     if len(flagged) == 1:
-        assert "wrong on LA: it is not sure (confidence below 0.81)" in result.notices[0]
+        assert "wrong on LA: it is not sure (confidence below 0.83)" in result.notices[0]
     alone = replace(MODEL, second_stage=SecondStage((8, 8, 8), (8, 8, 8))).without_second_stage()
     first = segment_scan(
         "a", VOLUME, FixedSegmenter(np.array([0.95, 0.8, 0.96]), np.array([0.7] * 3), model=alone)
