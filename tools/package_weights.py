@@ -4,8 +4,8 @@
 ``RUN_DIR/best.keras``, a model of ``model.kind: whole_heart``, to ``heartseg/packaged``, and the
 model card to ``docs/model-card.md``. Network, data, seed and time on the card come from the run.
 The scores are measured on those scans of DIR that the run did not use, with the weights as they are
-shipped. ``--notes FILE``, a JSON object, adds what a run cannot know: ``recipe`` and
-``development``, two lists of sentences.
+shipped. ``--notes FILE``, a JSON object, adds what a run cannot know: ``recipe``, ``development``
+and ``expected``, lists of sentences, and ``real_slices``, the patients of whom it saw slices only.
 
 Without RUN_DIR, only the card is written again, from what is shipped already.
 """
@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "heartseg whole heart"
 CARD_FILE = Path(__file__).parents[1] / "docs" / "model-card.md"
+NOTES = ("recipe", "development", "expected", "real_slices")
 LARGEST_BYTES = 25_000_000
 """What the weights and layers may take of the wheel."""
 
@@ -196,8 +197,7 @@ def _gather_facts(layout: RunLayout, notes: Mapping[str, Any]) -> dict[str, Any]
         "scores": [],
         "learned_from": record_to_json(record),
         "training": {
-            "recipe": notes.get("recipe", []),
-            "development": notes.get("development", []),
+            **{key: notes.get(key, []) for key in NOTES},
             "label_maps": [*learned["scans"], *learned["label_maps"]],
             "real_images": learned["scans"],
             "held_out": learned["valid_scans"],
