@@ -312,7 +312,7 @@ def test_a_broken_image_is_an_error_with_its_file(scan_file, segmenter):
 
 def test_a_scan_that_the_model_refuses_is_named(scan_file):
     class Refusing:
-        model = None
+        model = heartseg.load_segmenter().model
 
         def segment(self, image, *, absent, report):
             raise DataError("found no heart")
