@@ -100,12 +100,15 @@ def measure_confidence(probabilities: NDArray[np.float32]) -> NDArray[np.float64
         ``(K - 1,)`` values of 0 to 1; NaN for a structure that is nowhere the likeliest.
     """
     num_classes = probabilities.shape[-1]
-    labels = probabilities.argmax(axis=-1).ravel()
-    sums = np.bincount(labels, probabilities.max(axis=-1).ravel(), num_classes)[1:]
-    counts = np.bincount(labels, minlength=num_classes)[1:]
-    confidence = np.full(num_classes - 1, np.nan)
+    sums, counts = np.zeros(num_classes), np.zeros(num_classes, np.int64)
+    # Layer by layer: the places of the maxima alone would take as much memory as two classes.
+    for layer in probabilities:
+        labels = layer.argmax(axis=-1).ravel()
+        sums += np.bincount(labels, layer.max(axis=-1).ravel(), num_classes)
+        counts += np.bincount(labels, minlength=num_classes)
+    confidence = np.full(num_classes, np.nan)
     np.divide(sums, counts, out=confidence, where=counts > 0)
-    return confidence
+    return confidence[1:]
 
 
 def is_doubtful(
