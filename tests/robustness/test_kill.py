@@ -1,7 +1,7 @@
 """Processes killed at random moments: the next run ends as an uninterrupted one would have.
 
-``HEARTSEG_KILLS=200 pytest tests/robustness/test_kill.py`` kills each command more often; half as
-often where a network computes.
+``HEARTSEG_KILLS=200 pytest tests/robustness/test_kill.py`` kills each command more often; a
+third as often where a network computes.
 """
 
 import json
@@ -62,7 +62,7 @@ def test_killed_train_evaluate_and_infer_end_as_uninterrupted_ones(tmp_path):
     run_prepare(make_config(tmp_path))
     run_split(make_config(tmp_path))
 
-    killed, uninterrupted = kill_again_and_again("train", tmp_path, KILLS // 2)
+    killed, uninterrupted = kill_again_and_again("train", tmp_path, KILLS // 3)
     assert read_epochs(killed) == read_epochs(uninterrupted)
     for name in ("train_losses.csv", "train_metrics.csv"):
         assert (killed / name).read_bytes() == (uninterrupted / name).read_bytes()
@@ -73,7 +73,7 @@ def test_killed_train_evaluate_and_infer_end_as_uninterrupted_ones(tmp_path):
 
     killed.rename(tmp_path / "run")
     uninterrupted.rename(tmp_path / "uninterrupted_run")
-    killed, uninterrupted = kill_again_and_again("evaluate", tmp_path, KILLS // 2)
+    killed, uninterrupted = kill_again_and_again("evaluate", tmp_path, KILLS // 3)
     names = {"cases.csv", "evaluation.csv"}
     assert names <= read_tree(killed).keys() == read_tree(uninterrupted).keys()
     for name in names:
@@ -84,7 +84,7 @@ def test_killed_train_evaluate_and_infer_end_as_uninterrupted_ones(tmp_path):
     for index in range(3):
         scan = make_scan((18, 15, 13), seed=10 + index)
         write_nifti(tmp_path / "scans" / f"new{index}.nii.gz", scan.image, scan.affine)
-    killed, uninterrupted = kill_again_and_again("infer", tmp_path, KILLS // 2)
+    killed, uninterrupted = kill_again_and_again("infer", tmp_path, KILLS // 3)
     assert read_tree(killed) == read_tree(uninterrupted)
 
 
