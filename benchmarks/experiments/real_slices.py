@@ -6,8 +6,8 @@ interpolated, and the slices are scored:
     python benchmarks/experiments/real_slices.py --score MODEL.keras
 
 To learn from, the gaps are drawn from the label map, in the grey levels that blood, wall and
-surroundings have in the slices; far from them nothing counts as labelled. Scans and label maps are
-written as ``prepare`` reads them:
+surroundings have in the slices; far from them nothing counts as labelled. Scans and label maps in
+part are written for ``heartseg train`` with ``data.image_suffix=_norm data.label_suffix=_seg``:
 
     python benchmarks/experiments/real_slices.py --write FOLDER
 
@@ -16,23 +16,21 @@ written as ``prepare`` reads them:
 
 import argparse
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import nibabel as nib
 import numpy as np
+from field_of_view import DATA, score
 from numpy.typing import NDArray
 from scipy import ndimage
 
 import heartseg
-from heartseg.evaluation.overlap import dice_per_label
 from heartseg.labels import HVSMR
 from heartseg.scans.intensity import rough_level
 from heartseg.scans.volume import UNLABELLED, Volume, read_image, read_label_map
 
-DATA = Path(os.environ.get("HEARTSEG_DATA", Path(__file__).parents[3] / "shared/data/hvsmr2"))
 Array = NDArray[np.float32]
 
 REAL_MM = 2.5
@@ -205,7 +203,7 @@ def write(folder: Path, patients: list[tuple[str, str]]) -> None:
         print(f"{slices.name}: {len(slices.known)} slices in {image.shape}", flush=True)
 
 
-def score(weights: str, patients: list[tuple[str, str]]) -> None:
+def print_scores(weights: str, patients: list[tuple[str, str]]) -> None:
     """Print Dice of the slices set into volumes; of a whole field also that of its crop."""
     segmenter = heartseg.load_segmenter(weights)
     print(f"{'':18s}", *(f"{s.key:>5s}" for s in HVSMR.structures if s.value), "macro whole")
@@ -220,9 +218,7 @@ def score(weights: str, patients: list[tuple[str, str]]) -> None:
             found = segmenter.segment(Volume(voxels, slices.affine, None)).labels
             found = found[slices.field] if view == "whole field" else found
             pair = [part[..., slices.known] for part in (found, slices.labels[slices.field])]
-            dice = dice_per_label(*pair, HVSMR.num_classes)
-            whole = dice_per_label(*((part > 0).astype(np.uint8) for part in pair), 2)
-            values = [*dice, float(np.nanmean(dice)), float(whole[0])]
+            values = score(*pair)
             shown = " ".join("    -" if np.isnan(value) else f"{value:.3f}" for value in values)
             print(f"{patient:6s} {view:11s} {shown}", flush=True)
 
@@ -239,7 +235,7 @@ def main() -> None:
     if options.write:
         write(options.write, patients)
     if options.score:
-        score(options.score, patients)
+        print_scores(options.score, patients)
     if not (options.write or options.score):
         parser.error("nothing to do: give --score or --write")
 

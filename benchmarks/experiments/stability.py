@@ -26,6 +26,7 @@ from scipy.stats import spearmanr
 import heartseg
 from heartseg.errors import DataError
 from heartseg.evaluation.overlap import dice_per_label
+from heartseg.inference.plausibility import measure_confidence
 from heartseg.inference.whole_heart import WholeHeartSegmenter, see_heart
 from heartseg.labels import HVSMR
 from heartseg.scans.resampling import resample, sampling_matrix
@@ -104,10 +105,10 @@ def measure(
     image = Volume(np.asarray(variant.voxels, np.float32), affine, None)
     heart = see_heart(segmenter.predict, image, segmenter.model)
     found, stage = heart.probabilities, segmenter.model.second_stage
-    values = {"views": heart.stability, "mean": _mean_within(found)}
+    values = {"views": heart.stability, "mean": measure_confidence(found)}
     if segmenter.correct is not None and stage is not None:
         corrected = heart.correct(segmenter.correct, stage, found)
-        values["second"] = _mean_within(corrected)
+        values["second"] = measure_confidence(corrected)
         matrices = [sampling_matrix(*sides) for sides in zip(stage.grid, found.shape, strict=False)]
         pair = (corrected.argmax(-1), resample(found, matrices).argmax(-1))
         values["stages"] = np.array(dice_per_label(*(p.astype(np.uint8) for p in pair), K))
@@ -121,14 +122,6 @@ def measure(
         row = {name: float(value[number]) for name, value in values.items()}
         if np.isfinite([score, *row.values()]).all():
             yield {"structure": HVSMR.structures[number + 1].key, "dice": float(score), **row}
-
-
-def _mean_within(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    labels = probabilities.argmax(axis=-1)
-    likely = probabilities.max(axis=-1)
-    sums = np.bincount(labels.ravel(), likely.ravel(), K)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((sums / np.bincount(labels.ravel(), minlength=K))[1:])
 
 
 def summarize(rows: list[dict[str, float]]) -> None:

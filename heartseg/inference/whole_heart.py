@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from heartseg.errors import DataError
 from heartseg.inference.correction import Correct, correct_probabilities
-from heartseg.inference.heart_box import find_box
+from heartseg.inference.heart_search import search_heart
 from heartseg.inference.hints import (
     NONE_ABSENT,
     Absent,
@@ -27,7 +26,6 @@ from heartseg.inference.hints import (
 from heartseg.inference.plausibility import (
     check_scan,
     find_notices,
-    mean_stability,
     measure_confidence,
 )
 from heartseg.inference.postprocess import clean_up
@@ -41,12 +39,11 @@ from heartseg.inference.views import (
     PredictVolume,
     View,
     ViewedScan,
-    average_views,
     matrices_onto,
     to_box,
 )
 from heartseg.labels import LabelTable
-from heartseg.modelfile.description import Calibration, ModelDescription, SecondStage
+from heartseg.modelfile.description import ModelDescription, SecondStage
 from heartseg.progress import Report, silent
 from heartseg.scans.axes import from_trained_axes, to_trained_axes
 from heartseg.scans.nearest import resample_labels
@@ -54,12 +51,6 @@ from heartseg.scans.oblique import MOST_OBLIQUE_DEG, obliqueness_deg, straighten
 from heartseg.scans.resampling import resample
 from heartseg.scans.volume import Volume
 
-STARTS = (0.65, 0.45)
-"""Fractions of the scan's middle where the search starts again if views agree less than usual."""
-CLEARLY_BETTER = 0.01
-"""A mean stability that is higher by less says nothing."""
-DRAWN_MARGIN = 0.05
-"""What the box shows beyond drawn structures, as a part of their extent."""
 _CHUNK_VOXELS = 1 << 17
 
 
@@ -228,12 +219,13 @@ def see_heart(
     if places is not None and np.count_nonzero(places[lit]) < np.count_nonzero(places):
         lit = (slice(None), slice(None), slice(None))
     scan = ViewedScan(predict, turned[lit], model.grid, model.table.num_classes)
-    found = _search(scan, views, model.calibration, report)
-    if places is None:
-        found = _check_found(found, model.calibration)
-    else:
-        view = _include(None if found is None else found.view, places[lit])
-        found = _average(scan, view, views, report)
+    found = search_heart(
+        scan,
+        views,
+        model.calibration,
+        drawn=None if places is None else places[lit],
+        report=report,
+    )
     shape = (turned.shape[0], turned.shape[1], turned.shape[2])
     return SeenHeart(
         scan,
@@ -245,90 +237,6 @@ def see_heart(
         found.stability,
         found.calls,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Averaged:
-    """Views of a box around the heart, averaged.
-
-    Attributes:
-        view: The box.
-        probabilities: ``(*FINE_GRID, K)`` over the box.
-        stability: ``(K - 1,)`` stability between the views; NaN where absent.
-        level: Intensity of blood in the box.
-        calls: Which calls of the network these views were.
-    """
-
-    view: View
-    probabilities: NDArray[np.float32]
-    stability: NDArray[np.float64]
-    level: float
-    calls: slice
-
-
-def _average(scan: ViewedScan, view: View, views: Sequence[View], report: Report) -> _Averaged:
-    before = scan.num_calls
-    probabilities, stability = average_views(scan, view, views, report=report)
-    return _Averaged(view, probabilities, stability, scan.level, slice(before, scan.num_calls))
-
-
-def _search(
-    scan: ViewedScan, views: Sequence[View], calibration: Calibration | None, report: Report
-) -> _Averaged | None:
-    """Return the box around the heart in which views agree best, over several starts.
-
-    In a scan that shows far more than the heart, a search that starts from all of it may end in a
-    box that is too large. The intensity of blood in the box is kept in ``scan.level``.
-    """
-    best, estimate = None, scan.level
-    for start in (1.0, *STARTS):
-        scan.level = estimate
-        box = find_box(scan, start=View((start, start, start)), report=report)
-        if box is None:
-            continue
-        found = _average(scan, box, views, report)
-        if np.isnan(found.stability).all():
-            continue
-        mean = mean_stability(found.stability)
-        if best is None or mean > mean_stability(best.stability) + CLEARLY_BETTER:
-            best = found
-        # Without a calibration nothing says that another start would be better.
-        if calibration is None or mean >= calibration.usual - CLEARLY_BETTER:
-            break
-    if best is not None:
-        scan.level = best.level
-    return best
-
-
-def _check_found(found: _Averaged | None, calibration: Calibration | None) -> _Averaged:
-    """Raise ``DataError`` if there is no heart."""
-    hopeless = 0.0 if calibration is None else calibration.hopeless
-    if found is None or mean_stability(found.stability) < hopeless:
-        reason = (
-            "nothing like a heart"
-            if found is None
-            else f"its views agree only to {mean_stability(found.stability):.2f}"
-        )
-        raise DataError(
-            f"found no heart ({reason}); this model knows MR of the heart with bright blood only"
-        )
-    return found
-
-
-def _include(found: View | None, drawn: NDArray[np.bool_]) -> View:
-    """Return the box around the heart and all that is drawn of it."""
-    zooms, shifts = [], []
-    for axis, side in enumerate(drawn.shape):
-        planes = np.flatnonzero(drawn.any(axis=tuple(a for a in range(3) if a != axis)))
-        margin = DRAWN_MARGIN * (planes[-1] + 1 - planes[0])
-        low, high = (planes[0] - margin) / side, (planes[-1] + 1 + margin) / side
-        if found is not None:
-            middle, half = 0.5 + found.shift[axis], found.zoom[axis] / 2
-            low, high = min(low, middle - half), max(high, middle + half)
-        low, high = max(0.0, low), min(1.0, high)
-        zooms.append(float(high - low))
-        shifts.append(float((low + high) / 2 - 0.5))
-    return View((zooms[0], zooms[1], zooms[2]), (shifts[0], shifts[1], shifts[2]))
 
 
 def write_labels(
